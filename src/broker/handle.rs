@@ -1,0 +1,68 @@
+//! Topics on which the hub itself acts: each is handed to its use case. The outcome is published by the use case, so
+//! that here only a fault of the hub ends a connection.
+
+use super::Broker;
+use super::session::Session;
+use crate::domain::binding::Subject;
+use crate::domain::ids::DeviceId;
+use crate::domain::topic::{Place, locate};
+use crate::service::{CommandRequest, Refusal, SignedIn};
+use rumqttd::protocol::{DisconnectReasonCode, Filter, Packet, Publish};
+
+impl Broker {
+    /// Acts on a publish that the policy has allowed and that is for the hub.
+    pub(super) async fn handle(&self, who: &SignedIn, topic: &str, payload: &[u8]) -> Result<(), DisconnectReasonCode> {
+        let Some(at) = locate(topic) else { return Ok(()) };
+        let Ok(device) = DeviceId::parse(at.device) else { return Ok(()) };
+        let outcome = match at.place {
+            Place::ShadowRequest { shadow, verb } => self.service.shadow_request(who, &device, shadow, verb, payload, at.aws).await,
+            Place::CommandResult(name) => self.service.command_result(&device, name, payload).await,
+            Place::ClaimHello => self.service.claim_hello(&device, payload),
+            Place::RebaseResponse => {
+                let answered = self.service.rebase(&device, payload, &who.via).await;
+                // Right or wrong, the challenge is spent and this session has no other use.
+                return Err(match answered {
+                    Ok(()) => DisconnectReasonCode::AdministrativeAction,
+                    Err(_) => DisconnectReasonCode::NotAuthorized,
+                });
+            }
+            Place::Command(name) => match &who.actor {
+                Some(actor) => self.command(actor, &device, name, payload).await,
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        };
+        match outcome {
+            Err(Refusal::Store(error)) => {
+                tracing::error!(%error, topic, "a message could not be acted on");
+                Err(DisconnectReasonCode::ServerBusy)
+            }
+            Err(refusal) => {
+                tracing::info!(%refusal, topic, who = %who.subject, "not acted on");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    async fn command(&self, actor: &crate::service::Actor, device: &DeviceId, name: &str, payload: &[u8]) -> Result<(), Refusal> {
+        let args = if payload.is_empty() { serde_json::Value::Null } else { serde_json::from_slice(payload).unwrap_or_default() };
+        let args = args.get("args").cloned().unwrap_or_default();
+        let request = CommandRequest { name: name.to_owned(), args, ..CommandRequest::default() };
+        self.service.command(actor, device, request).await.map(|_| ())
+    }
+
+    /// After SUBACK, and before the answer to anything later: a device in a re-base session that listens for its
+    /// challenge gets one.
+    pub(super) fn subscribed(&self, who: &SignedIn, session: &Session, filters: &[Filter]) -> Result<(), DisconnectReasonCode> {
+        let Subject::Device(id) = &who.subject else { return Ok(()) };
+        let listens = filters.iter().any(|f| locate(&f.path).is_some_and(|at| at.place == Place::RebaseChallenge));
+        if !who.rebase || !listens {
+            return Ok(());
+        }
+        let challenge = self.service.rebase_challenge(id).map_err(|_| DisconnectReasonCode::ServerBusy)?;
+        let message = Publish::new(format!("things/{id}/rebase/challenge").into_bytes(), challenge, false);
+        session.control(Packet::Publish(message, None));
+        Ok(())
+    }
+}

@@ -1,0 +1,302 @@
+//! The reading half of a connection: acts on packets in their order, and acknowledges each only when it is done.
+
+use super::Broker;
+use super::connection::{Client, End};
+use super::route::Memory;
+use super::session::{Connection, Delivery, Message, Session};
+use super::trie::Options;
+use super::wire::{Incoming, IncomingPublish, WireError};
+use crate::domain::policy::PublishVerdict;
+use crate::domain::topic;
+use crate::service::{RetainedMessage, SignedIn};
+use bytes::{Bytes, BytesMut};
+use rumqttd::protocol::{
+    Disconnect, DisconnectReasonCode, Filter, Packet, PingResp, PubAck, PubAckReason, PubComp, PubCompReason, PubRec, PubRecReason, PubRel,
+    PubRelReason, PublishProperties, QoS, RetainForwardRule, SubAck, SubscribeReasonCode, UnsubAck, UnsubAckReason,
+};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::timeout;
+
+/// Answers that may wait for a peer that does not read them.
+const MAX_CONTROL: usize = 1_000;
+/// Topic aliases a client of MQTT 5 may set.
+pub(super) const TOPIC_ALIASES: u16 = 16;
+
+impl Broker {
+    /// Reads until the connection ends; says why.
+    pub(super) async fn read_loop(
+        &self,
+        reader: &mut (impl AsyncRead + Unpin),
+        buf: &mut BytesMut,
+        client: &mut Client,
+        connection: &Connection,
+    ) -> End {
+        loop {
+            loop {
+                match client.codec.decode(buf, self.config.max_packet_bytes) {
+                    Ok(None) => break,
+                    Err(WireError::TooLarge) => return End::Reason(DisconnectReasonCode::PacketTooLarge),
+                    Err(_) => return End::Reason(DisconnectReasonCode::MalformedPacket),
+                    Ok(Some(Incoming::Publish(publish))) => {
+                        if let Err(end) = self.on_publish(client, publish).await {
+                            return end;
+                        }
+                    }
+                    Ok(Some(Incoming::Other(packet))) => {
+                        if let Err(end) = self.on_packet(client, packet).await {
+                            return end;
+                        }
+                    }
+                }
+                if connection.kill.is_cancelled() {
+                    return End::Gone;
+                }
+            }
+            if client.session.control_backlog() > MAX_CONTROL {
+                return End::Reason(DisconnectReasonCode::QuotaExceeded);
+            }
+            if buf.is_empty() && buf.capacity() > 64 * 1024 {
+                *buf = BytesMut::new();
+            }
+            buf.reserve(1024);
+            let read = reader.read_buf(buf);
+            let read = match client.keep_alive {
+                Some(limit) => match timeout(limit, read).await {
+                    Ok(read) => read,
+                    Err(_) => return End::Reason(DisconnectReasonCode::KeepAliveTimeout),
+                },
+                None => read.await,
+            };
+            match read {
+                Ok(0) | Err(_) => return End::Gone,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    async fn on_publish(&self, client: &mut Client, mut publish: IncomingPublish) -> Result<(), End> {
+        // An alias is resolved before any check (MQTT 5.0 §3.3.2.3.4).
+        if let Some(alias) = publish.properties.as_mut().and_then(|p| p.topic_alias.take()) {
+            if alias == 0 || alias > TOPIC_ALIASES {
+                return Err(End::Reason(DisconnectReasonCode::TopicAliasInvalid));
+            }
+            if publish.topic.is_empty() {
+                publish.topic = client.aliases.get(&alias).cloned().ok_or(End::Reason(DisconnectReasonCode::ProtocolError))?;
+            } else {
+                client.aliases.insert(alias, Bytes::copy_from_slice(&publish.topic));
+            }
+        }
+        if publish.properties.as_ref().is_some_and(|p| !p.subscription_identifiers.is_empty()) {
+            return Err(End::Reason(DisconnectReasonCode::ProtocolError));
+        }
+        let (qos, pkid) = (publish.qos, publish.pkid);
+        let policy = self.policy(&client.session);
+        let Some((name, verdict)) = client.memory.verdict(&policy, &publish.topic, publish.retain) else {
+            return Err(End::Reason(DisconnectReasonCode::TopicNameInvalid));
+        };
+        if verdict == PublishVerdict::Deny {
+            self.counters.publish_denied.fetch_add(1, Ordering::Relaxed);
+            self.service.publish_denied(&client.signed_in, &name);
+            // Where the protocol can say no to one message, the connection stays.
+            return match (client.codec.is_v5(), qos) {
+                (true, 1) => {
+                    client.session.control(Packet::PubAck(PubAck { pkid, reason: PubAckReason::NotAuthorized }, None));
+                    Ok(())
+                }
+                (true, 2) => {
+                    client.session.control(Packet::PubRec(PubRec { pkid, reason: PubRecReason::NotAuthorized }, None));
+                    Ok(())
+                }
+                _ => Err(End::Reason(DisconnectReasonCode::NotAuthorized)),
+            };
+        }
+        if qos == 2 {
+            match client.session.receive_once(pkid) {
+                Some(true) => {}
+                Some(false) => {
+                    client.session.control(Packet::PubRec(PubRec { pkid, reason: PubRecReason::Success }, None));
+                    return Ok(());
+                }
+                None => return Err(End::Reason(DisconnectReasonCode::ReceiveMaximumExceeded)),
+            }
+        }
+        self.act(&client.signed_in, &client.session, &mut client.memory, name, verdict, publish).await?;
+        // Acknowledged only now: what it changed is committed, whom it reaches has it queued.
+        match qos {
+            1 => client.session.control(Packet::PubAck(PubAck { pkid, reason: PubAckReason::Success }, None)),
+            2 => client.session.control(Packet::PubRec(PubRec { pkid, reason: PubRecReason::Success }, None)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Does what an allowed publish asks for.
+    pub(super) async fn act(
+        &self,
+        signed_in: &SignedIn,
+        session: &Arc<Session>,
+        memory: &mut Memory,
+        name: Arc<str>,
+        verdict: PublishVerdict,
+        publish: IncomingPublish,
+    ) -> Result<(), End> {
+        let IncomingPublish { payload, qos, retain, properties, .. } = publish;
+        match verdict {
+            PublishVerdict::Deny => Ok(()),
+            PublishVerdict::Handle => self.handle(signed_in, &name, &payload).await.map_err(End::Reason),
+            PublishVerdict::Deliver => {
+                if retain {
+                    let by = signed_in.subject.to_string();
+                    let kept = RetainedMessage { payload: payload.to_vec(), qos, by };
+                    let kept = (!payload.is_empty()).then_some(kept);
+                    if kept.as_ref().is_some_and(|k| !self.retained.has_room(&name, &k.by, self.config.max_retained_per_principal)) {
+                        return Err(End::Reason(DisconnectReasonCode::QuotaExceeded));
+                    }
+                    self.service.retain(&name, kept.clone()).await.map_err(|_| End::Reason(DisconnectReasonCode::ServerBusy))?;
+                    self.retained.set(&name, kept);
+                }
+                let expires =
+                    properties.as_ref().and_then(|p| p.message_expiry_interval).map(|s| Instant::now() + Duration::from_secs(s.into()));
+                let properties = properties.filter(has_content).map(Box::new);
+                let message = Message { topic: name, payload, qos, retain, properties, from: session.id, expires };
+                self.deliver(message, memory).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn on_packet(&self, client: &mut Client, packet: Packet) -> Result<(), End> {
+        let session = &client.session;
+        match packet {
+            Packet::PingReq(_) => session.control(Packet::PingResp(PingResp)),
+            Packet::PubAck(PubAck { pkid, .. }, _) => {
+                session.finish(pkid);
+            }
+            Packet::PubRec(PubRec { pkid, reason }, _) => {
+                if matches!(reason, PubRecReason::Success | PubRecReason::NoMatchingSubscribers) {
+                    let known = session.release(pkid);
+                    let reason = if known { PubRelReason::Success } else { PubRelReason::PacketIdentifierNotFound };
+                    session.control(Packet::PubRel(PubRel { pkid, reason }, None));
+                } else {
+                    session.finish(pkid);
+                }
+            }
+            Packet::PubComp(PubComp { pkid, .. }, _) => {
+                session.finish(pkid);
+            }
+            Packet::PubRel(PubRel { pkid, .. }, _) => {
+                let known = session.forget_received(pkid);
+                let reason = if known { PubCompReason::Success } else { PubCompReason::PacketIdentifierNotFound };
+                session.control(Packet::PubComp(PubComp { pkid, reason }, None));
+            }
+            Packet::Subscribe(subscribe, properties) => {
+                let identifier = properties.and_then(|p| p.id);
+                if subscribe.filters.is_empty() || subscribe.pkid == 0 || identifier == Some(0) {
+                    return Err(End::Reason(DisconnectReasonCode::ProtocolError));
+                }
+                let mut codes = Vec::new();
+                let mut first = Vec::new();
+                for filter in &subscribe.filters {
+                    codes.push(self.subscribe(client, filter, identifier, &mut first));
+                }
+                session.control(Packet::SubAck(SubAck { pkid: subscribe.pkid, return_codes: codes }, None));
+                for delivery in first {
+                    session.offer(delivery);
+                }
+                self.subscribed(&client.signed_in, session, &subscribe.filters).map_err(End::Reason)?;
+            }
+            Packet::Unsubscribe(unsubscribe, _) => {
+                if unsubscribe.filters.is_empty() || unsubscribe.pkid == 0 {
+                    return Err(End::Reason(DisconnectReasonCode::ProtocolError));
+                }
+                let mut reasons = Vec::new();
+                for filter in &unsubscribe.filters {
+                    let known = session.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).remove(filter).is_some();
+                    self.trie.unsubscribe(filter, session);
+                    reasons.push(if known { UnsubAckReason::Success } else { UnsubAckReason::NoSubscriptionExisted });
+                }
+                session.control(Packet::UnsubAck(UnsubAck { pkid: unsubscribe.pkid, reasons }, None));
+            }
+            Packet::Disconnect(Disconnect { reason_code }, properties) => {
+                if let Some(asked) = properties.and_then(|p| p.session_expiry_interval) {
+                    if client.session_expiry == 0 && asked > 0 {
+                        return Err(End::Reason(DisconnectReasonCode::ProtocolError));
+                    }
+                    client.session_expiry = asked.min(self.config.session_expiry_s);
+                }
+                return Err(match reason_code {
+                    DisconnectReasonCode::NormalDisconnection => End::Goodbye,
+                    _ => End::GoodbyeWithWill,
+                });
+            }
+            _ => return Err(End::Reason(DisconnectReasonCode::ProtocolError)),
+        }
+        Ok(())
+    }
+
+    fn subscribe(&self, client: &Client, filter: &Filter, identifier: Option<usize>, first: &mut Vec<Delivery>) -> SubscribeReasonCode {
+        let v5 = client.codec.is_v5();
+        let refuse = |code| if v5 { code } else { SubscribeReasonCode::Failure };
+        let Ok((group, inner)) = topic::split_share(&filter.path) else { return refuse(SubscribeReasonCode::TopicFilterInvalid) };
+        if !topic::is_valid_filter(inner) {
+            return refuse(SubscribeReasonCode::TopicFilterInvalid);
+        }
+        let session = &client.session;
+        let policy = self.policy(session);
+        if !policy.table.subscribe(inner) {
+            self.counters.subscribe_denied.fetch_add(1, Ordering::Relaxed);
+            self.service.subscribe_denied(&client.signed_in, &filter.path);
+            return refuse(SubscribeReasonCode::NotAuthorized);
+        }
+        let options = Options { qos: filter.qos as u8, no_local: filter.nolocal, retain_as_published: filter.preserve_retain, identifier };
+        {
+            let mut subscriptions = session.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
+            if !subscriptions.contains_key(&filter.path) && subscriptions.len() >= self.config.max_subscriptions {
+                return refuse(SubscribeReasonCode::QuotaExceeded);
+            }
+            subscriptions.insert(filter.path.clone(), options.clone());
+        }
+        let new = self.trie.subscribe(&filter.path, session, options);
+        let send_retained = group.is_none()
+            && match filter.retain_forward_rule {
+                RetainForwardRule::OnEverySubscribe => true,
+                RetainForwardRule::OnNewSubscribe => new,
+                RetainForwardRule::Never => false,
+            };
+        if send_retained {
+            for (name, kept) in self.retained.matching(inner) {
+                let message = Message {
+                    topic: name.into(),
+                    payload: kept.payload.into(),
+                    qos: kept.qos,
+                    retain: true,
+                    properties: None,
+                    from: 0,
+                    expires: None,
+                };
+                first.push(Delivery {
+                    qos: kept.qos.min(filter.qos as u8),
+                    message: Arc::new(message),
+                    retain: true,
+                    identifiers: identifier.into_iter().collect(),
+                });
+            }
+        }
+        match filter.qos {
+            QoS::AtMostOnce => SubscribeReasonCode::QoS0,
+            QoS::AtLeastOnce => SubscribeReasonCode::QoS1,
+            QoS::ExactlyOnce => SubscribeReasonCode::QoS2,
+        }
+    }
+}
+
+fn has_content(p: &PublishProperties) -> bool {
+    p.payload_format_indicator.is_some()
+        || p.response_topic.is_some()
+        || p.correlation_data.is_some()
+        || p.content_type.is_some()
+        || !p.user_properties.is_empty()
+}

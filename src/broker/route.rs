@@ -1,0 +1,163 @@
+//! The way of a message: who receives it, each with its own QoS, none without the right; and waiting for slow readers
+//! instead of losing what they are owed.
+
+use super::Broker;
+use super::session::{Compiled, Delivery, Message, Offer, Session};
+use super::trie::{Matches, Pool, Receiver};
+use crate::domain::policy::PublishVerdict;
+use crate::service::RetainedMessage;
+use bytes::Bytes;
+use rumqttd::protocol::DisconnectReasonCode;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long a publisher waits for one slow reader, before the reader's bounds decide.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// Topics a publisher remembers the receivers of.
+const REMEMBERED: usize = 32;
+
+/// What a connection remembers of the topics it publishes to, valid for one generation of subscriptions and one epoch
+/// of the policy.
+#[derive(Default)]
+pub(super) struct Memory {
+    topics: HashMap<Bytes, Known>,
+}
+
+pub(super) struct Known {
+    pub(super) topic: Arc<str>,
+    epoch: u64,
+    plain: PublishVerdict,
+    retained: PublishVerdict,
+    generation: u64,
+    matches: Arc<Matches>,
+}
+
+impl Memory {
+    /// The verdict on a publish to `topic`; `None` when it is no topic name.
+    pub(super) fn verdict(&mut self, policy: &Compiled, topic: &Bytes, retain: bool) -> Option<(Arc<str>, PublishVerdict)> {
+        if let Some(known) = self.topics.get_mut(topic) {
+            if known.epoch != policy.epoch {
+                known.epoch = policy.epoch;
+                known.plain = policy.table.publish(&known.topic, false);
+                known.retained = policy.table.publish(&known.topic, true);
+            }
+            return Some((known.topic.clone(), if retain { known.retained } else { known.plain }));
+        }
+        let name = std::str::from_utf8(topic).ok().filter(|name| crate::domain::topic::is_valid_name(name))?;
+        let (plain, retained) = (policy.table.publish(name, false), policy.table.publish(name, true));
+        let known = Known { topic: name.into(), epoch: policy.epoch, plain, retained, generation: u64::MAX, matches: Arc::default() };
+        if self.topics.len() >= REMEMBERED {
+            self.topics.clear();
+        }
+        let answer = (known.topic.clone(), if retain { retained } else { plain });
+        // A copy of its own: the slice would keep the whole read buffer alive.
+        self.topics.insert(Bytes::copy_from_slice(topic), known);
+        Some(answer)
+    }
+
+    fn matches(&mut self, broker: &Broker, topic: &str) -> Arc<Matches> {
+        let generation = broker.trie.generation();
+        match self.topics.get_mut(topic.as_bytes()) {
+            Some(known) if known.generation == generation => known.matches.clone(),
+            Some(known) => {
+                known.matches = Arc::new(broker.trie.matches(topic));
+                known.generation = generation;
+                known.matches.clone()
+            }
+            None => Arc::new(broker.trie.matches(topic)),
+        }
+    }
+}
+
+impl Broker {
+    /// The policy of a session, made anew when the hub's has moved on.
+    pub(super) fn policy(&self, session: &Session) -> Arc<Compiled> {
+        let known = session.policy.load_full();
+        if known.epoch == self.service.epoch() && self.service.now() < known.table.valid_until() {
+            return known;
+        }
+        let epoch = self.service.epoch();
+        let table = self.service.compile(&session.principal, &known.table);
+        let fresh = Arc::new(Compiled { epoch, table });
+        session.policy.store(fresh.clone());
+        fresh
+    }
+
+    pub(super) fn is_current(&self, session: &Session) -> bool {
+        session.policy.load().epoch == self.service.epoch()
+    }
+
+    /// A client's message to all who may have it. Waits, within bounds, for readers that are behind.
+    pub(super) async fn deliver(&self, message: Message, memory: &mut Memory) {
+        let matches = memory.matches(self, &message.topic);
+        self.counters.received.fetch_add(1, Ordering::Relaxed);
+        let congested = self.fan_out(&Arc::new(message), &matches);
+        for session in congested {
+            let _ = tokio::time::timeout(PATIENCE, session.room()).await;
+        }
+    }
+
+    /// The hub's own message, never waiting.
+    pub(super) fn publish_own(&self, topic: &str, payload: Bytes, qos: u8, retain: bool) {
+        if retain {
+            let kept = RetainedMessage { payload: payload.to_vec(), qos, by: "hub".into() };
+            self.retained.set(topic, (!payload.is_empty()).then_some(kept));
+        }
+        let matches = self.trie.matches(topic);
+        let message = Message { topic: topic.into(), payload, qos, retain, properties: None, from: 0, expires: None };
+        self.fan_out(&Arc::new(message), &matches);
+    }
+
+    fn fan_out(&self, message: &Arc<Message>, matches: &Matches) -> Vec<Arc<Session>> {
+        let mut congested = Vec::new();
+        for receiver in &matches.direct {
+            self.hand_over(message, receiver, &mut congested);
+        }
+        for pool in &matches.shared {
+            self.hand_to_one(message, pool, &mut congested);
+        }
+        congested
+    }
+
+    fn hand_to_one(&self, message: &Arc<Message>, pool: &Pool, congested: &mut Vec<Arc<Session>>) {
+        let turn = pool.turn.fetch_add(1, Ordering::Relaxed);
+        let in_turn = || pool.members.iter().cycle().skip(turn % pool.members.len().max(1)).take(pool.members.len());
+        // A member without the right is passed over, and one without a connection is the last choice.
+        let may = |r: &&Receiver| self.policy(&r.session).table.receive(&message.topic);
+        let chosen = in_turn().filter(may).find(|r| r.session.is_online()).or_else(|| in_turn().find(may));
+        if let Some(receiver) = chosen {
+            self.hand_over(message, receiver, congested);
+        }
+    }
+
+    fn hand_over(&self, message: &Arc<Message>, receiver: &Receiver, congested: &mut Vec<Arc<Session>>) {
+        if receiver.no_local && receiver.session.id == message.from {
+            return;
+        }
+        let delivery = Delivery {
+            message: message.clone(),
+            qos: receiver.qos.min(message.qos),
+            retain: receiver.retain_as_published && message.retain,
+            identifiers: receiver.identifiers.clone(),
+        };
+        match receiver.session.offer(delivery) {
+            Offer::Taken => {
+                self.counters.delivered.fetch_add(1, Ordering::Relaxed);
+            }
+            Offer::Congested => {
+                self.counters.delivered.fetch_add(1, Ordering::Relaxed);
+                congested.push(receiver.session.clone());
+            }
+            Offer::Dropped => {
+                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            Offer::Overflow => {
+                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(who = %receiver.session.principal, "closed: it does not read what it is owed");
+                receiver.session.kill(DisconnectReasonCode::QuotaExceeded);
+            }
+        }
+    }
+}

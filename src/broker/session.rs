@@ -1,0 +1,459 @@
+//! A session: what the hub remembers of one (principal, client id): its subscriptions, what waits for it, what is in
+//! flight. It outlives its connection for as long as the client asked, within the hub's bounds.
+
+use super::trie::Options;
+use crate::domain::binding::Subject;
+use crate::domain::policy::Table;
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use rumqttd::protocol::{DisconnectReasonCode, Packet, PubRel, PubRelReason, PublishProperties};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// Beyond so many waiting messages or bytes, publishers are slowed down.
+const SOFT: (usize, usize) = (2_000, 512 * 1024);
+/// Beyond these, messages of QoS 0 are dropped and a slow reader of QoS 1 or 2 is closed.
+const HARD: (usize, usize) = (20_000, 4 * 1024 * 1024);
+/// What waits for a session without a connection.
+const OFFLINE: (usize, usize) = (1_000, 1024 * 1024);
+/// Incoming messages of QoS 2 that the client has not released.
+const UNRELEASED: usize = 256;
+
+/// A message on its way through the hub.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) topic: Arc<str>,
+    pub(super) payload: Bytes,
+    pub(super) qos: u8,
+    pub(super) retain: bool,
+    pub(super) properties: Option<Box<PublishProperties>>,
+    /// The session it came from; 0 is the hub.
+    pub(super) from: u64,
+    pub(super) expires: Option<Instant>,
+}
+
+/// A message for one receiver.
+#[derive(Clone, Debug)]
+pub(super) struct Delivery {
+    pub(super) message: Arc<Message>,
+    pub(super) qos: u8,
+    pub(super) retain: bool,
+    pub(super) identifiers: Vec<usize>,
+}
+
+impl Delivery {
+    fn bytes(&self) -> usize {
+        self.message.payload.len() + self.message.topic.len() + 64
+    }
+}
+
+/// What became of an offered delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    Taken,
+    /// Taken, and the publisher should wait for room.
+    Congested,
+    /// Not taken: QoS 0 to a full or absent reader.
+    Dropped,
+    /// Not taken: a slow reader's queue of QoS 1 and 2 is full; its connection must end.
+    Overflow,
+}
+
+/// What the writer sends next.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    Control(Packet),
+    Publish { delivery: Delivery, pkid: u16, dup: bool },
+}
+
+#[derive(Debug)]
+enum Flight {
+    Published(Delivery),
+    /// PUBREC came, PUBREL was sent.
+    Released,
+}
+
+#[derive(Default)]
+struct Queue {
+    control: VecDeque<Packet>,
+    resend: VecDeque<(u16, Option<Delivery>)>,
+    waiting: VecDeque<Delivery>,
+    waiting_bytes: usize,
+    flight: BTreeMap<u16, Flight>,
+    unreleased: HashSet<u16>,
+    last_pkid: u16,
+    window: usize,
+    online: bool,
+    asleep: bool,
+    dropped: u64,
+}
+
+/// The present connection of a session.
+#[derive(Clone)]
+pub(super) struct Connection {
+    pub(super) kill: CancellationToken,
+    pub(super) done: CancellationToken,
+    pub(super) reason: Arc<Mutex<Option<DisconnectReasonCode>>>,
+}
+
+/// The policy as compiled for this session.
+pub(super) struct Compiled {
+    pub(super) epoch: u64,
+    pub(super) table: Table,
+}
+
+pub(super) struct Session {
+    pub(super) id: u64,
+    pub(super) principal: Subject,
+    pub(super) client_id: String,
+    pub(super) policy: ArcSwap<Compiled>,
+    pub(super) subscriptions: Mutex<HashMap<String, Options>>,
+    pub(super) connection: Mutex<Option<Connection>>,
+    /// Held while a batch is checked and written: whoever has it knows that nothing is on its way out.
+    pub(super) writing: tokio::sync::Mutex<()>,
+    /// When an unconnected session ends.
+    pub(super) expires: Mutex<Option<Instant>>,
+    queue: Mutex<Queue>,
+    work: Notify,
+    room: Notify,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Session {
+    pub(super) fn new(principal: Subject, client_id: String, compiled: Compiled) -> Arc<Session> {
+        Arc::new(Session {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            principal,
+            client_id,
+            policy: ArcSwap::from_pointee(compiled),
+            subscriptions: Mutex::default(),
+            connection: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
+            expires: Mutex::default(),
+            queue: Mutex::default(),
+            work: Notify::new(),
+            room: Notify::new(),
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_test(name: &str) -> Arc<Session> {
+        let device = crate::domain::ids::DeviceId::parse("test").unwrap();
+        Session::new(Subject::Device(device), name.into(), Compiled { epoch: 0, table: Table::of_device("test") })
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self, queue: &mut Queue) {
+        if queue.asleep {
+            queue.asleep = false;
+            self.work.notify_one();
+        }
+    }
+
+    /// A new connection takes over: what was in flight is sent again. `window` bounds what may be in flight.
+    pub(super) fn attach(&self, window: usize) {
+        let mut q = self.queue();
+        q.control.clear();
+        q.window = window.max(1);
+        q.online = true;
+        q.asleep = false;
+        q.resend = q
+            .flight
+            .iter()
+            .map(|(pkid, flight)| match flight {
+                Flight::Published(delivery) => (*pkid, Some(delivery.clone())),
+                Flight::Released => (*pkid, None),
+            })
+            .collect();
+    }
+
+    /// The connection has ended: messages of QoS 0 are not kept.
+    pub(super) fn detach(&self) {
+        let mut q = self.queue();
+        q.online = false;
+        q.control.clear();
+        q.waiting.retain(|d| d.qos > 0);
+        q.waiting_bytes = q.waiting.iter().map(Delivery::bytes).sum();
+        self.room.notify_waiters();
+    }
+
+    /// Hands a delivery to the session.
+    pub(super) fn offer(&self, delivery: Delivery) -> Offer {
+        let mut q = self.queue();
+        let (count, bytes) = (q.waiting.len() + 1, q.waiting_bytes + delivery.bytes());
+        let over = |(c, b): (usize, usize)| count > c || bytes > b;
+        if !q.online && (delivery.qos == 0 || over(OFFLINE)) || q.online && delivery.qos == 0 && over(HARD) {
+            q.dropped += 1;
+            return Offer::Dropped;
+        }
+        if over(HARD) {
+            return Offer::Overflow;
+        }
+        q.waiting_bytes = bytes;
+        q.waiting.push_back(delivery);
+        self.wake(&mut q);
+        if q.online && over(SOFT) { Offer::Congested } else { Offer::Taken }
+    }
+
+    /// Queues a control packet, before any message.
+    pub(super) fn control(&self, packet: Packet) {
+        let mut q = self.queue();
+        q.control.push_back(packet);
+        self.wake(&mut q);
+    }
+
+    /// Whether a connection reads from the session.
+    pub(super) fn is_online(&self) -> bool {
+        self.queue().online
+    }
+
+    /// Control packets that wait: a peer that asks and never reads is closed by this.
+    pub(super) fn control_backlog(&self) -> usize {
+        self.queue().control.len()
+    }
+
+    /// Waits until there is something to send.
+    pub(super) async fn ready(&self) {
+        loop {
+            {
+                let mut q = self.queue();
+                if q.has_work() {
+                    return;
+                }
+                q.asleep = true;
+            }
+            self.work.notified().await;
+        }
+    }
+
+    /// Takes what can be sent now: all control packets, and at most `max` publishes.
+    pub(super) fn drain(&self, out: &mut Vec<Outgoing>, max: usize) {
+        let mut q = self.queue();
+        out.extend(q.control.drain(..).map(Outgoing::Control));
+        while let Some((pkid, delivery)) = q.resend.pop_front() {
+            out.push(match delivery {
+                Some(delivery) => Outgoing::Publish { delivery, pkid, dup: true },
+                None => Outgoing::Control(Packet::PubRel(PubRel { pkid, reason: PubRelReason::Success }, None)),
+            });
+        }
+        let before = q.waiting.len();
+        for _ in 0..max {
+            let pkid = match q.waiting.front() {
+                None => break,
+                Some(d) if d.qos == 0 => 0,
+                Some(_) if q.flight.len() >= q.window => break,
+                Some(_) => q.free_pkid(),
+            };
+            let Some(delivery) = q.waiting.pop_front() else { break };
+            q.waiting_bytes -= delivery.bytes();
+            if delivery.message.expires.is_some_and(|at| at <= Instant::now()) {
+                continue;
+            }
+            if pkid > 0 {
+                q.flight.insert(pkid, Flight::Published(delivery.clone()));
+            }
+            out.push(Outgoing::Publish { delivery, pkid, dup: false });
+        }
+        let low = |q: &Queue| q.waiting.len() <= SOFT.0 / 2 && q.waiting_bytes <= SOFT.1 / 2;
+        if before != q.waiting.len() && low(&q) {
+            self.room.notify_waiters();
+        }
+    }
+
+    /// Waits until the queue is short again.
+    pub(super) async fn room(&self) {
+        let waiting = self.room.notified();
+        tokio::pin!(waiting);
+        waiting.as_mut().enable();
+        let full = {
+            let q = self.queue();
+            q.online && (q.waiting.len() > SOFT.0 / 2 || q.waiting_bytes > SOFT.1 / 2)
+        };
+        if full {
+            waiting.await;
+        }
+    }
+
+    /// PUBACK (QoS 1) or PUBCOMP (QoS 2) came, or a PUBREC that refuses: the message is done.
+    pub(super) fn finish(&self, pkid: u16) -> bool {
+        let mut q = self.queue();
+        let known = q.flight.remove(&pkid).is_some();
+        self.wake(&mut q);
+        known
+    }
+
+    /// PUBREC came: the message is the client's, and its id is still in use. Says whether the id is known.
+    pub(super) fn release(&self, pkid: u16) -> bool {
+        let mut q = self.queue();
+        match q.flight.get_mut(&pkid) {
+            Some(flight) => {
+                *flight = Flight::Released;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Notes an incoming QoS 2 id: `Some(true)` when it is new, `None` when too many are unreleased.
+    pub(super) fn receive_once(&self, pkid: u16) -> Option<bool> {
+        let mut q = self.queue();
+        if !q.unreleased.contains(&pkid) && q.unreleased.len() >= UNRELEASED {
+            return None;
+        }
+        Some(q.unreleased.insert(pkid))
+    }
+
+    /// PUBREL came for an incoming id, or its publish was refused.
+    pub(super) fn forget_received(&self, pkid: u16) -> bool {
+        self.queue().unreleased.remove(&pkid)
+    }
+
+    /// Drops what waits and may no longer be received.
+    pub(super) fn purge(&self, may_receive: impl Fn(&str) -> bool) {
+        let mut q = self.queue();
+        q.waiting.retain(|d| may_receive(&d.message.topic));
+        q.waiting_bytes = q.waiting.iter().map(Delivery::bytes).sum();
+        q.resend.retain(|(_, d)| d.as_ref().is_none_or(|d| may_receive(&d.message.topic)));
+        q.flight.retain(|_, f| match f {
+            Flight::Published(d) => may_receive(&d.message.topic),
+            Flight::Released => true,
+        });
+    }
+
+    /// Ends the present connection, if there is one, for `reason`; the returned token fires when it has ended.
+    pub(super) fn kill(&self, reason: DisconnectReasonCode) -> Option<CancellationToken> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        connection.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        connection.kill.cancel();
+        Some(connection.done)
+    }
+}
+
+impl Queue {
+    fn has_work(&self) -> bool {
+        let sendable = |d: &Delivery| d.qos == 0 || self.flight.len() < self.window;
+        !self.control.is_empty() || !self.resend.is_empty() || self.waiting.front().is_some_and(sendable)
+    }
+
+    fn free_pkid(&mut self) -> u16 {
+        // The window is far below 65,535, so a free id is found soon.
+        loop {
+            self.last_pkid = self.last_pkid.checked_add(1).unwrap_or(1);
+            if !self.flight.contains_key(&self.last_pkid) {
+                return self.last_pkid;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delivery(qos: u8, n: usize) -> Delivery {
+        let message = Message {
+            topic: "things/test/x".into(),
+            payload: Bytes::from(vec![0; n]),
+            qos,
+            retain: false,
+            properties: None,
+            from: 0,
+            expires: None,
+        };
+        Delivery { message: Arc::new(message), qos, retain: false, identifiers: Vec::new() }
+    }
+
+    fn sent(session: &Session) -> Vec<(u16, bool)> {
+        let mut out = Vec::new();
+        session.drain(&mut out, 1000);
+        out.iter().filter_map(|o| if let Outgoing::Publish { pkid, dup, .. } = o { Some((*pkid, *dup)) } else { None }).collect()
+    }
+
+    #[test]
+    fn no_more_than_the_window_is_in_flight() {
+        let session = Session::for_test("a");
+        session.attach(2);
+        for _ in 0..3 {
+            assert_eq!(session.offer(delivery(1, 1)), Offer::Taken);
+        }
+        assert_eq!(sent(&session), [(1, false), (2, false)]);
+        assert_eq!(sent(&session), []);
+        assert!(session.finish(1));
+        assert_eq!(sent(&session), [(3, false)]);
+    }
+
+    #[test]
+    fn what_is_in_flight_is_sent_again_on_the_next_connection_and_qos_0_is_not_kept() {
+        let session = Session::for_test("a");
+        session.attach(10);
+        session.offer(delivery(1, 1));
+        session.offer(delivery(2, 1));
+        assert_eq!(sent(&session).len(), 2);
+        assert!(session.release(2));
+        session.offer(delivery(0, 1));
+        session.detach();
+        assert_eq!(session.offer(delivery(0, 1)), Offer::Dropped);
+        assert_eq!(session.offer(delivery(1, 1)), Offer::Taken);
+        session.attach(10);
+        let mut out = Vec::new();
+        session.drain(&mut out, 100);
+        assert!(matches!(out[0], Outgoing::Publish { pkid: 1, dup: true, .. }));
+        assert!(matches!(out[1], Outgoing::Control(Packet::PubRel(PubRel { pkid: 2, .. }, _))));
+        assert!(matches!(out[2], Outgoing::Publish { pkid: 3, dup: false, .. }));
+        assert_eq!(out.len(), 3);
+    }
+
+    #[test]
+    fn queues_are_bounded_online_and_offline() {
+        let session = Session::for_test("a");
+        session.attach(10);
+        let mut congested = 0;
+        for _ in 0..HARD.0 {
+            if session.offer(delivery(0, 1)) == Offer::Congested {
+                congested += 1;
+            }
+        }
+        assert!(congested > 0);
+        assert_eq!(session.offer(delivery(0, 1)), Offer::Dropped);
+        assert_eq!(session.offer(delivery(1, 1)), Offer::Overflow);
+        session.detach();
+        for _ in 0..OFFLINE.0 {
+            session.offer(delivery(1, 1));
+        }
+        assert_eq!(session.offer(delivery(1, 1)), Offer::Dropped);
+    }
+
+    #[test]
+    fn unreleased_ids_are_counted_once_and_bounded() {
+        let session = Session::for_test("a");
+        assert_eq!(session.receive_once(1), Some(true));
+        assert_eq!(session.receive_once(1), Some(false));
+        for id in 2..=UNRELEASED as u16 {
+            assert_eq!(session.receive_once(id), Some(true));
+        }
+        assert_eq!(session.receive_once(9999), None);
+        assert!(session.forget_received(1));
+        assert_eq!(session.receive_once(9999), Some(true));
+    }
+
+    #[test]
+    fn a_purge_takes_what_waits_and_what_is_in_flight() {
+        let session = Session::for_test("a");
+        session.attach(1);
+        session.offer(delivery(1, 1));
+        session.offer(delivery(1, 1));
+        assert_eq!(sent(&session).len(), 1);
+        session.purge(|_| false);
+        session.detach();
+        session.attach(1);
+        assert_eq!(sent(&session), []);
+    }
+}

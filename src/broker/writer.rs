@@ -1,0 +1,89 @@
+//! The writing half of a connection: takes what waits, checks each message again, and puts it on the wire.
+
+use super::Broker;
+use super::session::{Connection, Delivery, Outgoing, Session};
+use super::wire::{Codec, PublishHead};
+use bytes::BytesMut;
+use rumqttd::protocol::{Disconnect, Packet};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+/// Longest a peer may take to accept one batch of bytes.
+const WRITE_DEADLINE: Duration = Duration::from_secs(30);
+/// Publishes per batch: small enough that a revocation waits for little.
+const BATCH: usize = 256;
+
+impl Broker {
+    /// Writes until the connection is killed or the peer stops taking bytes.
+    pub(super) async fn write_loop(
+        self: Arc<Self>,
+        mut writer: impl AsyncWrite + Unpin,
+        session: Arc<Session>,
+        codec: Codec,
+        connection: Connection,
+    ) {
+        let mut batch = Vec::new();
+        let mut out = BytesMut::new();
+        let whole = loop {
+            tokio::select! {
+                biased;
+                () = connection.kill.cancelled() => break true,
+                () = session.ready() => {}
+            }
+            // From the check to the write nobody may believe that nothing is on its way.
+            let writing = session.writing.lock().await;
+            session.drain(&mut batch, BATCH);
+            let policy = self.policy(&session);
+            for outgoing in batch.drain(..) {
+                match outgoing {
+                    Outgoing::Control(packet) => codec.encode(packet, &mut out),
+                    Outgoing::Publish { delivery, pkid, dup } => {
+                        if policy.table.receive(&delivery.message.topic) {
+                            encode(&codec, &delivery, pkid, dup, &mut out);
+                        } else {
+                            session.finish(pkid);
+                        }
+                    }
+                }
+            }
+            let sent = tokio::select! {
+                biased;
+                () = connection.kill.cancelled() => false,
+                sent = timeout(WRITE_DEADLINE, async { writer.write_all(&out).await?; writer.flush().await }) => matches!(sent, Ok(Ok(()))),
+            };
+            drop(writing);
+            if !sent {
+                connection.kill.cancel();
+                break false;
+            }
+            out.clear();
+            if out.capacity() > 64 * 1024 {
+                out = BytesMut::new();
+            }
+        };
+        let reason = *connection.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        // Only on a frame's boundary; MQTT 3.1.1 has no DISCONNECT from the server.
+        if let (true, true, Some(reason_code)) = (whole, codec.is_v5(), reason) {
+            out.clear();
+            codec.encode(Packet::Disconnect(Disconnect { reason_code }, None), &mut out);
+            let _ = timeout(Duration::from_secs(1), writer.write_all(&out)).await;
+        }
+        let _ = timeout(Duration::from_secs(1), writer.shutdown()).await;
+    }
+}
+
+fn encode(codec: &Codec, delivery: &Delivery, pkid: u16, dup: bool, out: &mut BytesMut) {
+    let m = &delivery.message;
+    let head = PublishHead { topic: &m.topic, payload: &m.payload, qos: delivery.qos, retain: delivery.retain, dup, pkid };
+    if m.properties.is_none() && delivery.identifiers.is_empty() && m.expires.is_none() {
+        return codec.encode_publish(head, None, out);
+    }
+    let mut properties = m.properties.as_deref().cloned().unwrap_or_default();
+    properties.subscription_identifiers.clone_from(&delivery.identifiers);
+    // The receiver learns what is left of the message's life (MQTT 5.0 §3.3.2.3.3).
+    properties.message_expiry_interval =
+        m.expires.map(|at| u32::try_from(at.saturating_duration_since(Instant::now()).as_secs().max(1)).unwrap_or(u32::MAX));
+    codec.encode_publish(head, Some(properties), out);
+}

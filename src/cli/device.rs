@@ -1,0 +1,145 @@
+//! `hearthkey device`: one simulated device on the terminal. What it does is `sim::device`'s.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::sim::device::{self, Backoff, Options};
+use crate::sim::identity::{DeviceSecret, HubId};
+use crate::sim::mqtt::Version;
+use crate::sim::things::{Fault, Kind};
+use crate::sim::tls::Address;
+
+/// Run a simulated device until Ctrl-C.
+#[derive(Debug, Args)]
+pub struct DeviceArgs {
+    /// The secret file that the factory wrote for this device.
+    #[arg(long, value_name = "FILE")]
+    secret: PathBuf,
+    /// The hub's MQTT listener.
+    #[arg(long, value_name = "HOST:PORT")]
+    hub: Address,
+    /// The hub's id: 26 characters, shown by the hub and announced by mDNS.
+    #[arg(long, value_name = "ID")]
+    hub_id: HubId,
+    /// Directory for what the device remembers; without it everything is forgotten at the end.
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// What the device is: garage-door, thermostat or lamp. Taken from the name of its model when left out.
+    #[arg(long)]
+    kind: Option<Kind>,
+    /// A fault it has: obstruction@POSITION (garage door) or no-heat (thermostat).
+    #[arg(long)]
+    fault: Option<Fault>,
+    /// Speak MQTT 3.1.1.
+    #[arg(long, conflicts_with = "v5")]
+    v4: bool,
+    /// Speak MQTT 5.0 (the default).
+    #[arg(long)]
+    v5: bool,
+    /// Connect without TLS; only for a hub on this machine.
+    #[arg(long)]
+    plain: bool,
+    /// How much faster than life it moves.
+    #[arg(long, default_value_t = 1.0, value_parser = speed)]
+    speed: f64,
+    /// Try again after 0.1 to 2 seconds instead of 1 to 60.
+    #[arg(long)]
+    eager: bool,
+}
+
+/// Runs the device and writes a line for each thing that happens: seconds since the start, and the event.
+///
+/// # Errors
+/// When the secret or the state cannot be read, or the device cannot keep its state.
+pub async fn run(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
+    if args.plain && !is_this_machine(&args.hub) {
+        bail!("--plain is for a hub on this machine: {} is not", args.hub);
+    }
+    let secret = DeviceSecret::read(&args.secret)?;
+    let mut options = Options::new(secret, args.hub, args.hub_id);
+    options.tls = !args.plain;
+    options.state = args.state;
+    options.kind = args.kind;
+    options.fault = args.fault;
+    options.version = if args.v4 { Version::V4 } else { Version::V5 };
+    options.speed = args.speed;
+    if args.eager {
+        options.backoff = Backoff::FAST;
+    }
+    let (sender, mut events) = mpsc::channel(256);
+    let shutdown = CancellationToken::new();
+    let device = tokio::spawn(device::run(options, sender, shutdown.clone()));
+    let begin = Instant::now();
+    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut interrupted = false;
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(event) => {
+                    writeln!(out, "{:9.3}  {event}", begin.elapsed().as_secs_f64())?;
+                    out.flush()?;
+                }
+                None => break,
+            },
+            heard = &mut interrupt, if !interrupted => {
+                heard.context("cannot listen for Ctrl-C")?;
+                interrupted = true;
+                shutdown.cancel();
+            }
+        }
+    }
+    device.await.context("the device broke down")?.map_err(Into::into)
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(speed) if (0.1..=1000.0).contains(&speed) => Ok(speed),
+        _ => Err("a number from 0.1 to 1000".into()),
+    }
+}
+
+fn is_this_machine(address: &Address) -> bool {
+    let ip = address.host.parse::<std::net::IpAddr>();
+    address.host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, FromArgMatches};
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<DeviceArgs, clap::Error> {
+        let all = ["device", "--secret", "s.json", "--hub", "127.0.0.1:8883", "--hub-id", "aaaaaaaaaaaaaaaaaaaaaaaaaa"];
+        let matches = DeviceArgs::augment_args(Command::new("device")).try_get_matches_from(all.iter().chain(arguments))?;
+        DeviceArgs::from_arg_matches(&matches)
+    }
+
+    #[test]
+    fn a_fault_a_kind_and_a_speed_are_understood() {
+        let args = parse(&["--fault", "obstruction@60", "--kind", "garage-door", "--speed", "20"]).unwrap();
+        assert_eq!(args.fault, Some(Fault::Obstruction { at: 60 }));
+        assert_eq!(args.kind, Some(Kind::GarageDoor));
+        assert!((args.speed - 20.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn nonsense_is_refused_before_anything_runs() {
+        assert!(parse(&["--fault", "obstruction@101"]).is_err());
+        assert!(parse(&["--speed", "-1"]).is_err());
+        assert!(parse(&["--v4", "--v5"]).is_err());
+    }
+
+    #[test]
+    fn only_loopback_is_this_machine() {
+        assert!(is_this_machine(&"127.0.0.1:1883".parse().unwrap()));
+        assert!(is_this_machine(&"[::1]:1883".parse().unwrap()));
+        assert!(!is_this_machine(&"192.168.1.2:1883".parse().unwrap()));
+    }
+}

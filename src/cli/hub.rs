@@ -1,0 +1,141 @@
+//! `hearthkey hub`: runs the hub until it is told to stop; `hearthkey hub request` prints what a maker needs.
+
+use crate::config;
+use crate::hub::{Addresses, Hub};
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use figment::value::{Dict, Value};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Run the hub of a home.
+#[derive(Args)]
+pub struct HubArgs {
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// Configuration file (TOML).
+    #[arg(long, env = "HEARTHKEY_CONFIG", global = true)]
+    config: Option<PathBuf>,
+    /// Where the hub keeps its database and keys.
+    #[arg(long, global = true)]
+    data_dir: Option<PathBuf>,
+    /// The hub's name; `<name>.local` on the network.
+    #[arg(long)]
+    name: Option<String>,
+    /// Address and port of HTTPS.
+    #[arg(long)]
+    https: Option<SocketAddr>,
+    /// Address and port of plain HTTP (hands out the CA).
+    #[arg(long)]
+    http: Option<SocketAddr>,
+    /// Address and port of MQTT over TLS.
+    #[arg(long)]
+    mqtts: Option<SocketAddr>,
+    /// Also serve MQTT without TLS, on this loopback address and port.
+    #[arg(long)]
+    mqtt: Option<SocketAddr>,
+    /// Directives for the log, such as `info` or `hearthkey=debug`.
+    #[arg(long, env = "HEARTHKEY_LOG", default_value = "info")]
+    log: String,
+    /// Print where the hub listens, and the setup code, as one line of JSON.
+    #[arg(long)]
+    announce_json: bool,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Print the request for which a maker makes a registry batch.
+    Request,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Why the hub did not start, and what to do.
+pub fn run(args: HubArgs) -> anyhow::Result<()> {
+    let config = config::load(args.config.as_deref(), flags(&args))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if let Some(Action::Request) = args.action {
+        let path = config.data_dir.join("request.txt");
+        let line = std::fs::read_to_string(&path)
+            .with_context(|| format!("{} is not there: start the hub once, then ask again", path.display()))?;
+        std::io::stdout().write_all(line.as_bytes())?;
+        return Ok(());
+    }
+    start_log(&args.log)?;
+    runtime.block_on(async {
+        let mut term = signal(SignalKind::terminate())?;
+        let mut int = signal(SignalKind::interrupt())?;
+        let hub = tokio::select! {
+            hub = Hub::start(config) => hub?,
+            _ = term.recv() => bail!("interrupted while starting"),
+            _ = int.recv() => bail!("interrupted while starting"),
+        };
+        announce(&hub, args.announce_json)?;
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        tracing::info!("stopping");
+        hub.shut_down().await;
+        tracing::info!("stopped; everything acknowledged is on disk");
+        Ok(())
+    })
+}
+
+fn flags(args: &HubArgs) -> Dict {
+    let mut out = Dict::new();
+    if let Some(dir) = &args.data_dir {
+        out.insert("data_dir".into(), dir.display().to_string().into());
+    }
+    if let Some(name) = &args.name {
+        out.insert("name".into(), name.clone().into());
+    }
+    for (listener, address) in [("https", args.https), ("http", args.http), ("mqtts", args.mqtts), ("mqtt", args.mqtt)] {
+        if let Some(address) = address {
+            let set = Dict::from([("address".to_owned(), Value::from(address.to_string())), ("enabled".to_owned(), Value::from(true))]);
+            out.insert(listener.into(), set.into());
+        }
+    }
+    out
+}
+
+#[expect(clippy::disallowed_methods, reason = "systemd says with a variable that the journal is listening")]
+fn start_log(directives: &str) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(directives).context("--log is not a list of directives such as `info`")?;
+    let registry = tracing_subscriber::registry().with(filter);
+    let journal = std::env::var("JOURNAL_STREAM").is_ok().then(tracing_journald::layer).and_then(Result::ok);
+    match journal {
+        Some(journal) => registry.with(journal).init(),
+        None => registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false)).init(),
+    }
+    Ok(())
+}
+
+fn announce(hub: &Hub, json: bool) -> anyhow::Result<()> {
+    let Addresses { https, http, mqtts, mqtt } = hub.addresses;
+    let identity = hub.identity();
+    let mut out = std::io::stdout().lock();
+    if json {
+        let line = serde_json::json!({
+            "hub_id": identity.id.to_string(), "https": https, "http": http, "mqtts": mqtts, "mqtt": mqtt,
+            "setup_code": hub.setup_code, "ca_fingerprint": identity.ca_fingerprint,
+        });
+        writeln!(out, "{line}")?;
+    } else {
+        let port = |a: Option<SocketAddr>| a.map_or_else(|| "off".to_owned(), |a| a.to_string());
+        writeln!(out, "Hub {} ({})", identity.name, identity.id)?;
+        writeln!(out, "  web      https://{}  (CA and help: http://{}/trust)", port(https), port(http))?;
+        writeln!(out, "  MQTT     {} (TLS){}", port(mqtts), mqtt.map_or_else(String::new, |a| format!(", {a} (plain, loopback)")))?;
+        writeln!(out, "  CA       SHA-256 {}", identity.ca_fingerprint)?;
+        if let Some(code) = &hub.setup_code {
+            writeln!(out, "\nNobody owns this hub yet. Open the page and enter the setup code: {code}")?;
+        }
+    }
+    out.flush()?;
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! The command line: one thin file per subcommand, which turns arguments into a call and results into text.
+
+pub mod demo;
+pub mod device;
+pub mod factory;
+pub mod hub;
+
+use clap::{Parser, Subcommand};
+
+/// Hearthkey: the home's authority on things.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the hub of a home.
+    Hub(hub::HubArgs),
+    /// Try everything on this machine: a maker, a hub, three devices.
+    Demo(demo::DemoArgs),
+    /// Run a simulated device.
+    Device(device::DeviceArgs),
+    /// The maker's tool: brands, models, identities, batches, labels.
+    Factory(factory::FactoryArgs),
+}
+
+/// Runs what the arguments ask for.
+///
+/// # Errors
+/// For a person, with what to do next.
+pub fn run(cli: Cli) -> anyhow::Result<std::process::ExitCode> {
+    match cli.command {
+        Command::Hub(args) => hub::run(args).map(|()| std::process::ExitCode::SUCCESS),
+        Command::Demo(args) => demo::run(args),
+        Command::Device(args) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            runtime.block_on(device::run(args, &mut std::io::stdout()))?;
+            Ok(std::process::ExitCode::SUCCESS)
+        }
+        Command::Factory(args) => factory::run(args).map(|()| std::process::ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,202 @@
+//! People: accounts, household roles, and what makes a user name and a password acceptable. Hashing and sessions are
+//! `service`'s; what a role may do to the hub is [`HouseholdRole::may`].
+
+use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
+
+/// The id of an account: opaque, never reused, not a name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UserId(String);
+
+impl UserId {
+    /// An id from 16 fresh bytes (a UUID in text).
+    #[must_use]
+    pub fn from_uuid(id: uuid::Uuid) -> Self {
+        UserId(id.simple().to_string())
+    }
+    /// The text, as in keys and answers.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for UserId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What an account may do to the hub itself. What it may do to a device is a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HouseholdRole {
+    /// Sets the hub up, adds people, sees every device's existence, reads the audit.
+    Owner,
+    /// Claims devices and uses those it is bound to.
+    Member,
+    /// Only uses the devices it is bound to.
+    Guest,
+}
+
+/// What can be done to the hub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HubAction {
+    /// Bind an unbound device by its code.
+    ClaimDevice,
+    /// See that a device exists, whoever it belongs to.
+    SeeAllDevices,
+    /// Suspend and resume a device.
+    SuspendDevice,
+    /// Add and list people.
+    ManagePeople,
+    /// Read who did what.
+    ReadAudit,
+    /// Trust brands and import identities.
+    ManageRegistry,
+}
+
+impl HouseholdRole {
+    /// The one table of what a role may do to the hub.
+    #[must_use]
+    pub fn may(self, action: HubAction) -> bool {
+        match self {
+            HouseholdRole::Owner => true,
+            HouseholdRole::Member => matches!(action, HubAction::ClaimDevice),
+            HouseholdRole::Guest => false,
+        }
+    }
+}
+
+/// An account as stored. The password is only here as a hash.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct User {
+    /// Its id.
+    pub id: UserId,
+    /// The name as the person wrote it, normalised.
+    pub username: Username,
+    /// How the person wants to be called.
+    pub display_name: String,
+    /// What it may do to the hub.
+    pub role: HouseholdRole,
+    /// An argon2id hash in PHC text.
+    pub password_hash: String,
+    /// When it was made, ms since 1970.
+    pub created_at: u64,
+    /// Who made it: an account's id, or `setup`.
+    pub created_by: String,
+    /// Ended accounts stay, so that the audit can name them.
+    pub ended: bool,
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("User").field("id", &self.id).field("username", &self.username).field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+/// A user name: 1–64 characters of any letters, digits and symbols, normalised (NFC), no control characters, no
+/// white space at the ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Username(String);
+
+/// Why a name or a password was not taken; the text is for a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccountError {
+    /// Not a user name.
+    #[error("a user name has 1 to 64 characters, no line breaks, and no space at either end")]
+    Username,
+    /// Not a password.
+    #[error("a password has 8 to 256 characters: letters, digits, symbols of any script, and spaces")]
+    Password,
+    /// The password is the name.
+    #[error("the password must not be the user name")]
+    PasswordIsName,
+}
+
+impl Username {
+    /// Normalises and checks a name.
+    ///
+    /// # Errors
+    /// [`AccountError::Username`].
+    pub fn parse(text: &str) -> Result<Self, AccountError> {
+        let name: String = text.nfc().take(65).collect();
+        let len = name.chars().count();
+        if len == 0 || len > 64 || name.trim() != name || name.chars().any(char::is_control) {
+            return Err(AccountError::Username);
+        }
+        Ok(Username(name))
+    }
+    /// The name as shown.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+    /// What two names that would be confused have in common (NFKC, lower case): one account per such form.
+    #[must_use]
+    pub fn folded(&self) -> String {
+        self.0.nfkc().collect::<String>().to_lowercase().nfc().collect()
+    }
+}
+
+/// Checks and normalises a password (NFC, as RFC 8265 §4.2 for OpaqueString). The result is what is hashed.
+///
+/// # Errors
+/// [`AccountError::Password`], [`AccountError::PasswordIsName`].
+pub fn normal_password(text: &str, name: &Username) -> Result<zeroize::Zeroizing<String>, AccountError> {
+    if text.len() > 256 * 4 {
+        return Err(AccountError::Password);
+    }
+    let password = zeroize::Zeroizing::new(text.nfc().collect::<String>());
+    let len = password.chars().count();
+    if !(8..=256).contains(&len) || password.chars().any(char::is_control) {
+        return Err(AccountError::Password);
+    }
+    if Username::parse(password.trim()).is_ok_and(|p| p.folded() == name.folded()) {
+        return Err(AccountError::PasswordIsName);
+    }
+    Ok(password)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_passwords_of_any_script_are_taken() {
+        for name in ["anna", "Ünal", "李雷", "o'brien", "a b", "🦔"] {
+            assert!(Username::parse(name).is_ok(), "{name}");
+        }
+        for password in ["Käse & Brot 7", "12345678", "пароль-пароль", "  spaces count  "] {
+            assert!(normal_password(password, &Username::parse("anna").unwrap()).is_ok(), "{password}");
+        }
+    }
+
+    #[test]
+    fn two_spellings_of_one_name_fold_together() {
+        let a = Username::parse("Zo\u{eb}").unwrap();
+        let b = Username::parse("zoe\u{308}").unwrap();
+        assert_eq!(a.folded(), b.folded());
+    }
+
+    #[test]
+    fn unusable_names_and_passwords_are_refused() {
+        for name in ["", " anna", "a\nb", &"x".repeat(65)] {
+            assert_eq!(Username::parse(name), Err(AccountError::Username), "{name:?}");
+        }
+        let anna = Username::parse("annaberg").unwrap();
+        assert_eq!(normal_password("short", &anna).unwrap_err(), AccountError::Password);
+        assert_eq!(normal_password(&"x".repeat(257), &anna).unwrap_err(), AccountError::Password);
+        assert_eq!(normal_password("AnnaBerg", &anna).unwrap_err(), AccountError::PasswordIsName);
+    }
+
+    #[test]
+    fn only_an_owner_reads_the_audit_and_a_guest_claims_nothing() {
+        assert!(HouseholdRole::Owner.may(HubAction::ReadAudit));
+        assert!(!HouseholdRole::Member.may(HubAction::ReadAudit));
+        assert!(HouseholdRole::Member.may(HubAction::ClaimDevice));
+        assert!(!HouseholdRole::Guest.may(HubAction::ClaimDevice));
+    }
+}

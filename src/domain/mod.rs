@@ -1,0 +1,20 @@
+//! What the hub knows, as pure code: identities, statements, bindings, policy, twins, models, audit.
+//!
+//! No async, no IO, no clock, no randomness: time and entropy are arguments. Nothing here imports another room.
+
+pub mod account;
+pub mod audit;
+pub mod batch;
+pub mod binding;
+pub mod brand;
+pub mod cbor;
+pub mod claim;
+pub mod device;
+pub mod ids;
+pub mod keys;
+pub mod model;
+pub mod policy;
+mod schema;
+pub mod topic;
+pub mod twin;
+pub mod voucher;

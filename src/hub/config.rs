@@ -1,0 +1,94 @@
+//! What can be set about a hub. Every member has a default; an unknown one is an error.
+
+use crate::net::Limits;
+use crate::{broker, web};
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The configuration of a hub.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the hub keeps its database and keys.
+    pub data_dir: PathBuf,
+    /// The hub's name in the house; `<name>.local` on the network.
+    pub name: String,
+    /// HTTPS: UI, REST, events, MQTT over WebSocket.
+    pub https: Listen,
+    /// Plain HTTP: only the page that hands out the CA, and redirects.
+    pub http: Listen,
+    /// MQTT over TLS.
+    pub mqtts: Listen,
+    /// MQTT without TLS, on loopback only; off unless switched on.
+    pub mqtt: Listen,
+    /// The gate's bounds.
+    pub broker: broker::Config,
+    /// The web's bounds.
+    pub web: web::Config,
+    /// Sign-in and claim attempts of one address per minute, over all accounts.
+    pub attempts_per_minute: u32,
+    /// Where the service manager put credentials.
+    pub credentials_dir: Option<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            data_dir: PathBuf::from("hearthkey-data"),
+            name: "hearthkey".into(),
+            https: Listen::on(8443),
+            http: Listen::on(8080),
+            mqtts: Listen::on(8883),
+            mqtt: Listen { enabled: false, address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883), ..Listen::on(1883) },
+            broker: broker::Config::default(),
+            web: web::Config::default(),
+            attempts_per_minute: 600,
+            credentials_dir: None,
+        }
+    }
+}
+
+/// One listener.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// Whether it listens at all.
+    pub enabled: bool,
+    /// On which address and port; port 0 takes any free one.
+    pub address: SocketAddr,
+    /// Connections at the same time.
+    pub max_connections: usize,
+    /// Of these, from one address.
+    pub max_per_ip: usize,
+    /// Longest TLS handshake, in seconds.
+    pub handshake_s: u64,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Listen::on(0)
+    }
+}
+
+impl Listen {
+    fn on(port: u16) -> Listen {
+        Listen {
+            enabled: true,
+            address: SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
+            max_connections: 4_096,
+            max_per_ip: 1_024,
+            handshake_s: 10,
+        }
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            max_connections: self.max_connections,
+            max_per_ip: self.max_per_ip,
+            handshake_timeout: Duration::from_secs(self.handshake_s),
+            drain: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The hub's own keys: the master key that seals the store, and at first boot identity, age key, mirror key and CA.
+
+use crate::domain::batch::HubRequest;
+use crate::domain::ids::HubId;
+use crate::net::{Ca, CaError, CaKey, Certificate, ServerKey};
+use crate::service::HubIdentity;
+use crate::store::tables::HubSecrets;
+use crate::store::{MasterKey, Read, Store, StoreError};
+use age::secrecy::ExposeSecret;
+use ed25519_dalek::SigningKey;
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// Name of the credential under systemd (`LoadCredentialEncrypted=`) and of the file in the data directory.
+const MASTER_FILE: &str = "master.key";
+const ROW: &[u8] = b"hub";
+
+/// Why the keys are not there.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file cannot be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not 32 bytes.
+    #[error("{0} does not hold a key of 32 bytes: put back the right file, or restore a backup")]
+    Form(String),
+    /// Others may read it.
+    #[error("{0} can be read by others: run `chmod 600` on it")]
+    Open(String),
+    /// No randomness.
+    #[error("the system gave no randomness")]
+    Random,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The certificate authority.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+}
+
+/// What the listeners need of the keys.
+pub(super) struct Material {
+    pub(super) ca: Ca,
+    pub(super) server_key: ServerKey,
+}
+
+/// The master key: from the service manager's credentials directory when there is one, else from the data directory,
+/// where it is made at first boot with mode 0600.
+pub(super) fn master_key(data_dir: &Path, credentials: Option<&Path>) -> Result<MasterKey, KeyError> {
+    let given = credentials.map(|dir| dir.join(MASTER_FILE)).filter(|p| p.exists());
+    let path = given.clone().unwrap_or_else(|| data_dir.join(MASTER_FILE));
+    let name = path.display().to_string();
+    let file_error = |source| KeyError::File { path: name.clone(), source };
+    if path.exists() {
+        let mode = std::fs::metadata(&path).map_err(file_error)?.permissions().mode();
+        // A credential is the manager's to protect; a file of ours must be ours alone.
+        if given.is_none() && mode & 0o077 != 0 {
+            return Err(KeyError::Open(name));
+        }
+        let bytes = Zeroizing::new(std::fs::read(&path).map_err(file_error)?);
+        return bytes.as_slice().try_into().map(MasterKey::new).map_err(|_| KeyError::Form(name));
+    }
+    let mut key = Zeroizing::new([0u8; 32]);
+    getrandom::fill(key.as_mut_slice()).map_err(|_| KeyError::Random)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(file_error)?;
+    file.write_all(key.as_slice()).and_then(|()| file.sync_all()).map_err(file_error)?;
+    std::fs::File::open(data_dir).and_then(|d| d.sync_all()).map_err(file_error)?;
+    Ok(MasterKey::new(*key))
+}
+
+/// Loads the hub's keys, made at first boot. `now_s` is seconds since 1970.
+pub(super) async fn load(store: &Store, name: &str, now_s: u64) -> Result<(HubIdentity, Material), KeyError> {
+    let known = store.read::<_, StoreError>(|v| v.get::<HubSecrets>(ROW))?;
+    let secrets = match known {
+        Some(secrets) => secrets,
+        None => {
+            let fresh = first_boot(now_s)?;
+            store
+                .write::<_, StoreError, _>(move |tx| match tx.get::<HubSecrets>(ROW)? {
+                    Some(known) => Ok(known),
+                    None => tx.put(ROW, &fresh).map(|()| fresh.clone()),
+                })
+                .await?
+        }
+    };
+    let identity = SigningKey::from_bytes(&secrets.identity_seed);
+    let ca = Ca::from_parts(Certificate::from_pem(&secrets.ca_pem)?, CaKey::from_pem(&secrets.ca_key_pem)?)?;
+    let recipient =
+        secrets.age_identity.parse::<age::x25519::Identity>().map_err(|_| KeyError::Form("the age identity".into()))?.to_public();
+    let hub = HubIdentity {
+        id: HubId::from_public_key(&identity.verifying_key().to_bytes()),
+        name: name.to_owned(),
+        ca_der: ca.certificate().der().to_vec(),
+        ca_fingerprint: ca.certificate().fingerprint(),
+        request_line: HubRequest::line(&identity, &recipient.to_string(), now_s),
+        age_identity: Zeroizing::new(secrets.age_identity.clone()),
+    };
+    let server_key = ServerKey::from_pem(&secrets.server_key_pem)?;
+    Ok((hub, Material { ca, server_key }))
+}
+
+fn first_boot(now_s: u64) -> Result<HubSecrets, KeyError> {
+    let mut identity_seed = [0u8; 32];
+    let mut mirror_seed = [0u8; 32];
+    getrandom::fill(&mut identity_seed).map_err(|_| KeyError::Random)?;
+    getrandom::fill(&mut mirror_seed).map_err(|_| KeyError::Random)?;
+    let id = HubId::from_public_key(&SigningKey::from_bytes(&identity_seed).verifying_key().to_bytes());
+    let ca_key = CaKey::generate()?;
+    let ca_key_pem = ca_key.to_pem()?.to_string();
+    // A box without a battery may boot in 1970: the CA is valid from then on, and its own clock proves nothing.
+    let ca = Ca::create(ca_key, &id.to_string(), now_s.saturating_sub(24 * 3600))?;
+    Ok(HubSecrets {
+        identity_seed,
+        age_identity: age::x25519::Identity::generate().to_string().expose_secret().to_owned(),
+        mirror_seed,
+        epoch: 1,
+        ca_key_pem,
+        ca_pem: ca.certificate().pem(),
+        server_key_pem: ServerKey::generate()?.to_pem()?.to_string(),
+    })
+}

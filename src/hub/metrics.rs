@@ -1,0 +1,51 @@
+//! The metrics page, in Prometheus' text format (version 0.0.4): counts of every door, sessions, and the store.
+
+use crate::broker::{Broker, count};
+use crate::net::Counters;
+use crate::service::Service;
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// The counters of the listeners.
+#[derive(Clone, Default)]
+pub(super) struct Listeners {
+    pub(super) https: Arc<Counters>,
+    pub(super) http: Arc<Counters>,
+    pub(super) mqtts: Arc<Counters>,
+    pub(super) mqtt: Arc<Counters>,
+}
+
+/// The page.
+pub(super) fn page(broker: &Broker, service: &Service, listeners: &Listeners) -> String {
+    let mut out = String::new();
+    let mut line = |name: &str, labels: &str, value: u64| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "hearthkey_{name}{labels} {value}");
+    };
+    for (name, c) in [("https", &listeners.https), ("http", &listeners.http), ("mqtts", &listeners.mqtts), ("mqtt", &listeners.mqtt)] {
+        let label = format!("{{listener=\"{name}\"}}");
+        line("connections_accepted_total", &label, count(&c.accepted));
+        line("connections_refused_total", &label, count(&c.refused));
+        line("handshakes_failed_total", &label, count(&c.handshake_failed));
+        line("connections_active", &label, count(&c.active));
+    }
+    let c = broker.counters();
+    for (name, counter) in [
+        ("mqtt_signed_in_total", &c.signed_in),
+        ("mqtt_sign_in_refused_total", &c.refused),
+        ("mqtt_messages_received_total", &c.received),
+        ("mqtt_messages_delivered_total", &c.delivered),
+        ("mqtt_messages_dropped_total", &c.dropped),
+        ("mqtt_publishes_denied_total", &c.publish_denied),
+        ("mqtt_subscriptions_denied_total", &c.subscribe_denied),
+    ] {
+        line(name, "", count(counter));
+    }
+    let (sessions, online) = broker.session_counts();
+    line("mqtt_sessions", "", sessions as u64);
+    line("mqtt_sessions_online", "", online as u64);
+    let (writes, commits) = service.write_counts();
+    line("store_writes_total", "", writes);
+    line("store_commits_total", "", commits);
+    out
+}

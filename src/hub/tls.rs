@@ -1,0 +1,94 @@
+//! The certificates of the listeners: issued by the hub's CA for the names and addresses it is reached by, renewed
+//! before they end and when the addresses change, without a restart.
+
+use super::keys::Material;
+use crate::net::tls::{Clock as TlsClock, Material as TlsMaterial, Protocol, TlsError};
+use crate::net::{Certificate, TlsReloader, Validity, ca};
+use crate::service::Clock;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How long a certificate of a listener is valid, in seconds. Within the 825 days that Apple's clients take.
+const LIFETIME_S: u64 = 397 * 24 * 3600;
+/// It is renewed this long before its end, in seconds.
+const RENEW_BEFORE_S: u64 = 60 * 24 * 3600;
+
+/// The TLS side of all listeners.
+pub(super) struct Certificates {
+    material: Material,
+    names: Vec<String>,
+    clock: Arc<dyn Clock>,
+    pub(super) https: Arc<TlsReloader>,
+    pub(super) mqtt: Arc<TlsReloader>,
+    issued: Mutex<(BTreeSet<IpAddr>, u64)>,
+}
+
+impl Certificates {
+    pub(super) fn new(material: Material, hub_name: &str, clock: Arc<dyn Clock>) -> Result<Certificates, TlsError> {
+        let mut names = vec!["localhost".to_owned()];
+        let local = format!("{}.local", hub_name.to_ascii_lowercase());
+        if ca::may_certify_name(&local) {
+            names.push(local);
+        }
+        let ips = addresses();
+        let (leaf, until) = issue(&material, &names, &ips, now_s(&*clock))?;
+        let tls = TlsMaterial { leaf: &leaf, key: &material.server_key, ca: material.ca.certificate() };
+        let time = || {
+            let clock = clock.clone();
+            TlsClock::new(move || now_s(&*clock))
+        };
+        let https = Arc::new(TlsReloader::new(Protocol::Https, &tls, time())?);
+        let mqtt = Arc::new(TlsReloader::new(Protocol::Mqtt, &tls, time())?);
+        Ok(Certificates { names, clock: clock.clone(), https, mqtt, issued: Mutex::new((ips, until)), material })
+    }
+
+    /// Issues anew when the addresses have changed or the end is near. Called every few minutes.
+    pub(super) fn renew(&self) -> Result<(), TlsError> {
+        let (ips, now) = (addresses(), now_s(&*self.clock));
+        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        if issued.0 == ips && now + RENEW_BEFORE_S < issued.1 {
+            return Ok(());
+        }
+        let (leaf, until) = issue(&self.material, &self.names, &ips, now)?;
+        let tls = TlsMaterial { leaf: &leaf, key: &self.material.server_key, ca: self.material.ca.certificate() };
+        self.https.reload(&tls)?;
+        self.mqtt.reload(&tls)?;
+        tracing::info!(addresses = ?ips, "the listeners' certificate was renewed");
+        *issued = (ips, until);
+        Ok(())
+    }
+
+    /// A client certificate for a device; and its end, in seconds since 1970.
+    pub(super) fn certify_device(&self, csr_pem: &str, device: &str) -> Result<(Certificate, u64), TlsError> {
+        let now = now_s(&*self.clock);
+        let validity = Validity { not_before: now.saturating_sub(3600), not_after: now + LIFETIME_S };
+        Ok((self.material.ca.issue_device(csr_pem, device, validity)?, validity.not_after))
+    }
+
+    pub(super) fn ca(&self) -> &Certificate {
+        self.material.ca.certificate()
+    }
+}
+
+fn issue(material: &Material, names: &[String], ips: &BTreeSet<IpAddr>, now: u64) -> Result<(Certificate, u64), TlsError> {
+    let validity = Validity { not_before: now.saturating_sub(24 * 3600), not_after: now + LIFETIME_S };
+    let ips: Vec<IpAddr> = ips.iter().copied().collect();
+    Ok((material.ca.issue_server(&material.server_key, names, &ips, validity)?, validity.not_after))
+}
+
+fn now_s(clock: &dyn Clock) -> u64 {
+    clock.now_ms() / 1000
+}
+
+/// Loopback, and the addresses by which the box reaches its network. Connecting a UDP socket sends nothing; it asks
+/// the kernel which source address it would use (the targets are documentation addresses, RFC 5737 and 3849).
+fn addresses() -> BTreeSet<IpAddr> {
+    let mut out = BTreeSet::from([IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]);
+    let routes = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")];
+    for (from, to) in routes {
+        let local = UdpSocket::bind(from).and_then(|s| s.connect(to).and_then(|()| s.local_addr())).map(|a: SocketAddr| a.ip());
+        out.extend(local.ok().filter(|ip| ca::may_certify_ip(*ip)));
+    }
+    out
+}

@@ -1,0 +1,167 @@
+//! Claiming: a person shows the code, the device becomes theirs, and gets the secret it will sign in with.
+
+use super::{Actor, CloseReason, DeviceView, Refusal, Service, audit, lock, random};
+use crate::domain::account::HubAction;
+use crate::domain::audit::Outcome;
+use crate::domain::binding::{Binding, Privilege, RevocationMark, Subject};
+use crate::domain::claim::ScannedCode;
+use crate::domain::device::{Household, Registered, Standing};
+use crate::domain::ids::DeviceId;
+use crate::domain::keys::{Credential as SealedCredential, HubScopedKey, OperationalSecret, seal_credential};
+use crate::store::tables::{BindingIndex, Credential, StoredDeviceKey, binding_index_key, binding_key};
+use crate::store::{Read, StoreError};
+use data_encoding::BASE64URL_NOPAD;
+use serde::Deserialize;
+
+/// What one account is limited by, whatever it tries to claim.
+const ACCOUNT: &str = "claim";
+
+impl Service {
+    /// Binds the device with this code to `actor`. The binding, the secret and the audit entry are one transaction;
+    /// the device's sessions are closed, so that it comes back and fetches its secret.
+    ///
+    /// # Errors
+    /// [`Refusal::ClaimRefused`] for every cause that is not the caller's typing: a wrong code, an unknown device, one
+    /// bound to somebody else. [`Refusal::Invalid`] for a code that cannot be one, [`Refusal::TooMany`].
+    pub async fn claim(&self, actor: &Actor, code: &str, device: Option<&str>, name: &str, room: &str) -> Result<DeviceView, Refusal> {
+        if !actor.role.may(HubAction::ClaimDevice) {
+            return Err(Refusal::RoleTooLow);
+        }
+        let account = format!("{ACCOUNT} {}", actor.user);
+        self.check_lockout(actor.source, &account)?;
+        let scanned = ScannedCode::parse(code).map_err(|e| Refusal::Invalid(e.to_string()))?;
+        let named = device.map(DeviceId::parse).transpose().map_err(|e| Refusal::Invalid(e.to_string()))?;
+        if let (Some(a), Some(b)) = (&named, &scanned.device_id)
+            && a != b
+        {
+            return Err(Refusal::Invalid("the code on the label belongs to another device id".into()));
+        }
+        let found = match named.or(scanned.device_id) {
+            Some(id) => self.candidate(&id)?.filter(|r| r.claim_hash.matches(&r.id, &scanned.code)),
+            // Without an id: only devices that are here and waiting come into question.
+            None => self.waiting_here()?.into_iter().find(|r| r.claim_hash.matches(&r.id, &scanned.code)),
+        };
+        let Some(registered) = found else { return Err(self.claim_refused(actor, &account, "wrong_code")) };
+        let secret = OperationalSecret::from_bytes(random()?);
+        let credential = Credential {
+            keyed_hash: self.keyed_hash(b"operational", secret.as_bytes()),
+            undelivered: Some(*secret.as_bytes()),
+            made_at: self.now(),
+        };
+        let (id, now, subject) = (registered.id.clone(), self.now(), actor.subject());
+        let (name, room) = (label(name, &registered), short(room));
+        let event = audit::done(actor, "device.claim", id.as_str(), "administer");
+        let device = id.clone();
+        let done = self
+            .store
+            .write::<bool, StoreError, _>(move |tx| {
+                let key = device.as_str().as_bytes();
+                let mut household = tx.get::<Household>(key)?.unwrap_or_default();
+                if household.standing != Standing::Waiting {
+                    return Ok(false);
+                }
+                household.standing = Standing::Claimed;
+                household.claimed_at = Some(now);
+                household.name.clone_from(&name);
+                household.room.clone_from(&room);
+                household.version += 1;
+                tx.put(key, &household)?;
+                tx.put(key, &credential)?;
+                let at = binding_key(&device, &subject);
+                let marked = tx.get::<RevocationMark>(&at)?.map_or(0, |m| m.generation);
+                let before = tx.get::<Binding>(&at)?.map_or(0, |b| b.generation);
+                let binding = Binding {
+                    device: device.clone(),
+                    subject: subject.clone(),
+                    privilege: Privilege::Administer,
+                    granted_by: "claim".into(),
+                    granted_at: now,
+                    generation: marked.max(before) + 1,
+                    from: None,
+                    until: None,
+                };
+                tx.put(&at, &binding)?;
+                tx.put(&binding_index_key(&subject, &device), &BindingIndex { device: device.clone() })?;
+                audit::append(tx, now, event.clone())?;
+                Ok(true)
+            })
+            .await?;
+        if !done {
+            return Err(self.claim_refused(actor, &account, "bound_elsewhere"));
+        }
+        self.succeeded_attempt(actor.source, &account);
+        self.policy_changed().await;
+        self.close_sessions(&Subject::Device(id.clone()), CloseReason::Administrative).await;
+        self.changed(super::Change::Device { id: id.clone() });
+        self.device(actor, &id)
+    }
+
+    fn candidate(&self, id: &DeviceId) -> Result<Option<Registered>, StoreError> {
+        self.store.read(|v| v.get::<Registered>(id.as_str().as_bytes()))
+    }
+
+    fn waiting_here(&self) -> Result<Vec<Registered>, StoreError> {
+        let online: Vec<DeviceId> = lock(&self.presence).iter().filter(|(_, p)| p.is_online()).map(|(id, _)| id.clone()).collect();
+        self.store.read(|v| {
+            let mut out = Vec::new();
+            for id in online {
+                let household = v.get::<Household>(id.as_str().as_bytes())?.unwrap_or_default();
+                if household.standing == Standing::Waiting {
+                    out.extend(v.get::<Registered>(id.as_str().as_bytes())?);
+                }
+            }
+            Ok(out)
+        })
+    }
+
+    fn claim_refused(&self, actor: &Actor, account: &str, reason: &str) -> Refusal {
+        let wait = self.failed_attempt(actor.source, account);
+        // The object is left out: a guess must not fill the audit with ids.
+        self.audit_refusal(audit::event(actor.subject().to_string(), "device.claim", "?", Outcome::Denied, reason, "", &actor.via));
+        if wait > 0 { Refusal::TooMany(wait) } else { Refusal::ClaimRefused }
+    }
+
+    /// A device says that it waits: when it has been claimed and has not yet signed in with its secret, the secret is
+    /// sealed for the nonce it sent.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] for a malformed hello; the store's fault.
+    pub fn claim_hello(&self, id: &DeviceId, payload: &[u8]) -> Result<(), Refusal> {
+        #[derive(Deserialize)]
+        struct Hello {
+            nonce: String,
+        }
+        let bad = || Refusal::Invalid("a hello carries a nonce of 16 to 32 bytes in base64url".into());
+        let hello: Hello = serde_json::from_slice(payload).map_err(|_| bad())?;
+        let nonce = BASE64URL_NOPAD.decode(hello.nonce.as_bytes()).ok().filter(|n| (16..=32).contains(&n.len())).ok_or_else(bad)?;
+        let key = id.as_str().as_bytes();
+        let (household, credential, hub_key) = self.store.read::<_, StoreError>(|v| {
+            Ok((v.get::<Household>(key)?.unwrap_or_default(), v.get::<Credential>(key)?, v.get::<StoredDeviceKey>(key)?))
+        })?;
+        let (Standing::Claimed, Some(credential), Some(hub_key)) = (household.standing, credential, hub_key) else { return Ok(()) };
+        let Some(secret) = credential.undelivered else { return Ok(()) };
+        let iv = random::<12>()?;
+        let sealed = SealedCredential {
+            hub: self.hub.id,
+            ca: self.hub.ca_der.clone(),
+            secret: OperationalSecret::from_bytes(secret),
+            claimed_at: household.claimed_at.unwrap_or(credential.made_at) / 1000,
+        };
+        let sealed = seal_credential(&HubScopedKey::from_bytes(hub_key.0), id, &nonce, iv, &sealed)
+            .map_err(|_| Refusal::Conflict("the credential could not be sealed".into()))?;
+        let body = serde_json::json!({
+            "v": 1, "nonce": hello.nonce, "iv": BASE64URL_NOPAD.encode(&iv), "box": BASE64URL_NOPAD.encode(&sealed),
+        });
+        self.publish(&format!("things/{id}/claim/credential"), body.to_string(), 1, false);
+        Ok(())
+    }
+}
+
+fn short(text: &str) -> String {
+    text.trim().chars().filter(|c| !c.is_control()).take(64).collect()
+}
+
+fn label(name: &str, registered: &Registered) -> String {
+    let name = short(name);
+    if name.is_empty() { registered.model.as_str().replace('-', " ") } else { name }
+}

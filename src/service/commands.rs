@@ -1,0 +1,246 @@
+//! Commands: what a person tells a device to do now. Sent only while the device is connected, never queued; kept in
+//! memory with their outcome for an hour, and in the audit for good.
+
+use super::{Actor, Change, Refusal, Service, audit, lock};
+use crate::domain::audit::Outcome;
+use crate::domain::ids::DeviceId;
+use crate::domain::policy::Action;
+use crate::store::StoreError;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How long a command may run when nothing is said, in ms.
+const DEFAULT_TTL_MS: u64 = 30_000;
+/// Longest life of a command, in ms.
+const MAX_TTL_MS: u64 = 10 * 60 * 1000;
+/// Longest that a caller may wait for the result, in ms.
+const MAX_WAIT_MS: u64 = 30_000;
+/// Commands remembered; the oldest go first.
+const REMEMBERED: usize = 1_000;
+
+/// A command to run.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandRequest {
+    /// Which.
+    pub name: String,
+    /// With what; an object.
+    #[serde(default)]
+    pub args: Value,
+    /// For how long it is worth doing, in ms.
+    #[serde(default)]
+    pub ttl_ms: Option<u64>,
+    /// How long to wait for the result, in ms.
+    #[serde(default)]
+    pub wait_ms: Option<u64>,
+}
+
+/// A command and how far it is.
+#[derive(Clone, Debug, Serialize)]
+pub struct CommandView {
+    /// Its id.
+    pub id: String,
+    /// Of which device.
+    pub device_id: DeviceId,
+    /// Which.
+    pub name: String,
+    /// With what.
+    pub args: Value,
+    /// `sent`, `running`, `done`, `failed` or `expired`.
+    pub status: String,
+    /// What the device says about it.
+    pub message: String,
+    /// What it returned.
+    pub result: Value,
+    /// Who asked.
+    pub by: String,
+    /// When, ms since 1970.
+    pub at: u64,
+    /// Until when it may be done, ms since 1970.
+    pub expires: u64,
+}
+
+impl CommandView {
+    fn is_over(&self) -> bool {
+        matches!(self.status.as_str(), "done" | "failed" | "expired")
+    }
+}
+
+/// The commands in memory.
+#[derive(Default)]
+pub(super) struct Commands {
+    recent: VecDeque<Running>,
+}
+
+struct Running {
+    view: CommandView,
+    deadline: u64,
+    news: Arc<Notify>,
+}
+
+impl Commands {
+    fn find(&mut self, device: &DeviceId, id: &str) -> Option<&mut Running> {
+        self.recent.iter_mut().rev().find(|r| r.view.id == id && r.view.device_id == *device)
+    }
+}
+
+impl Service {
+    /// Checks, records and sends a command; waits for its result as long as the caller asks.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAllowed`] (a critical command needs `manage`), [`Refusal::Offline`], [`Refusal::Invalid`] with the
+    /// path of what does not fit the model.
+    pub async fn command(self: &Arc<Self>, actor: &Actor, device: &DeviceId, request: CommandRequest) -> Result<CommandView, Refusal> {
+        // First whether the device may be seen at all: else the model would tell.
+        self.store.read(|v| self.require(v, actor, device, Action::View).map(|_| ()))?;
+        let model = self.model_of(device)?;
+        let args = if request.args.is_null() { Value::Object(serde_json::Map::new()) } else { request.args };
+        let action = match &model {
+            Some(model) => {
+                model.check_args(&request.name, &args).map_err(|v| Refusal::Invalid(v.to_string()))?;
+                if model.is_critical_command(&request.name) { Action::OperateCritical } else { Action::Operate }
+            }
+            // Without a model nobody has said what is harmless.
+            None if is_name(&request.name) => Action::OperateCritical,
+            None => return Err(Refusal::Invalid("a command's name has 1 to 64 of a-z, 0-9 and _".into())),
+        };
+        let ttl = request.ttl_ms.unwrap_or(DEFAULT_TTL_MS).clamp(1, MAX_TTL_MS);
+        let now = self.now();
+        let view = CommandView {
+            id: uuid::Uuid::now_v7().to_string(),
+            device_id: device.clone(),
+            name: request.name,
+            args,
+            status: "sent".into(),
+            message: String::new(),
+            result: Value::Null,
+            by: actor.subject().to_string(),
+            at: now,
+            expires: now + ttl,
+        };
+        let (service, who, id, line) = (self.clone(), actor.clone(), device.clone(), format!("{} {}", view.name, view.id));
+        self.store
+            .write(move |tx| {
+                service.require(tx, &who, &id, action)?;
+                if !service.is_online(&id) {
+                    return Err(Refusal::Offline);
+                }
+                audit::append(tx, now, audit::done(&who, "command.send", id.as_str(), line.clone()))?;
+                Ok(())
+            })
+            .await?;
+        let news = Arc::new(Notify::new());
+        {
+            let mut commands = lock(&self.commands);
+            if commands.recent.len() >= REMEMBERED {
+                commands.recent.pop_front();
+            }
+            let deadline = self.clock.monotonic_ms() + ttl;
+            commands.recent.push_back(Running { view: view.clone(), deadline, news: news.clone() });
+        }
+        self.changed(Change::Command(Box::new(view.clone())));
+        let body = serde_json::json!({"id": view.id, "args": view.args, "expires_ms": ttl});
+        self.publish(&format!("things/{device}/commands/{}", view.name), body.to_string(), 1, false);
+        let wait = Duration::from_millis(request.wait_ms.unwrap_or(0).min(MAX_WAIT_MS).min(ttl + 1_000));
+        let _ = tokio::time::timeout(wait, async {
+            loop {
+                let heard = news.notified();
+                if self.command_state(device, &view.id).is_none_or(|c| c.is_over()) {
+                    return;
+                }
+                heard.await;
+            }
+        })
+        .await;
+        Ok(self.command_state(device, &view.id).unwrap_or(view))
+    }
+
+    fn command_state(&self, device: &DeviceId, id: &str) -> Option<CommandView> {
+        lock(&self.commands).find(device, id).map(|r| r.view.clone())
+    }
+
+    /// A command and how far it is.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], also once it is forgotten.
+    pub fn command_view(&self, actor: &Actor, device: &DeviceId, id: &str) -> Result<CommandView, Refusal> {
+        self.store.read(|v| self.require(v, actor, device, Action::View).map(|_| ()))?;
+        self.command_state(device, id).ok_or(Refusal::NotFound("command"))
+    }
+
+    /// The device reports on a command. One that is over, unknown or of another name changes nothing.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] for a malformed report; the store's fault.
+    pub async fn command_result(&self, device: &DeviceId, name: &str, payload: &[u8]) -> Result<(), Refusal> {
+        #[derive(Deserialize)]
+        struct Report {
+            id: String,
+            status: String,
+            #[serde(default)]
+            message: String,
+            #[serde(default)]
+            result: Value,
+        }
+        let report: Report = serde_json::from_slice(payload).map_err(|e| Refusal::Invalid(format!("not a command's result: {e}")))?;
+        if !matches!(report.status.as_str(), "running" | "done" | "failed") {
+            return Err(Refusal::Invalid("status is running, done or failed".into()));
+        }
+        let (view, news) = {
+            let mut commands = lock(&self.commands);
+            let Some(running) = commands.find(device, &report.id).filter(|r| r.view.name == name && !r.view.is_over()) else {
+                return Ok(());
+            };
+            running.view.status = report.status;
+            running.view.message = report.message.chars().take(256).collect();
+            running.view.result = report.result;
+            (running.view.clone(), running.news.clone())
+        };
+        if view.is_over() {
+            self.audit_command(&view, format!("device:{device}")).await?;
+        }
+        news.notify_waiters();
+        self.changed(Change::Command(Box::new(view)));
+        Ok(())
+    }
+
+    /// Ends commands whose time is over. Called by the hub's clock, about once a second.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub async fn expire_commands(&self) -> Result<(), Refusal> {
+        let now = self.clock.monotonic_ms();
+        let over: Vec<(CommandView, Arc<Notify>)> = lock(&self.commands)
+            .recent
+            .iter_mut()
+            .filter(|r| !r.view.is_over() && r.deadline <= now)
+            .map(|r| {
+                r.view.status = "expired".into();
+                r.view.message = "the device did not answer in time".into();
+                (r.view.clone(), r.news.clone())
+            })
+            .collect();
+        for (view, news) in over {
+            self.audit_command(&view, "hub".into()).await?;
+            news.notify_waiters();
+            self.changed(Change::Command(Box::new(view)));
+        }
+        Ok(())
+    }
+
+    async fn audit_command(&self, view: &CommandView, actor: String) -> Result<(), Refusal> {
+        let now = self.now();
+        let detail = format!("{} {} {}", view.name, view.id, view.message).trim().to_owned();
+        let event = audit::event(actor, "command.end", view.device_id.as_str(), Outcome::Done, &view.status, detail, "mqtt");
+        self.store.write::<_, StoreError, _>(move |tx| audit::append(tx, now, event.clone())).await?;
+        Ok(())
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}

@@ -1,0 +1,373 @@
+//! Devices as people see them: listing, naming, suspending, removing, certificates; and presence, which comes from
+//! connections and not from the store.
+
+use super::{Actor, CloseReason, Refusal, Service, audit, lock};
+use crate::domain::account::HubAction;
+use crate::domain::binding::{Binding, Privilege, RevocationMark, Subject};
+use crate::domain::device::{Household, LastSeen, Origin, Registered, Standing, Trust};
+use crate::domain::ids::{BrandId, DeviceId, ModelName};
+use crate::domain::policy::{Action, Reason};
+use crate::domain::twin::Twin;
+use crate::store::tables::{
+    BindingIndex, Credential, IssuedCertificate, Momentary, RetainedMessage, binding_index_key, binding_key, device_prefix, subject_prefix,
+};
+use crate::store::{Read, StoreError};
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// Last-seen is written at most so often while a device stays connected, in ms: a card wears.
+const LAST_SEEN_EVERY_MS: u64 = 10 * 60 * 1000;
+
+/// Whether a device is here.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Presence {
+    connections: usize,
+    since: u64,
+    last_written: u64,
+}
+
+impl Presence {
+    pub(super) fn is_online(&self) -> bool {
+        self.connections > 0
+    }
+}
+
+/// A device as it is shown to one account.
+#[derive(Clone, Debug, Serialize)]
+pub struct DeviceView {
+    /// Its id.
+    pub id: DeviceId,
+    /// Its maker.
+    pub brand: BrandId,
+    /// Its type.
+    pub model: ModelName,
+    /// Hardware revision.
+    pub hardware: String,
+    /// Serial number.
+    pub serial: String,
+    /// What kind of thing, for its icon.
+    pub kind: String,
+    /// What the maker calls it.
+    pub title: String,
+    /// How sure the hub is of it.
+    pub trust: Trust,
+    /// How it stands.
+    pub state: Standing,
+    /// Whether it is connected.
+    pub online: bool,
+    /// When it was last heard, ms since 1970.
+    pub last_seen: Option<u64>,
+    /// What people call it.
+    pub name: String,
+    /// Where it is.
+    pub room: String,
+    /// What the asking account may do.
+    pub privilege: Option<Privilege>,
+    /// The record's version, its `ETag`.
+    pub version: u64,
+}
+
+/// What may be changed of a device's record.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceChange {
+    /// A new name.
+    pub name: Option<String>,
+    /// A new room.
+    pub room: Option<String>,
+    /// Only if the record still has this version.
+    pub if_version: Option<u64>,
+}
+
+impl Service {
+    /// The devices that `actor` may see: those it may view, and for owners all that are bound or here.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub fn devices(&self, actor: &Actor) -> Result<Vec<DeviceView>, Refusal> {
+        let online: Vec<DeviceId> = lock(&self.presence).iter().filter(|(_, p)| p.is_online()).map(|(id, _)| id.clone()).collect();
+        let ids = self.store.read::<_, StoreError>(|v| {
+            let bound = v.scan::<BindingIndex>(&subject_prefix(&actor.subject()), 10_000)?;
+            let mut ids: BTreeSet<DeviceId> = bound.into_iter().map(|(_, b)| b.device).collect();
+            if actor.role.may(HubAction::SeeAllDevices) {
+                let known = v.scan::<Household>(b"", 10_000)?;
+                ids.extend(known.iter().filter_map(|(key, _)| std::str::from_utf8(key).ok().and_then(|k| DeviceId::parse(k).ok())));
+                ids.extend(online);
+            }
+            Ok(ids)
+        })?;
+        let mut out = Vec::new();
+        for id in ids {
+            match self.device(actor, &id) {
+                Ok(view) => out.push(view),
+                Err(Refusal::NotFound(_)) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(out)
+    }
+
+    /// One device.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], also for what `actor` may not see.
+    pub fn device(&self, actor: &Actor, id: &DeviceId) -> Result<DeviceView, Refusal> {
+        let (registered, rows, seen) = self.store.read::<_, StoreError>(|v| {
+            let key = id.as_str().as_bytes();
+            let rows = super::rights::Rows::load(v, &actor.subject(), id)?;
+            Ok((v.get::<Registered>(key)?, rows, v.get::<LastSeen>(key)?))
+        })?;
+        let registered = registered.ok_or(Refusal::NotFound("device"))?;
+        let privilege = self.privilege(&rows, actor.role);
+        if privilege.is_none() && !actor.role.may(HubAction::SeeAllDevices) {
+            return Err(Refusal::NotFound("device"));
+        }
+        let presence = lock(&self.presence).get(id).cloned().unwrap_or_default();
+        let model = self.model(&registered.brand, &registered.model).ok();
+        let household = rows.household;
+        Ok(DeviceView {
+            kind: model.as_ref().map_or_else(|| "thing".into(), |m| m.kind.clone()),
+            title: model.as_ref().map_or_else(|| registered.model.to_string(), |m| m.title.clone()),
+            trust: if registered.origin == Origin::Voucher { Trust::Provisional } else { Trust::Attested },
+            state: household.standing,
+            online: presence.is_online(),
+            last_seen: if presence.since > 0 { Some(presence.since) } else { seen.map(|s| s.at) },
+            name: household.name,
+            room: household.room,
+            privilege,
+            version: household.version,
+            id: registered.id,
+            brand: registered.brand,
+            model: registered.model,
+            hardware: registered.hardware,
+            serial: registered.serial,
+        })
+    }
+
+    /// Changes name and room.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAllowed`] below `manage`, [`Refusal::VersionConflict`].
+    pub async fn change_device(
+        self: &std::sync::Arc<Self>,
+        actor: &Actor,
+        id: &DeviceId,
+        change: DeviceChange,
+    ) -> Result<DeviceView, Refusal> {
+        let (service, who, device, now) = (self.clone(), actor.clone(), id.clone(), self.now());
+        self.store
+            .write(move |tx| {
+                let mut household = service.require(tx, &who, &device, Action::Manage)?.household;
+                if change.if_version.is_some_and(|v| v != household.version) {
+                    return Err(Refusal::VersionConflict(household.version));
+                }
+                let clean = |text: &str| text.trim().chars().filter(|c| !c.is_control()).take(64).collect::<String>();
+                if let Some(name) = &change.name {
+                    household.name = clean(name);
+                }
+                if let Some(room) = &change.room {
+                    household.room = clean(room);
+                }
+                household.version += 1;
+                tx.put(device.as_str().as_bytes(), &household)?;
+                audit::append(tx, now, audit::done(&who, "device.change", device.as_str(), "name and room"))?;
+                Ok(())
+            })
+            .await?;
+        self.changed(super::Change::Device { id: id.clone() });
+        self.device(actor, id)
+    }
+
+    /// Shuts a device out (`suspend`), or lets it in again.
+    ///
+    /// # Errors
+    /// [`Refusal::RoleTooLow`] for all but owners, [`Refusal::NotFound`], [`Refusal::Conflict`].
+    pub async fn suspend(&self, actor: &Actor, id: &DeviceId, suspend: bool) -> Result<DeviceView, Refusal> {
+        if !actor.role.may(HubAction::SuspendDevice) {
+            return Err(Refusal::RoleTooLow);
+        }
+        let (device, now, who) = (id.clone(), self.now(), actor.clone());
+        self.store
+            .write(move |tx| {
+                let key = device.as_str().as_bytes();
+                if tx.get::<Registered>(key)?.is_none() {
+                    return Err(Refusal::NotFound("device"));
+                }
+                let mut household = tx.get::<Household>(key)?.unwrap_or_default();
+                let is = household.standing == Standing::Suspended;
+                if is == suspend {
+                    return Err(Refusal::Conflict(if suspend { "it is suspended already" } else { "it is not suspended" }.into()));
+                }
+                if suspend {
+                    household.before_suspension = household.standing;
+                    household.standing = Standing::Suspended;
+                } else {
+                    household.standing = household.before_suspension;
+                }
+                household.version += 1;
+                tx.put(key, &household)?;
+                let action = if suspend { "device.suspend" } else { "device.resume" };
+                audit::append(tx, now, audit::done(&who, action, device.as_str(), ""))?;
+                Ok(())
+            })
+            .await?;
+        self.policy_changed().await;
+        if suspend {
+            self.close_sessions(&Subject::Device(id.clone()), CloseReason::NotAuthorized).await;
+        }
+        self.changed(super::Change::Device { id: id.clone() });
+        self.device(actor, id)
+    }
+
+    /// Removes a device from the house: bindings, twin, secrets, certificates, retained messages. It waits again.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAllowed`] below `administer`, [`Refusal::NotFound`].
+    pub async fn remove_device(self: &std::sync::Arc<Self>, actor: &Actor, id: &DeviceId) -> Result<(), Refusal> {
+        let (service, who, device, now) = (self.clone(), actor.clone(), id.clone(), self.now());
+        let retained = self
+            .store
+            .write(move |tx| {
+                let household = service.require(tx, &who, &device, Action::Administer)?.household;
+                if matches!(household.standing, Standing::Suspended | Standing::Quarantined) {
+                    return Err(Refusal::NotAllowed(match household.standing {
+                        Standing::Suspended => Reason::Suspended,
+                        _ => Reason::Quarantined,
+                    }));
+                }
+                let (key, prefix) = (device.as_str().as_bytes(), device_prefix(&device));
+                for (at, binding) in tx.scan::<Binding>(&prefix, 10_000)? {
+                    // A mark stays for ever, so that no old copy of the right comes back.
+                    let mark = RevocationMark { generation: binding.generation, at: now, by: who.subject().to_string() };
+                    tx.put(&at, &mark)?;
+                    tx.delete::<Binding>(&at)?;
+                    tx.delete::<BindingIndex>(&binding_index_key(&binding.subject, &device))?;
+                    debug_assert_eq!(at, binding_key(&device, &binding.subject));
+                }
+                tx.delete_prefix::<Twin>(&prefix)?;
+                tx.delete_prefix::<IssuedCertificate>(&prefix)?;
+                tx.delete_prefix::<Momentary>(&prefix)?;
+                tx.delete::<Credential>(key)?;
+                let room = format!("things/{device}/");
+                let retained: Vec<Vec<u8>> = tx.scan::<RetainedMessage>(room.as_bytes(), 10_000)?.into_iter().map(|(k, _)| k).collect();
+                for topic in &retained {
+                    tx.delete::<RetainedMessage>(topic)?;
+                }
+                tx.put(key, &Household { version: household.version + 1, ..Household::default() })?;
+                audit::append(tx, now, audit::done(&who, "device.remove", device.as_str(), "all bindings revoked"))?;
+                Ok(retained)
+            })
+            .await?;
+        lock(&self.momentary).retain(|(device, _), _| device != id);
+        self.policy_changed().await;
+        self.close_sessions(&Subject::Device(id.clone()), CloseReason::Administrative).await;
+        for topic in retained {
+            self.publish(&String::from_utf8_lossy(&topic), "", 0, true);
+        }
+        self.publish(&format!("things/{id}/presence"), "", 0, true);
+        self.changed(super::Change::Removed { id: id.clone() });
+        Ok(())
+    }
+
+    /// Whether `actor` may have a client certificate made for the device; the composition root makes it.
+    ///
+    /// # Errors
+    /// [`Refusal::NotAllowed`] below `administer`, [`Refusal::NotFound`].
+    pub fn may_certify(&self, actor: &Actor, id: &DeviceId) -> Result<(), Refusal> {
+        self.store.read(|v| self.require(v, actor, id, Action::Administer).map(|_| ()))
+    }
+
+    /// Records a certificate before it is handed out: only recorded ones sign in.
+    ///
+    /// # Errors
+    /// As [`Service::may_certify`].
+    pub async fn certificate_issued(
+        self: &std::sync::Arc<Self>,
+        actor: &Actor,
+        id: &DeviceId,
+        fingerprint: [u8; 32],
+        expires_at: u64,
+    ) -> Result<(), Refusal> {
+        let (service, who, device, now) = (self.clone(), actor.clone(), id.clone(), self.now());
+        self.store
+            .write(move |tx| {
+                service.require(tx, &who, &device, Action::Administer)?;
+                let shown = data_encoding::HEXLOWER.encode(&fingerprint);
+                let key = [device_prefix(&device), shown.as_bytes().to_vec()].concat();
+                tx.put(&key, &IssuedCertificate { fingerprint, by: who.subject().to_string(), expires_at })?;
+                audit::append(tx, now, audit::done(&who, "certificate.issue", device.as_str(), format!("sha-256 {shown}")))?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// A device has connected.
+    pub async fn device_connected(&self, id: &DeviceId) {
+        self.presence_changed(id, true).await;
+    }
+
+    /// A connection of a device has ended; its momentary desires end with the last one.
+    pub async fn device_disconnected(&self, id: &DeviceId) {
+        self.presence_changed(id, false).await;
+    }
+
+    async fn presence_changed(&self, id: &DeviceId, up: bool) {
+        let now = self.now();
+        let (edge, online, write) = {
+            let mut all = lock(&self.presence);
+            let p = all.entry(id.clone()).or_default();
+            let before = p.is_online();
+            p.connections = if up { p.connections + 1 } else { p.connections.saturating_sub(1) };
+            p.since = now;
+            let edge = before != p.is_online();
+            let write = edge && (!p.is_online() || now.saturating_sub(p.last_written) > LAST_SEEN_EVERY_MS);
+            if write {
+                p.last_written = now;
+            }
+            (edge, p.is_online(), write)
+        };
+        if write {
+            let device = id.clone();
+            let written = self.store.write::<_, StoreError, _>(move |tx| tx.put(device.as_str().as_bytes(), &LastSeen { at: now })).await;
+            if let Err(error) = written {
+                tracing::warn!(%error, device = %id, "last seen was not written");
+            }
+        }
+        if !edge {
+            return;
+        }
+        if !online && let Err(error) = self.drop_momentary(|(device, _), _| device == id).await {
+            tracing::error!(%error, device = %id, "momentary desires could not be dropped");
+        }
+        let body = serde_json::json!({"online": online, "since_ms": now});
+        self.publish(&format!("things/{id}/presence"), body.to_string(), 0, true);
+        self.changed(super::Change::Device { id: id.clone() });
+    }
+
+    pub(super) fn is_online(&self, id: &DeviceId) -> bool {
+        lock(&self.presence).get(id).is_some_and(Presence::is_online)
+    }
+
+    /// Retained messages as they are kept.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub fn retained(&self) -> Result<Vec<(String, RetainedMessage)>, Refusal> {
+        let rows = self.store.read::<_, StoreError>(|v| v.scan::<RetainedMessage>(b"", 100_000))?;
+        Ok(rows.into_iter().map(|(k, m)| (String::from_utf8_lossy(&k).into_owned(), m)).collect())
+    }
+
+    /// Keeps a retained message, or forgets it.
+    ///
+    /// # Errors
+    /// The store's fault; then it is not kept.
+    pub async fn retain(&self, topic: &str, message: Option<RetainedMessage>) -> Result<(), Refusal> {
+        let topic = topic.to_owned();
+        self.store
+            .write::<_, StoreError, _>(move |tx| match &message {
+                Some(m) => tx.put(topic.as_bytes(), m),
+                None => tx.delete::<RetainedMessage>(topic.as_bytes()).map(|_| ()),
+            })
+            .await?;
+        Ok(())
+    }
+}

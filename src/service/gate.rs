@@ -1,0 +1,308 @@
+//! Who is at the door: devices by counter token, operational secret or certificate, people by session token; and the
+//! way back for a device that has lost its counter.
+
+use super::{Actor, Refusal, Service, SessionToken, audit, lock, random};
+use crate::domain::audit::Outcome;
+use crate::domain::binding::Subject;
+use crate::domain::device::{Household, Registered, SignInCounter, Standing};
+use crate::domain::ids::DeviceId;
+use crate::domain::keys::{COUNTER_MAX, HubScopedKey, OperationalSecret, Token, verify_rebase_tag};
+use crate::store::tables::{Credential, IssuedCertificate, StoredDeviceKey, device_prefix};
+use crate::store::{Read, StoreError};
+use data_encoding::BASE64URL_NOPAD;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::net::IpAddr;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+/// How long a re-base challenge serves, in ms.
+const CHALLENGE_MS: u64 = 30_000;
+/// Challenges remembered at once.
+const CHALLENGES: usize = 1_000;
+
+/// What a client shows at CONNECT.
+pub struct SignInAttempt {
+    /// The user name.
+    pub username: String,
+    /// The password.
+    pub password: Zeroizing<String>,
+    /// Device id and SHA-256 of a client certificate that the TLS layer has verified.
+    pub certificate: Option<(String, [u8; 32])>,
+    /// SHA-256 of the server's SubjectPublicKeyInfo in this handshake; `None` without TLS.
+    pub spki: Option<[u8; 32]>,
+    /// From where.
+    pub source: IpAddr,
+}
+
+/// Who it is.
+#[derive(Clone, Debug)]
+pub struct SignedIn {
+    /// The principal.
+    pub subject: Subject,
+    /// It may only re-base its counter.
+    pub rebase: bool,
+    /// For people: the actor of what they do.
+    pub actor: Option<Actor>,
+    /// Protocol and source, for the audit.
+    pub via: String,
+}
+
+/// Why it may not come in. Unknown identities and wrong proofs are one answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignInRefusal {
+    /// Unknown, wrong, or used before.
+    BadCredentials,
+    /// Known, proven, and shut out.
+    Banned,
+    /// Too many failures from this source.
+    TooMany,
+    /// The hub cannot answer now.
+    Unavailable,
+}
+
+/// A challenge to re-base, and until when it serves (monotonic ms).
+pub(super) struct Challenge {
+    nonce: [u8; 32],
+    until: u64,
+}
+
+enum Proof {
+    Token { counter: u64, digest: [u8; 32] },
+    Secret { hash: [u8; 32] },
+    Certificate,
+}
+
+enum Verdict {
+    In { completed: bool },
+    Rebase,
+    Replayed,
+    Wrong,
+    Banned(Standing),
+}
+
+impl Service {
+    /// Lets in who proves who it is. A completed claim and an accepted counter are committed before this returns.
+    ///
+    /// # Errors
+    /// See [`SignInRefusal`]; each is audited with its true reason.
+    pub async fn sign_in(&self, attempt: SignInAttempt) -> Result<SignedIn, SignInRefusal> {
+        let via = format!("mqtt {}", attempt.source);
+        if let Some((device, fingerprint)) = &attempt.certificate {
+            let known = DeviceId::parse(device).ok().filter(|id| self.certificate_stands(id, fingerprint));
+            return match known {
+                Some(id) => self.admit(id, Proof::Certificate, &attempt, via).await,
+                None => Err(self.refuse(&attempt, device, "unknown_certificate", &via)),
+            };
+        }
+        let account: String = attempt.username.chars().take(80).collect();
+        if self.check_lockout(attempt.source, &account).is_err() {
+            return Err(SignInRefusal::TooMany);
+        }
+        if let Some(name) = attempt.username.strip_prefix("user:") {
+            return self.admit_person(name, &attempt, via);
+        }
+        let Ok(id) = DeviceId::parse(&attempt.username) else {
+            return Err(self.refuse(&attempt, &account, "malformed_id", &via));
+        };
+        if let Some(secret) = OperationalSecret::from_password(&attempt.password) {
+            let hash = self.keyed_hash(b"operational", secret.as_bytes());
+            return self.admit(id, Proof::Secret { hash }, &attempt, via).await;
+        }
+        let Ok(token) = Token::parse(&attempt.password) else {
+            return Err(self.refuse(&attempt, &account, "no_credential", &via));
+        };
+        let key = self.store.read::<_, StoreError>(|v| v.get::<StoredDeviceKey>(id.as_str().as_bytes()));
+        let key = match key {
+            Ok(Some(key)) => HubScopedKey::from_bytes(key.0),
+            Ok(None) => return Err(self.refuse(&attempt, &account, "unknown_identity", &via)),
+            Err(_) => return Err(SignInRefusal::Unavailable),
+        };
+        // The tag before the counter: an invalid tag is evidence of nothing.
+        let spki = attempt.spki.as_ref().map_or(&[][..], |s| &s[..]);
+        if !token.verify(&key, &self.hub.id, &id, spki) {
+            return Err(self.refuse(&attempt, &account, "wrong_tag", &via));
+        }
+        let digest = Sha256::digest(attempt.password.as_bytes()).into();
+        self.admit(id, Proof::Token { counter: token.counter(), digest }, &attempt, via).await
+    }
+
+    async fn admit(&self, id: DeviceId, proof: Proof, attempt: &SignInAttempt, via: String) -> Result<SignedIn, SignInRefusal> {
+        let (device, now, through) = (id.clone(), self.now(), via.clone());
+        let verdict = self
+            .store
+            .write::<_, StoreError, _>(move |tx| {
+                let key = device.as_str().as_bytes();
+                if tx.get::<Registered>(key)?.is_none() {
+                    return Ok(Verdict::Wrong);
+                }
+                let mut household = tx.get::<Household>(key)?.unwrap_or_default();
+                let banned = !household.standing.admits();
+                let mut completed = false;
+                match &proof {
+                    Proof::Certificate => {}
+                    Proof::Secret { hash } => {
+                        let Some(mut credential) = tx.get::<Credential>(key)? else { return Ok(Verdict::Wrong) };
+                        if !bool::from(credential.keyed_hash.ct_eq(hash)) {
+                            return Ok(Verdict::Wrong);
+                        }
+                        if !banned && household.standing == Standing::Claimed {
+                            household.standing = Standing::Ready;
+                            household.version += 1;
+                            tx.put(key, &household)?;
+                            credential.undelivered = None;
+                            tx.put(key, &credential)?;
+                            let actor = format!("device:{device}");
+                            let e =
+                                audit::event(actor, "claim.complete", device.as_str(), Outcome::Done, "operational_secret", "", &through);
+                            audit::append(tx, now, e)?;
+                            completed = true;
+                        }
+                    }
+                    Proof::Token { counter, digest } => {
+                        let last = tx.get::<SignInCounter>(key)?.unwrap_or_default();
+                        if bool::from(last.last_token.ct_eq(digest)) {
+                            return Ok(Verdict::Replayed);
+                        }
+                        if banned {
+                            return Ok(Verdict::Banned(household.standing));
+                        }
+                        if *counter <= last.counter {
+                            return Ok(Verdict::Rebase);
+                        }
+                        tx.put(key, &SignInCounter { counter: *counter, last_token: digest.to_vec() })?;
+                    }
+                }
+                Ok(if banned { Verdict::Banned(household.standing) } else { Verdict::In { completed } })
+            })
+            .await
+            .map_err(|error| {
+                tracing::error!(%error, "a sign-in could not be recorded");
+                SignInRefusal::Unavailable
+            })?;
+        let subject = Subject::Device(id.clone());
+        let account = attempt.username.clone();
+        match verdict {
+            Verdict::In { completed } => {
+                self.succeeded_attempt(attempt.source, &account);
+                if completed {
+                    self.changed(super::Change::Device { id });
+                }
+                Ok(SignedIn { subject, rebase: false, actor: None, via })
+            }
+            Verdict::Rebase => {
+                let e = audit::event(subject.to_string(), "device.rebase", id.as_str(), Outcome::Allowed, "stale_counter", "", &via);
+                self.audit_refusal(e);
+                Ok(SignedIn { subject, rebase: true, actor: None, via })
+            }
+            Verdict::Replayed => Err(self.refuse(attempt, &account, "replayed_token", &via)),
+            Verdict::Wrong => Err(self.refuse(attempt, &account, "wrong_credential", &via)),
+            Verdict::Banned(standing) => {
+                let reason = if standing == Standing::Quarantined { "quarantined" } else { "suspended" };
+                self.audit_refusal(audit::event(subject.to_string(), "device.sign_in", id.as_str(), Outcome::Denied, reason, "", &via));
+                Err(SignInRefusal::Banned)
+            }
+        }
+    }
+
+    fn admit_person(&self, name: &str, attempt: &SignInAttempt, via: String) -> Result<SignedIn, SignInRefusal> {
+        let token = SessionToken::new(&attempt.password);
+        let signed_in = self.actor(&token, "mqtt", attempt.source).ok().filter(|actor| {
+            let folded = |n: &str| crate::domain::account::Username::parse(n).map(|u| u.folded());
+            self.me(actor).is_ok_and(|me| folded(&me.username).ok() == folded(name).ok())
+        });
+        match signed_in {
+            Some(actor) => Ok(SignedIn { subject: actor.subject(), rebase: false, actor: Some(actor), via }),
+            None => Err(self.refuse(attempt, &attempt.username, "no_session", &via)),
+        }
+    }
+
+    fn certificate_stands(&self, id: &DeviceId, fingerprint: &[u8; 32]) -> bool {
+        let now = self.now();
+        let issued = self.store.read::<_, StoreError>(|v| v.scan::<IssuedCertificate>(&device_prefix(id), 100));
+        issued.is_ok_and(|all| all.iter().any(|(_, c)| c.fingerprint == *fingerprint && now < c.expires_at))
+    }
+
+    fn refuse(&self, attempt: &SignInAttempt, account: &str, reason: &str, via: &str) -> SignInRefusal {
+        self.failed_attempt(attempt.source, account);
+        let tried: String = account.chars().filter(|c| !c.is_control()).take(80).collect();
+        let object = DeviceId::parse(account).map_or_else(|_| "hub".to_owned(), |id| id.to_string());
+        self.audit_refusal(audit::event(format!("?{tried}"), "device.sign_in", &object, Outcome::Denied, reason, "", via));
+        SignInRefusal::BadCredentials
+    }
+
+    /// Audits a publish that the policy refused.
+    pub fn publish_denied(&self, who: &SignedIn, topic: &str) {
+        self.audit_refusal(audit::event(who.subject.to_string(), "topic.publish", topic, Outcome::Denied, "not_its_topic", "", &who.via));
+    }
+
+    /// Audits a subscription that the policy refused.
+    pub fn subscribe_denied(&self, who: &SignedIn, filter: &str) {
+        self.audit_refusal(audit::event(
+            who.subject.to_string(),
+            "topic.subscribe",
+            filter,
+            Outcome::Denied,
+            "not_its_topic",
+            "",
+            &who.via,
+        ));
+    }
+
+    /// A fresh challenge for a device in a re-base session, as the message to publish to it.
+    ///
+    /// # Errors
+    /// The store's fault, or no randomness.
+    pub fn rebase_challenge(&self, id: &DeviceId) -> Result<Vec<u8>, Refusal> {
+        let floor = self.store.read::<_, StoreError>(|v| v.get::<SignInCounter>(id.as_str().as_bytes()))?.unwrap_or_default().counter;
+        let (nonce, now) = (random::<32>()?, self.clock.monotonic_ms());
+        let mut challenges = lock(&self.challenges);
+        challenges.retain(|_, c| c.until > now);
+        if challenges.len() >= CHALLENGES {
+            return Err(Refusal::TooMany(CHALLENGE_MS));
+        }
+        challenges.insert(id.clone(), Challenge { nonce, until: now + CHALLENGE_MS });
+        let body = serde_json::json!({"challenge": BASE64URL_NOPAD.encode(&nonce), "floor": floor});
+        Ok(body.to_string().into_bytes())
+    }
+
+    /// Takes the answer to a challenge; the new counter is committed when this returns.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] for anything but the right answer in time; the challenge is spent either way.
+    pub async fn rebase(&self, id: &DeviceId, payload: &[u8], via: &str) -> Result<(), Refusal> {
+        #[derive(Deserialize)]
+        struct Answer {
+            counter: u64,
+            tag: String,
+        }
+        let wrong = || Refusal::Invalid("the answer to the challenge is wrong".into());
+        let challenge = lock(&self.challenges).remove(id).filter(|c| c.until > self.clock.monotonic_ms()).ok_or_else(wrong)?;
+        let answer: Answer = serde_json::from_slice(payload).map_err(|_| wrong())?;
+        let tag = BASE64URL_NOPAD.decode(answer.tag.as_bytes()).map_err(|_| wrong())?;
+        let key = self.store.read::<_, StoreError>(|v| v.get::<StoredDeviceKey>(id.as_str().as_bytes()))?.ok_or_else(wrong)?;
+        let key = HubScopedKey::from_bytes(key.0);
+        if answer.counter > COUNTER_MAX || !verify_rebase_tag(&key, &self.hub.id, id, &challenge.nonce, answer.counter, &tag) {
+            self.audit_refusal(audit::event(format!("device:{id}"), "device.rebase", id.as_str(), Outcome::Denied, "wrong_tag", "", via));
+            return Err(wrong());
+        }
+        let (device, now, via) = (id.clone(), self.now(), via.to_owned());
+        self.store
+            .write(move |tx| {
+                let key = device.as_str().as_bytes();
+                let last = tx.get::<SignInCounter>(key)?.unwrap_or_default();
+                if answer.counter < last.counter {
+                    return Err(Refusal::Invalid("the counter is below the floor".into()));
+                }
+                tx.put(key, &SignInCounter { counter: answer.counter, last_token: last.last_token })?;
+                let detail = format!("counter {}", answer.counter);
+                audit::append(
+                    tx,
+                    now,
+                    audit::event(format!("device:{device}"), "device.rebase", device.as_str(), Outcome::Done, "challenge", detail, &via),
+                )?;
+                Ok(())
+            })
+            .await
+    }
+}

@@ -1,0 +1,318 @@
+//! Use cases, one transaction each: load, decide, persist, then run the effects.
+//!
+//! Adapters (MQTT, HTTP) call these and map their refusals to their own protocol, once, at their edge. What must leave
+//! the hub goes through [`Outlet`], which the composition root connects to the broker; changes for live views go
+//! through [`Service::changes`]. Deciding is `domain`'s, bytes are `store`'s.
+
+mod accounts;
+mod audit;
+mod claims;
+mod commands;
+mod devices;
+mod gate;
+mod lockout;
+mod passwords;
+mod registry;
+mod rights;
+mod sessions;
+mod twins;
+
+pub use crate::store::tables::RetainedMessage;
+pub use accounts::{NewUser, SetupRequest, UserView};
+pub use commands::{CommandRequest, CommandView};
+pub use devices::{DeviceChange, DeviceView};
+pub use gate::{SignInAttempt, SignInRefusal, SignedIn};
+pub use registry::{BrandView, ImportReport, RegistryError};
+pub use sessions::{OpenedSession, SessionToken};
+
+use crate::domain::account::{HouseholdRole, UserId};
+use crate::domain::binding::Subject;
+use crate::domain::ids::{DeviceId, HubId};
+use crate::domain::model::Model;
+use crate::domain::policy::Reason;
+use crate::domain::twin::Rejection;
+use crate::store::{Store, StoreError};
+use bytes::Bytes;
+use serde::Serialize;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use tokio::sync::{Semaphore, broadcast};
+use zeroize::Zeroizing;
+
+/// Where time comes from. The composition root reads the real clock, tests drive their own.
+pub trait Clock: Send + Sync {
+    /// Milliseconds since 1970, UTC.
+    fn now_ms(&self) -> u64;
+    /// Milliseconds that only ever grow, from any start: for deadlines.
+    fn monotonic_ms(&self) -> u64;
+}
+
+/// Why a connection is ended from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The hub asks the peer to come back (after a claim, a re-base, a removal).
+    Administrative,
+    /// The right is gone.
+    NotAuthorized,
+}
+
+/// What use cases need of the broker.
+pub trait Outlet: Send + Sync {
+    /// Hands a message of the hub to the subscribers.
+    fn publish(&self, topic: &str, payload: Bytes, qos: u8, retain: bool);
+    /// Ends all sessions of `who`; when it returns, nothing more reaches them.
+    fn close<'a>(&'a self, who: &'a Subject, reason: CloseReason) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+    /// Applies a policy that has changed to all live sessions; when it returns, nothing more reaches who lost a right.
+    fn narrow<'a>(&'a self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+}
+
+/// Who acts, and through what: the first argument of every use case.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    /// The account.
+    pub user: UserId,
+    /// Its role in the house.
+    pub role: HouseholdRole,
+    /// The protocol and the source, as the audit shows it.
+    pub via: String,
+    /// The source's address.
+    pub source: IpAddr,
+}
+
+impl Actor {
+    /// The account as a holder of bindings.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        Subject::User(self.user.clone())
+    }
+}
+
+/// Something a live view must know. Who may see it is decided where it is shown.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum Change {
+    /// A device's record, standing or presence.
+    Device {
+        /// Which.
+        id: DeviceId,
+    },
+    /// A device is bound to nobody any more, or to others.
+    Removed {
+        /// Which.
+        id: DeviceId,
+    },
+    /// A twin.
+    Twin {
+        /// Whose.
+        id: DeviceId,
+    },
+    /// A command's progress.
+    Command(Box<CommandView>),
+}
+
+/// Why a use case did not do what it was asked. An adapter maps each to its protocol.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Nobody is signed in, or the session is over.
+    #[error("sign in first")]
+    SignedOut,
+    /// The name or the password is wrong.
+    #[error("the user name or the password is wrong")]
+    WrongPassword,
+    /// The policy says no.
+    #[error("{}", .0.explain())]
+    NotAllowed(Reason),
+    /// The role does not allow it.
+    #[error("only an owner of the hub may do this")]
+    RoleTooLow,
+    /// It is not there, or not for this account to know.
+    #[error("there is no such {0}")]
+    NotFound(&'static str),
+    /// The claim did not succeed; one answer for every cause.
+    #[error("no device waits to be claimed with this code")]
+    ClaimRefused,
+    /// What was sent does not fit.
+    #[error("{0}")]
+    Invalid(String),
+    /// It exists already, or is in a state that does not allow this.
+    #[error("{0}")]
+    Conflict(String),
+    /// The precondition names another version.
+    #[error("it has changed in the meantime (now version {0})")]
+    VersionConflict(u64),
+    /// Too many attempts.
+    #[error("too many attempts; try again in {} s", .0.div_ceil(1000))]
+    TooMany(u64),
+    /// The device is not connected.
+    #[error("the device is not connected")]
+    Offline,
+    /// A twin request was rejected.
+    #[error("{}", .0.message)]
+    Twin(Rejection),
+    /// A statement or file of a maker was not taken.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The store failed: nothing was done.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What the hub is, fixed at start.
+pub struct HubIdentity {
+    /// Its id.
+    pub id: HubId,
+    /// Its name in the house, for people.
+    pub name: String,
+    /// Certificate of its CA (DER).
+    pub ca_der: Vec<u8>,
+    /// SHA-256 of that certificate, as shown.
+    pub ca_fingerprint: String,
+    /// The line a maker needs to make a registry batch for this hub.
+    pub request_line: String,
+    /// The age identity that opens such batches, in its text form.
+    pub age_identity: Zeroizing<String>,
+}
+
+/// All use cases, and what they share in memory. One per hub.
+pub struct Service {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    hub: HubIdentity,
+    outlet: OnceLock<Arc<dyn Outlet>>,
+    epoch: AtomicU64,
+    changes: broadcast::Sender<Change>,
+    models: RwLock<HashMap<Vec<u8>, Arc<Model>>>,
+    presence: Mutex<HashMap<DeviceId, devices::Presence>>,
+    lockout: Mutex<lockout::Lockout>,
+    hashing: Arc<Semaphore>,
+    commands: Mutex<commands::Commands>,
+    challenges: Mutex<HashMap<DeviceId, gate::Challenge>>,
+    refusals: Mutex<audit::Refusals>,
+    importing: tokio::sync::Mutex<()>,
+    momentary: Mutex<HashMap<(DeviceId, String), u64>>,
+    pepper: Zeroizing<[u8; 32]>,
+}
+
+impl Service {
+    /// Use cases over `store`. Critical desires of an earlier run are dropped: a restart ends every moment.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub async fn new(store: Store, clock: Arc<dyn Clock>, hub: HubIdentity) -> Result<Arc<Service>, Refusal> {
+        use crate::store::Read;
+        let pepper = store.read::<_, StoreError>(|v| Ok(v.vault().derive(b"hearthkey pepper v1")))?;
+        let service = Arc::new(Service {
+            store,
+            clock,
+            hub,
+            outlet: OnceLock::new(),
+            epoch: AtomicU64::new(1),
+            changes: broadcast::channel(1024).0,
+            models: RwLock::default(),
+            presence: Mutex::default(),
+            lockout: Mutex::new(lockout::Lockout::new(10_000)),
+            hashing: Arc::new(Semaphore::new(2)),
+            commands: Mutex::default(),
+            challenges: Mutex::default(),
+            refusals: Mutex::default(),
+            importing: tokio::sync::Mutex::new(()),
+            momentary: Mutex::default(),
+            pepper,
+        });
+        service.drop_all_momentary().await?;
+        Ok(service)
+    }
+
+    /// Connects the broker; once, before the listeners open.
+    pub fn connect(&self, outlet: Arc<dyn Outlet>) {
+        let _ = self.outlet.set(outlet);
+    }
+
+    /// What the hub is.
+    #[must_use]
+    pub fn hub(&self) -> &HubIdentity {
+        &self.hub
+    }
+
+    /// Milliseconds since 1970 by the hub's clock.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// The number of the present policy: it rises after every commit that changes a right.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Changes from now on. A receiver that lags is told so, and loads again.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    /// How many durable writes were asked for, and how many synced commits they took.
+    #[must_use]
+    pub fn write_counts(&self) -> (u64, u64) {
+        self.store.write_counts()
+    }
+
+    /// Waits for what is being written, and stops writing.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+
+    /// A right has changed: connections compile their tables anew, and lose what they lost before this returns.
+    async fn policy_changed(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        if let Some(outlet) = self.outlet.get() {
+            outlet.narrow().await;
+        }
+    }
+
+    fn publish(&self, topic: &str, payload: impl Into<Bytes>, qos: u8, retain: bool) {
+        if let Some(outlet) = self.outlet.get() {
+            outlet.publish(topic, payload.into(), qos, retain);
+        }
+    }
+
+    async fn close_sessions(&self, who: &Subject, reason: CloseReason) {
+        if let Some(outlet) = self.outlet.get() {
+            outlet.close(who, reason).await;
+        }
+    }
+
+    fn changed(&self, change: Change) {
+        // Nobody listening is no fault.
+        let _ = self.changes.send(change);
+    }
+
+    /// The keyed hash under which tokens and operational secrets are kept: the file alone lets nobody in.
+    fn keyed_hash(&self, label: &[u8], secret: &[u8]) -> [u8; 32] {
+        keyed_hash(&self.pepper, label, secret)
+    }
+}
+
+fn keyed_hash(pepper: &[u8; 32], label: &[u8], secret: &[u8]) -> [u8; 32] {
+    use hmac::{Hmac, KeyInit, Mac};
+    // HMAC takes a key of any length (RFC 2104 §3), so this cannot fail; an all-zero hash would match nothing.
+    let Ok(mut mac) = <Hmac<sha2::Sha256> as KeyInit>::new_from_slice(pepper) else { return [0; 32] };
+    mac.update(&(label.len() as u64).to_be_bytes());
+    mac.update(label);
+    mac.update(secret);
+    mac.finalize().into_bytes().into()
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Refusal> {
+    let mut bytes = [0u8; N];
+    getrandom::fill(&mut bytes).map_err(|_| Refusal::Conflict("the system gave no randomness; try again".into()))?;
+    Ok(bytes)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

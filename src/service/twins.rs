@@ -1,0 +1,313 @@
+//! Twins: reading and writing them over MQTT (the shadow protocol) and HTTP, typed by the device's model. A desire for
+//! a critical attribute is momentary: it ends after its time, with the device's connection, and with the hub's run.
+
+use super::{Actor, Change, Refusal, Service, SignedIn, audit, lock};
+use crate::domain::audit::Outcome;
+use crate::domain::binding::Subject;
+use crate::domain::device::Registered;
+use crate::domain::ids::DeviceId;
+use crate::domain::model::Model;
+use crate::domain::policy::Action;
+use crate::domain::topic::Verb;
+use crate::domain::twin::{Applied, Limits, NoSchema, Rejection, Schema, Section, Twin, UpdateRequest, Writer, client_token};
+use crate::store::tables::{Momentary, device_prefix, twin_key};
+use crate::store::{Read, StoreError, Tx};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How long a critical desire stands, in ms.
+const MOMENT_MS: u64 = 30_000;
+/// Named shadows of one device.
+const MAX_SHADOWS: usize = 10;
+
+impl From<Rejection> for Refusal {
+    fn from(r: Rejection) -> Self {
+        Refusal::Twin(r)
+    }
+}
+
+/// Who writes a twin, and on whose account.
+#[derive(Clone)]
+enum Hand {
+    Device,
+    Person(Actor),
+}
+
+impl Service {
+    /// A request of the shadow protocol; the answer goes to the requester's own spelling of the topic, changes to both.
+    ///
+    /// # Errors
+    /// Only the store's fault: refusals are published as `rejected`.
+    pub async fn shadow_request(
+        self: &Arc<Self>,
+        who: &SignedIn,
+        device: &DeviceId,
+        shadow: Option<&str>,
+        verb: Verb,
+        payload: &[u8],
+        aws: bool,
+    ) -> Result<(), Refusal> {
+        let limits = Limits::default();
+        let token = client_token(payload, &limits);
+        let answer = self.shadow_answer(who, device, shadow, verb, payload, &limits, token.clone()).await;
+        let prefix = if aws { "$aws/" } else { "" };
+        let name = shadow.map_or_else(String::new, |n| format!("/name/{n}"));
+        let topic = |outcome: &str| format!("{prefix}things/{device}/shadow{name}/{}/{outcome}", verb.as_str());
+        let (outcome, body) = match answer {
+            Ok(body) => ("accepted", body),
+            Err(Refusal::Twin(rejection)) => ("rejected", rejection.to_json(self.now())),
+            Err(Refusal::NotAllowed(reason)) => ("rejected", Rejection::new(403, reason.explain()).for_token(token).to_json(self.now())),
+            Err(Refusal::NotFound(_)) => ("rejected", Rejection::new(404, "No shadow exists").for_token(token).to_json(self.now())),
+            Err(fault) => return Err(fault),
+        };
+        self.publish(&topic(outcome), body.to_string(), 1, false);
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request of the protocol")]
+    async fn shadow_answer(
+        self: &Arc<Self>,
+        who: &SignedIn,
+        device: &DeviceId,
+        shadow: Option<&str>,
+        verb: Verb,
+        payload: &[u8],
+        limits: &Limits,
+        token: Option<String>,
+    ) -> Result<Value, Refusal> {
+        if shadow.is_some_and(|n| n.is_empty() || n.len() > 64 || !n.bytes().all(|b| b.is_ascii_alphanumeric() || b":_-".contains(&b))) {
+            return Err(Rejection::new(400, "Invalid shadow name").for_token(token).into());
+        }
+        let hand = match (&who.subject, &who.actor) {
+            (Subject::Device(_), _) => Hand::Device,
+            (_, Some(actor)) => Hand::Person(actor.clone()),
+            _ => return Err(Refusal::SignedOut),
+        };
+        match verb {
+            Verb::Get => {
+                let twin = self.store.read(|v| {
+                    if let Hand::Person(actor) = &hand {
+                        self.require(v, actor, device, Action::View)?;
+                    }
+                    Ok::<_, Refusal>(v.get::<Twin>(&twin_key(device, shadow))?.unwrap_or_default())
+                })?;
+                Ok(twin.accepted_get(token, self.now())?)
+            }
+            Verb::Update => {
+                let request = UpdateRequest::parse(payload, limits)?;
+                Ok(self.update(hand, device, shadow, request).await?.accepted())
+            }
+            Verb::Delete => {
+                let (service, id, key, now) = (self.clone(), device.clone(), twin_key(device, shadow), self.now());
+                let event = match &hand {
+                    Hand::Device => {
+                        audit::event(format!("device:{device}"), "twin.delete", device.as_str(), Outcome::Done, "", "", &who.via)
+                    }
+                    Hand::Person(actor) => audit::done(actor, "twin.delete", device.as_str(), ""),
+                };
+                let accepted = self
+                    .store
+                    .write(move |tx| {
+                        if let Hand::Person(actor) = &hand {
+                            service.require(tx, actor, &id, Action::Administer)?;
+                        }
+                        let deleted = tx.get::<Twin>(&key)?.unwrap_or_default().delete(token.clone(), now)?;
+                        tx.put(&key, &deleted.twin)?;
+                        audit::append(tx, now, event.clone())?;
+                        Ok::<_, Refusal>(deleted.accepted)
+                    })
+                    .await?;
+                self.changed(Change::Twin { id: device.clone() });
+                Ok(accepted)
+            }
+        }
+    }
+
+    /// The twin, as the API shows it.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::NotAllowed`].
+    pub fn twin(&self, actor: &Actor, device: &DeviceId) -> Result<Twin, Refusal> {
+        self.store.read(|v| {
+            self.require(v, actor, device, Action::View)?;
+            Ok(v.get::<Twin>(&twin_key(device, None))?.unwrap_or_default())
+        })
+    }
+
+    /// Merges `patch` into what is desired.
+    ///
+    /// # Errors
+    /// [`Refusal::VersionConflict`] when `if_version` is not the present one, [`Refusal::NotAllowed`],
+    /// [`Refusal::Twin`] for what the model does not allow.
+    pub async fn desire(
+        self: &Arc<Self>,
+        actor: &Actor,
+        device: &DeviceId,
+        patch: serde_json::Map<String, Value>,
+        if_version: Option<u64>,
+    ) -> Result<Twin, Refusal> {
+        let request = UpdateRequest::of_desired(patch, if_version, &Limits::default())?;
+        match self.update(Hand::Person(actor.clone()), device, None, request).await {
+            Ok(applied) => Ok(applied.twin),
+            Err(Refusal::Twin(r)) if r.code == 409 => Err(Refusal::VersionConflict(self.twin(actor, device)?.version())),
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn update(
+        self: &Arc<Self>,
+        hand: Hand,
+        device: &DeviceId,
+        shadow: Option<&str>,
+        request: UpdateRequest,
+    ) -> Result<Applied, Refusal> {
+        let schema = self.schema(device, shadow)?;
+        let (service, id, key, now) = (self.clone(), device.clone(), twin_key(device, shadow), self.now());
+        let (new_shadow, by) = (shadow.is_some(), hand.clone());
+        let online = self.is_online(device);
+        let applied = self
+            .store
+            .write(move |tx| {
+                let writer = match &by {
+                    Hand::Device => Writer::Device,
+                    Hand::Person(actor) => {
+                        service.require(tx, actor, &id, needed(&request, schema.as_deref()))?;
+                        Writer::Person
+                    }
+                };
+                let known = tx.get::<Twin>(&key)?;
+                if known.is_none() && new_shadow && tx.scan::<Twin>(&device_prefix(&id), MAX_SHADOWS + 1)?.len() > MAX_SHADOWS {
+                    return Err(Rejection::new(403, "too many named shadows").into());
+                }
+                let twin = known.filter(|t| !t.is_forgotten(now)).unwrap_or_default();
+                let schema: &dyn Schema = schema.as_deref().map_or(&NoSchema, |m| m);
+                let applied = twin.apply(request.clone(), writer, schema, &Limits::default(), now)?;
+                if !applied.critical.is_empty() && (!online || new_shadow) {
+                    return Err(Rejection::new(409, "what is critical can be desired only while the device is connected").into());
+                }
+                tx.put(&key, &applied.twin)?;
+                for attribute in &applied.critical {
+                    let at = [device_prefix(&id), attribute.as_bytes().to_vec()].concat();
+                    tx.put(&at, &Momentary { attribute: attribute.clone(), since: now })?;
+                }
+                if let Hand::Person(actor) = &by {
+                    let names: Vec<&str> = request.names(Section::Desired).collect();
+                    audit::append(tx, now, audit::done(actor, "twin.desire", id.as_str(), names.join(" ")))?;
+                }
+                Ok::<_, Refusal>(applied)
+            })
+            .await?;
+        if !applied.critical.is_empty() {
+            let until = self.clock.monotonic_ms() + MOMENT_MS;
+            let mut momentary = lock(&self.momentary);
+            momentary.extend(applied.critical.iter().map(|a| ((device.clone(), a.clone()), until)));
+        }
+        self.publish_applied(device, shadow, &applied);
+        Ok(applied)
+    }
+
+    /// After the commit: what has changed, to whoever watches.
+    fn publish_applied(&self, device: &DeviceId, shadow: Option<&str>, applied: &Applied) {
+        let name = shadow.map_or_else(String::new, |n| format!("/name/{n}"));
+        let documents = applied.documents().to_string();
+        let delta = applied.delta().map(|d| d.to_string());
+        for prefix in ["", "$aws/"] {
+            let update = format!("{prefix}things/{device}/shadow{name}/update");
+            self.publish(&format!("{update}/documents"), documents.clone(), 1, false);
+            if let Some(delta) = &delta {
+                self.publish(&format!("{update}/delta"), delta.clone(), 1, false);
+            }
+        }
+        if shadow.is_none() {
+            self.changed(Change::Twin { id: device.clone() });
+        }
+    }
+
+    pub(super) fn model_of(&self, device: &DeviceId) -> Result<Option<Arc<Model>>, Refusal> {
+        let registered = self.store.read::<_, StoreError>(|v| v.get::<Registered>(device.as_str().as_bytes()))?;
+        let registered = registered.ok_or(Refusal::NotFound("device"))?;
+        match self.model(&registered.brand, &registered.model) {
+            Ok(model) => Ok(Some(model)),
+            Err(Refusal::NotFound(_)) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The model types the classic shadow; named ones are the maker's own.
+    fn schema(&self, device: &DeviceId, shadow: Option<&str>) -> Result<Option<Arc<Model>>, Refusal> {
+        if shadow.is_some() { Ok(None) } else { self.model_of(device) }
+    }
+
+    /// Ends critical desires whose moment is over. Called by the hub's clock, about once a second.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub async fn end_moments(&self) -> Result<(), Refusal> {
+        let now = self.clock.monotonic_ms();
+        self.drop_momentary(|_, until| *until <= now).await
+    }
+
+    pub(super) async fn drop_momentary(&self, over: impl Fn(&(DeviceId, String), &u64) -> bool) -> Result<(), Refusal> {
+        let mut devices: BTreeMap<DeviceId, Vec<String>> = BTreeMap::new();
+        lock(&self.momentary).retain(|key, until| {
+            let ends = over(key, until);
+            if ends {
+                devices.entry(key.0.clone()).or_default().push(key.1.clone());
+            }
+            !ends
+        });
+        for (device, attributes) in devices {
+            self.drop_desires(device, attributes).await?;
+        }
+        Ok(())
+    }
+
+    /// At start: whatever an earlier run left.
+    pub(super) async fn drop_all_momentary(&self) -> Result<(), Refusal> {
+        let left = self.store.read::<_, StoreError>(|v| v.scan::<Momentary>(b"", 100_000))?;
+        let mut devices: BTreeMap<DeviceId, Vec<String>> = BTreeMap::new();
+        for (key, row) in left {
+            let id = key.split(|b| *b == 0).next().and_then(|k| std::str::from_utf8(k).ok()).and_then(|k| DeviceId::parse(k).ok());
+            if let Some(id) = id {
+                devices.entry(id).or_default().push(row.attribute);
+            }
+        }
+        for (device, attributes) in devices {
+            self.drop_desires(device, attributes).await?;
+        }
+        Ok(())
+    }
+
+    async fn drop_desires(&self, device: DeviceId, attributes: Vec<String>) -> Result<(), Refusal> {
+        let (id, key, now) = (device.clone(), twin_key(&device, None), self.now());
+        let applied = self.store.write::<_, StoreError, _>(move |tx| drop_in(tx, &id, &key, &attributes, now)).await?;
+        if let Some(applied) = applied {
+            self.publish_applied(&device, None, &applied);
+        }
+        Ok(())
+    }
+}
+
+fn drop_in(tx: &Tx<'_>, device: &DeviceId, key: &[u8], attributes: &[String], now: u64) -> Result<Option<Applied>, StoreError> {
+    for attribute in attributes {
+        tx.delete::<Momentary>(&[device_prefix(device), attribute.as_bytes().to_vec()].concat())?;
+    }
+    let twin = tx.get::<Twin>(key)?.unwrap_or_default();
+    let Some(applied) = twin.drop_desired(attributes.iter().map(String::as_str), now) else { return Ok(None) };
+    tx.put(key, &applied.twin)?;
+    let detail = attributes.join(" ");
+    let event = audit::event("hub", "twin.moment_over", device.as_str(), Outcome::Done, "critical", detail, "hub");
+    audit::append(tx, now, event)?;
+    Ok(Some(applied))
+}
+
+/// What a person needs to make this request: the strongest that any attribute in it asks for.
+fn needed(request: &UpdateRequest, model: Option<&Model>) -> Action {
+    // Who clears everything touches every attribute.
+    let all = request.clears(Section::Desired);
+    let critical = |name: &str| model.is_some_and(|m| m.is_critical_attribute(name));
+    let any =
+        if all { model.is_some_and(|m| m.attributes.values().any(|a| a.critical)) } else { request.names(Section::Desired).any(critical) };
+    if any { Action::OperateCritical } else { Action::Operate }
+}

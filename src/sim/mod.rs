@@ -1,0 +1,12 @@
+//! Simulated devices: the second implementation of the device side, written from `docs/protocol/` alone. It imports
+//! nothing of the crate, so that a mistake in the hub cannot hide in code that both sides share.
+//!
+//! `mqtt` and `tls` are a client for the public protocol, which the demo's tour and the load generator use too;
+//! `identity` and `state` are what a firmware keeps secret and keeps; `device` is its life; `things` are what it does.
+
+pub mod device;
+pub mod identity;
+pub mod mqtt;
+pub mod state;
+pub mod things;
+pub mod tls;

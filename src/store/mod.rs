@@ -1,0 +1,299 @@
+//! The hub's durable memory: redb on one file, typed records, one writer that batches.
+//!
+//! What stands where is in [`tables`]; how a value becomes bytes, and which tables are sealed, in [`codec`].
+//! Use cases live in `service`: nothing here decides anything. A write is acknowledged only after the commit
+//! that holds it has been synced to disk.
+
+pub mod codec;
+pub mod tables;
+mod vault;
+mod writer;
+
+pub use codec::{Record, Table};
+pub use vault::{MasterKey, Vault};
+pub use writer::Tx;
+
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The version of the tables' layout that this program writes. A newer file is refused, an older one migrated.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// redb's page cache, in bytes. Its default of 1 GiB does not fit a small box.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// What can go wrong with the file itself. A missing row is not an error.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database reported a fault: the disk is full, or it failed.
+    #[error("the database failed: {0}. Check the free space and the health of the disk, then restart the hub")]
+    Database(#[source] Box<redb::Error>),
+    /// A row cannot be read back: it is damaged, or was sealed under another key.
+    #[error("the row {key} of table {table} cannot be read ({reason}). Restore the newest good backup")]
+    Row {
+        /// The table's name.
+        table: &'static str,
+        /// The row's key, printable.
+        key: String,
+        /// What was wrong, without the row's content.
+        reason: String,
+    },
+    /// The writer has stopped because the hub is shutting down, or after a fatal fault.
+    #[error("the store has stopped; restart the hub")]
+    Stopped,
+}
+
+impl<E: Into<redb::Error>> From<E> for StoreError {
+    fn from(e: E) -> Self {
+        StoreError::Database(Box::new(e.into()))
+    }
+}
+
+/// Why a store could not be opened. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process holds the file.
+    #[error("{0} is in use by another hub: stop that one first, or choose another --data-dir")]
+    InUse(String),
+    /// The integrity check failed.
+    #[error("{0} is damaged: {1}. Move it away and restore the newest good backup")]
+    Damaged(String, String),
+    /// Written by a newer program.
+    #[error("{path} has layout {found}, this program knows up to {known}: install the newer version again")]
+    Newer {
+        /// The file.
+        path: String,
+        /// The layout found in it.
+        found: u32,
+        /// The newest layout known here.
+        known: u32,
+    },
+    /// The master key does not fit the file.
+    #[error("{0} was sealed under another master key: put back the key file that belongs to it")]
+    WrongKey(String),
+    /// Anything else.
+    #[error("{path}: {source}")]
+    Other {
+        /// The file.
+        path: String,
+        /// The cause.
+        source: StoreError,
+    },
+}
+
+/// A handle on the open store; cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    db: Arc<Database>,
+    vault: Arc<Vault>,
+    writer: writer::Handle,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Layout {
+    version: u32,
+}
+
+impl Record for Layout {
+    const TABLE: Table = Table::plain("layout");
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeyCheck {
+    text: String,
+}
+
+impl Record for KeyCheck {
+    const TABLE: Table = Table::sealed("key_check");
+}
+
+impl Store {
+    /// Opens or creates the file at `path`, checks its integrity and its layout, and starts the writer thread.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; the file is left as it was.
+    pub fn open(path: &Path, master: MasterKey) -> Result<Store, OpenError> {
+        let name = path.display().to_string();
+        let fault = |source: StoreError| OpenError::Other { path: name.clone(), source };
+        let existed = path.exists();
+        // A plain open of a damaged file succeeds and panics later: the check at opening reads everything once.
+        let open = || Database::builder().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(existed).create(path);
+        // redb may meet damage with a panic; here that is one more way of saying "damaged".
+        let db = match std::panic::catch_unwind(open) {
+            Ok(Ok(db)) => db,
+            Ok(Err(redb::DatabaseError::DatabaseAlreadyOpen)) => return Err(OpenError::InUse(name)),
+            Ok(Err(redb::DatabaseError::Storage(redb::StorageError::Corrupted(why)))) => return Err(OpenError::Damaged(name, why)),
+            Ok(Err(redb::DatabaseError::Storage(redb::StorageError::Io(e)))) if e.kind() == std::io::ErrorKind::InvalidData => {
+                return Err(OpenError::Damaged(name, e.to_string()));
+            }
+            Ok(Err(e)) => return Err(fault(e.into())),
+            Err(_) => return Err(OpenError::Damaged(name, "its structure is inconsistent".into())),
+        };
+        let db = Arc::new(db);
+        let vault = Arc::new(Vault::new(master));
+        writer::in_one_transaction(&db, &vault, tables::create_all).map_err(fault)?;
+        let found = writer::in_one_transaction(&db, &vault, |tx| {
+            let found = tx.get::<Layout>(b"version")?;
+            if found.is_none() {
+                tx.put(b"version", &Layout { version: SCHEMA_VERSION })?;
+            }
+            Ok(found.map_or(SCHEMA_VERSION, |l| l.version))
+        })
+        .map_err(fault)?;
+        if found > SCHEMA_VERSION {
+            return Err(OpenError::Newer { path: name, found, known: SCHEMA_VERSION });
+        }
+        let sealed = writer::in_one_transaction(&db, &vault, |tx| match tx.get::<KeyCheck>(b"key") {
+            Ok(Some(_)) => Ok(true),
+            Ok(None) => tx.put(b"key", &KeyCheck { text: "hearthkey".into() }).map(|()| true),
+            Err(StoreError::Row { .. }) => Ok(false),
+            Err(e) => Err(e),
+        })
+        .map_err(fault)?;
+        if !sealed {
+            return Err(OpenError::WrongKey(name));
+        }
+        for version in found..SCHEMA_VERSION {
+            tracing::info!(from = version, to = version + 1, "migrating the store");
+            writer::in_one_transaction(&db, &vault, |tx| {
+                tables::migrate(tx, version)?;
+                tx.put(b"version", &Layout { version: version + 1 })
+            })
+            .map_err(fault)?;
+        }
+        let writer = writer::Handle::start(db.clone(), vault.clone()).map_err(fault)?;
+        Ok(Store { db, vault, writer })
+    }
+
+    /// One consistent look at what is committed.
+    ///
+    /// # Errors
+    /// What `f` returns, or the database's fault.
+    pub fn read<R, E: From<StoreError>>(&self, f: impl FnOnce(&View) -> Result<R, E>) -> Result<R, E> {
+        let txn = self.db.begin_read().map_err(StoreError::from)?;
+        f(&View { txn, vault: &self.vault })
+    }
+
+    /// Runs `f` inside a durable transaction, batched with what others write at the same time.
+    ///
+    /// `f` decides and writes; when it returns an error, nothing of what it wrote remains. It may run more than
+    /// once (when a neighbour in the batch had to be undone), so it changes nothing but the transaction.
+    ///
+    /// # Errors
+    /// What `f` returns, or the database's fault; then nothing was written.
+    pub async fn write<R, E, F>(&self, f: F) -> Result<R, E>
+    where
+        R: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnMut(&Tx<'_>) -> Result<R, E> + Send + 'static,
+    {
+        self.writer.submit(f).await
+    }
+
+    /// Stops the writer after what it already holds; later writes return [`StoreError::Stopped`].
+    pub async fn close(&self) {
+        self.writer.stop().await;
+    }
+
+    /// How many write jobs and how many synced commits there have been since the start.
+    #[must_use]
+    pub fn write_counts(&self) -> (u64, u64) {
+        self.writer.counts()
+    }
+}
+
+/// Reading, the same in a look and in a transaction.
+pub trait Read {
+    /// The row's bytes.
+    ///
+    /// # Errors
+    /// The database's fault.
+    fn bytes(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Up to `limit` rows whose key is in `from..to`, in order, or in reverse order.
+    ///
+    /// # Errors
+    /// The database's fault.
+    fn rows(&self, table: Table, from: &[u8], to: &[u8], limit: usize, reverse: bool) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+
+    /// How many rows the table has.
+    ///
+    /// # Errors
+    /// The database's fault.
+    fn count(&self, table: Table) -> Result<u64, StoreError>;
+
+    /// The key that seals.
+    fn vault(&self) -> &Vault;
+
+    /// One record.
+    ///
+    /// # Errors
+    /// The database's fault, or a damaged row.
+    fn get<T: Record>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
+        self.bytes(T::TABLE, key)?.map(|b| codec::decode(self.vault(), key, &b)).transpose()
+    }
+
+    /// Up to `limit` records whose key begins with `prefix`, with their keys, in order.
+    ///
+    /// # Errors
+    /// The database's fault, or a damaged row.
+    fn scan<T: Record>(&self, prefix: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+        self.decode_all(self.rows(T::TABLE, prefix, &codec::after_prefix(prefix), limit, false)?)
+    }
+
+    /// Up to `limit` records before `before`, newest key first.
+    ///
+    /// # Errors
+    /// The database's fault, or a damaged row.
+    fn scan_back<T: Record>(&self, before: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+        self.decode_all(self.rows(T::TABLE, &[], before, limit, true)?)
+    }
+
+    /// Decodes rows of one table.
+    ///
+    /// # Errors
+    /// A damaged row.
+    fn decode_all<T: Record>(&self, rows: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+        rows.into_iter().map(|(k, v)| codec::decode(self.vault(), &k, &v).map(|t| (k, t))).collect()
+    }
+}
+
+/// A consistent look, from [`Store::read`].
+pub struct View<'a> {
+    txn: redb::ReadTransaction,
+    vault: &'a Vault,
+}
+
+impl Read for View<'_> {
+    fn bytes(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.txn.open_table(table.definition())?.get(key)?.map(|v| v.value().to_vec()))
+    }
+    fn rows(&self, table: Table, from: &[u8], to: &[u8], limit: usize, reverse: bool) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        collect(&self.txn.open_table(table.definition())?, from, to, limit, reverse)
+    }
+    fn count(&self, table: Table) -> Result<u64, StoreError> {
+        Ok(self.txn.open_table(table.definition())?.len()?)
+    }
+    fn vault(&self) -> &Vault {
+        self.vault
+    }
+}
+
+fn collect(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    from: &[u8],
+    to: &[u8],
+    limit: usize,
+    reverse: bool,
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    let range = table.range(from..to)?;
+    let take = |row: Result<(redb::AccessGuard<'_, &[u8]>, redb::AccessGuard<'_, &[u8]>), redb::StorageError>| {
+        row.map(|(k, v)| (k.value().to_vec(), v.value().to_vec())).map_err(StoreError::from)
+    };
+    if reverse { range.rev().take(limit).map(take).collect() } else { range.take(limit).map(take).collect() }
+}
+
+#[cfg(test)]
+mod tests;

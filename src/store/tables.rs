@@ -1,0 +1,298 @@
+//! Every table: what it holds, by which key. A key is text, with `\0` between parts, so that a prefix is a range.
+
+use super::{Record, StoreError, Table, Tx};
+use crate::domain::account::{User, UserId};
+use crate::domain::audit::Entry;
+use crate::domain::binding::{Binding, RevocationMark, Subject};
+use crate::domain::device::{Household, LastSeen, Registered, SignInCounter};
+use crate::domain::ids::{BrandId, DeviceId, ModelName};
+use crate::domain::twin::Twin;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
+macro_rules! records {
+    ($($(#[$doc:meta])* $kind:ident($name:literal): $type:ty;)*) => {
+        $($(#[$doc])* impl Record for $type { const TABLE: Table = Table::$kind($name); })*
+        const ALL: &[Table] = &[$(Table::$kind($name)),*];
+    };
+}
+
+records! {
+    /// Identities the hub recognises, by device id.
+    plain("registry"): Registered;
+    /// Hub-scoped keys, by device id.
+    sealed("device_keys"): StoredDeviceKey;
+    /// What the house made of a device, by device id.
+    plain("household"): Household;
+    /// Last accepted counters, by device id.
+    plain("counters"): SignInCounter;
+    /// When a device was last heard, by device id.
+    plain("last_seen"): LastSeen;
+    /// Rights, by device id and subject: [`binding_key`].
+    plain("bindings"): Binding;
+    /// The same rights found by their subject: [`binding_index_key`].
+    plain("bindings_by_subject"): BindingIndex;
+    /// Revocation marks, by the binding's key.
+    plain("revocations"): RevocationMark;
+    /// Operational secrets, by device id.
+    sealed("credentials"): Credential;
+    /// Certificates issued to devices, by device id and serial number.
+    plain("certificates"): IssuedCertificate;
+    /// Twins, by device id and shadow name: [`twin_key`].
+    plain("twins"): Twin;
+    /// Momentary desires of critical attributes, by device id and attribute.
+    plain("momentary"): Momentary;
+    /// Trusted brands, by brand id.
+    plain("brands"): TrustedBrand;
+    /// Models, by brand and name: [`model_key`].
+    plain("models"): StoredModel;
+    /// Batches taken, by batch id.
+    plain("batches"): ImportedBatch;
+    /// Accounts, by user id.
+    plain("users"): User;
+    /// User ids, by folded user name.
+    plain("usernames"): UserName;
+    /// Sessions, by keyed hash of their token.
+    plain("sessions"): Session;
+    /// The audit, by big-endian number.
+    plain("audit"): Entry;
+    /// The hub's own secrets, one row `hub`.
+    sealed("hub_secrets"): HubSecrets;
+    /// The one-time setup code, one row `setup`, gone once used.
+    sealed("setup"): SetupCode;
+    /// Retained messages, by topic.
+    plain("retained"): RetainedMessage;
+}
+
+/// A device's hub-scoped key.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct StoredDeviceKey(pub [u8; 32]);
+
+impl Drop for StoredDeviceKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// The operational secret of a claimed device.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Credential {
+    /// HMAC-SHA256 of the secret under the hub's pepper.
+    pub keyed_hash: [u8; 32],
+    /// The secret itself, until the device has signed in with it; then it is forgotten.
+    pub undelivered: Option<[u8; 32]>,
+    /// When it was made, ms since 1970.
+    pub made_at: u64,
+}
+
+impl Drop for Credential {
+    fn drop(&mut self) {
+        self.undelivered.zeroize();
+    }
+}
+
+/// A client certificate the hub's CA issued.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct IssuedCertificate {
+    /// SHA-256 of the certificate (DER).
+    pub fingerprint: [u8; 32],
+    /// By whom it was asked for.
+    pub by: String,
+    /// Until when, ms since 1970.
+    pub expires_at: u64,
+}
+
+/// A critical attribute's desire, which must not outlive the moment.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Momentary {
+    /// The attribute.
+    pub attribute: String,
+    /// When it was desired, ms since 1970.
+    pub since: u64,
+}
+
+/// A maker whose statements are believed.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct TrustedBrand {
+    /// Its name.
+    pub id: BrandId,
+    /// The confirmed fingerprint of its root key, as shown.
+    pub fingerprint: String,
+    /// The root key, once a file has shown it.
+    pub root: Option<[u8; 32]>,
+    /// When, ms since 1970.
+    pub trusted_at: u64,
+    /// By whom.
+    pub trusted_by: String,
+}
+
+/// A device type as its brand signed it.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct StoredModel {
+    /// The JSON text.
+    pub json: String,
+    /// When the brand issued it, seconds since 1970: an older statement never replaces a newer one.
+    pub issued: u64,
+}
+
+/// A batch that was taken whole.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct ImportedBatch {
+    /// Whose.
+    pub brand: BrandId,
+    /// How many identities.
+    pub devices: u64,
+    /// When, ms since 1970.
+    pub at: u64,
+    /// By whom.
+    pub by: String,
+}
+
+/// Points a user name to its account.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct UserName {
+    /// The account.
+    pub id: UserId,
+}
+
+/// Points a subject to a device it is bound to.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct BindingIndex {
+    /// The device.
+    pub device: DeviceId,
+}
+
+/// Somebody signed in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Session {
+    /// Which account.
+    pub user: UserId,
+    /// Since when, ms since 1970.
+    pub created_at: u64,
+    /// Until when, ms since 1970.
+    pub expires_at: u64,
+    /// From where.
+    pub source: String,
+}
+
+/// Keys made at first boot; the names say what they are. PEM texts and raw seeds.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct HubSecrets {
+    /// Ed25519 seed of the identity.
+    pub identity_seed: [u8; 32],
+    /// The age X25519 identity, in its text form.
+    pub age_identity: String,
+    /// Ed25519 seed that signs for the mirror in the present epoch.
+    pub mirror_seed: [u8; 32],
+    /// The epoch; a restored hub raises it.
+    pub epoch: u64,
+    /// Private key of the local CA, PKCS#8 PEM.
+    pub ca_key_pem: String,
+    /// Certificate of the local CA, PEM.
+    pub ca_pem: String,
+    /// Private key of the server's certificates, PKCS#8 PEM.
+    pub server_key_pem: String,
+}
+
+impl Drop for HubSecrets {
+    fn drop(&mut self) {
+        self.identity_seed.zeroize();
+        self.mirror_seed.zeroize();
+        self.age_identity.zeroize();
+        self.ca_key_pem.zeroize();
+        self.server_key_pem.zeroize();
+    }
+}
+
+/// What lets the first owner in, once.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SetupCode {
+    /// Crockford symbols without hyphens.
+    pub code: String,
+}
+
+/// A message kept for those who subscribe later.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RetainedMessage {
+    /// Its body.
+    #[serde(with = "serde_bytes_vec")]
+    pub payload: Vec<u8>,
+    /// 0, 1 or 2.
+    pub qos: u8,
+    /// Which principal sent it: quotas are by principal.
+    pub by: String,
+}
+
+mod serde_bytes_vec {
+    //! Bytes as a CBOR byte string rather than an array of numbers.
+    use serde::{Deserializer, Serializer, de};
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_bytes(bytes)
+    }
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
+        struct Bytes;
+        impl de::Visitor<'_> for Bytes {
+            type Value = Vec<u8>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+            fn visit_bytes<E: de::Error>(self, v: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(v.to_vec())
+            }
+            fn visit_byte_buf<E: de::Error>(self, v: Vec<u8>) -> Result<Vec<u8>, E> {
+                Ok(v)
+            }
+        }
+        d.deserialize_byte_buf(Bytes)
+    }
+}
+
+/// Key of a binding.
+#[must_use]
+pub fn binding_key(device: &DeviceId, subject: &Subject) -> Vec<u8> {
+    format!("{device}\0{subject}").into_bytes()
+}
+
+/// Prefix of a device's bindings, certificates and momentary desires.
+#[must_use]
+pub fn device_prefix(device: &DeviceId) -> Vec<u8> {
+    format!("{device}\0").into_bytes()
+}
+
+/// Key of the index row that finds a binding by its subject.
+#[must_use]
+pub fn binding_index_key(subject: &Subject, device: &DeviceId) -> Vec<u8> {
+    format!("{subject}\0{device}").into_bytes()
+}
+
+/// Prefix of a subject's index rows.
+#[must_use]
+pub fn subject_prefix(subject: &Subject) -> Vec<u8> {
+    format!("{subject}\0").into_bytes()
+}
+
+/// Key of a twin; the classic one has the empty name.
+#[must_use]
+pub fn twin_key(device: &DeviceId, shadow: Option<&str>) -> Vec<u8> {
+    format!("{device}\0{}", shadow.unwrap_or_default()).into_bytes()
+}
+
+/// Key of a model.
+#[must_use]
+pub fn model_key(brand: &BrandId, model: &ModelName) -> Vec<u8> {
+    format!("{brand}\0{model}").into_bytes()
+}
+
+/// Every table exists from the first opening on, so that a look never meets a missing one.
+pub(super) fn create_all(tx: &Tx<'_>) -> Result<(), StoreError> {
+    for table in ALL.iter().chain(&[Table::plain("layout"), Table::sealed("key_check")]) {
+        tx.create(*table)?;
+    }
+    Ok(())
+}
+
+/// Brings the layout from `version` to the next one, inside one transaction.
+pub(super) fn migrate(_tx: &Tx<'_>, _version: u32) -> Result<(), StoreError> {
+    // Layout 1 is the first. A migration reads rows in their old form and puts them in the new one.
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! The one writer: jobs from all tasks, run in order inside one transaction per batch, one sync for all of them.
+//!
+//! redb has no group commit of its own, and a sync costs milliseconds on a card: batching is what makes many durable
+//! writers cheap. A job that fails after it wrote is undone by aborting the batch and running the others again.
+
+use super::{Read, Record, StoreError, Table, Vault, codec};
+use redb::{Database, ReadableTable, ReadableTableMetadata, WriteTransaction};
+use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use tokio::sync::oneshot;
+
+/// At most so many jobs share one commit; more wait for the next.
+const BATCH: usize = 256;
+/// Jobs that wait; a caller beyond that waits for room.
+const QUEUE: usize = 4096;
+
+/// A write transaction as a job sees it.
+pub struct Tx<'a> {
+    txn: &'a WriteTransaction,
+    vault: &'a Vault,
+    writes: Cell<u64>,
+}
+
+impl Tx<'_> {
+    /// Inserts or replaces a record.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn put<T: Record>(&self, key: &[u8], value: &T) -> Result<(), StoreError> {
+        let bytes = codec::encode(self.vault, key, value)?;
+        self.writes.set(self.writes.get() + 1);
+        self.txn.open_table(T::TABLE.definition())?.insert(key, bytes.as_slice())?;
+        Ok(())
+    }
+
+    /// Removes a record; says whether there was one.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn delete<T: Record>(&self, key: &[u8]) -> Result<bool, StoreError> {
+        self.writes.set(self.writes.get() + 1);
+        Ok(self.txn.open_table(T::TABLE.definition())?.remove(key)?.is_some())
+    }
+
+    /// Removes all records whose key begins with `prefix`; says how many.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn delete_prefix<T: Record>(&self, prefix: &[u8]) -> Result<usize, StoreError> {
+        let keys = self.rows(T::TABLE, prefix, &codec::after_prefix(prefix), usize::MAX, false)?;
+        for (key, _) in &keys {
+            self.delete::<T>(key)?;
+        }
+        Ok(keys.len())
+    }
+
+    pub(super) fn create(&self, table: Table) -> Result<(), StoreError> {
+        self.txn.open_table(table.definition())?;
+        Ok(())
+    }
+}
+
+impl Read for Tx<'_> {
+    fn bytes(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.txn.open_table(table.definition())?.get(key)?.map(|v| v.value().to_vec()))
+    }
+    fn rows(&self, table: Table, from: &[u8], to: &[u8], limit: usize, reverse: bool) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        super::collect(&self.txn.open_table(table.definition())?, from, to, limit, reverse)
+    }
+    fn count(&self, table: Table) -> Result<u64, StoreError> {
+        Ok(self.txn.open_table(table.definition())?.len()?)
+    }
+    fn vault(&self) -> &Vault {
+        self.vault
+    }
+}
+
+enum Outcome {
+    Keep,
+    /// Failed before it wrote anything: the batch goes on.
+    Refused,
+    /// Failed after it had written: the batch must be run again without it.
+    Undo,
+}
+
+trait Job: Send {
+    fn run(&mut self, tx: &Tx<'_>) -> Outcome;
+    fn finish(self: Box<Self>, commit: Result<(), StoreError>);
+}
+
+struct Typed<F, R, E> {
+    work: F,
+    outcome: Option<Result<R, E>>,
+    reply: oneshot::Sender<Result<R, E>>,
+}
+
+impl<F, R, E> Job for Typed<F, R, E>
+where
+    F: FnMut(&Tx<'_>) -> Result<R, E> + Send,
+    R: Send,
+    E: From<StoreError> + Send,
+{
+    fn run(&mut self, tx: &Tx<'_>) -> Outcome {
+        let before = tx.writes.get();
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| (self.work)(tx))).unwrap_or_else(|_| {
+            tracing::error!("a write job panicked; it is undone");
+            Err(StoreError::Stopped.into())
+        });
+        let kept = result.is_ok();
+        self.outcome = Some(result);
+        match (kept, tx.writes.get() > before) {
+            (true, _) => Outcome::Keep,
+            (false, false) => Outcome::Refused,
+            (false, true) => Outcome::Undo,
+        }
+    }
+
+    fn finish(self: Box<Self>, commit: Result<(), StoreError>) {
+        let result = match (self.outcome, commit) {
+            (Some(Err(refusal)), _) => Err(refusal),
+            (_, Err(fault)) => Err(fault.into()),
+            (Some(ok), Ok(())) => ok,
+            (None, Ok(())) => Err(StoreError::Stopped.into()),
+        };
+        // The caller may have gone; what is committed stays committed.
+        let _ = self.reply.send(result);
+    }
+}
+
+enum Message {
+    Job(Box<dyn Job>),
+    Stop(oneshot::Sender<()>),
+}
+
+#[derive(Default)]
+struct Counts {
+    jobs: AtomicU64,
+    commits: AtomicU64,
+}
+
+/// The sending side; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Handle {
+    queue: mpsc::SyncSender<Message>,
+    counts: Arc<Counts>,
+}
+
+impl Handle {
+    pub(super) fn start(db: Arc<Database>, vault: Arc<Vault>) -> Result<Handle, StoreError> {
+        let (queue, jobs) = mpsc::sync_channel(QUEUE);
+        let counts = Arc::new(Counts::default());
+        let shared = counts.clone();
+        std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || write_loop(&db, &vault, &jobs, &shared))
+            .map_err(|_| StoreError::Stopped)?;
+        Ok(Handle { queue, counts })
+    }
+
+    pub(super) async fn submit<R, E, F>(&self, work: F) -> Result<R, E>
+    where
+        R: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: FnMut(&Tx<'_>) -> Result<R, E> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Message::Job(Box::new(Typed { work, outcome: None, reply }));
+        if let Err(mpsc::TrySendError::Full(job)) = self.queue.try_send(job) {
+            let queue = self.queue.clone();
+            // Full: wait off the runtime's workers.
+            let _ = tokio::task::spawn_blocking(move || queue.send(job)).await;
+        }
+        answer.await.unwrap_or_else(|_| Err(StoreError::Stopped.into()))
+    }
+
+    pub(super) async fn stop(&self) {
+        let (done, stopped) = oneshot::channel();
+        let queue = self.queue.clone();
+        let sent = tokio::task::spawn_blocking(move || queue.send(Message::Stop(done)).is_ok()).await;
+        if matches!(sent, Ok(true)) {
+            let _ = stopped.await;
+        }
+    }
+
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.counts.jobs.load(Ordering::Relaxed), self.counts.commits.load(Ordering::Relaxed))
+    }
+}
+
+fn write_loop(db: &Database, vault: &Vault, jobs: &mpsc::Receiver<Message>, counts: &Counts) {
+    while let Ok(first) = jobs.recv() {
+        let mut batch = Vec::new();
+        let mut stop = None;
+        for message in std::iter::once(first).chain(std::iter::from_fn(|| jobs.try_recv().ok())) {
+            match message {
+                Message::Job(job) => batch.push(job),
+                Message::Stop(done) => stop = Some(done),
+            }
+            if batch.len() >= BATCH || stop.is_some() {
+                break;
+            }
+        }
+        counts.jobs.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        if !batch.is_empty() {
+            commit(db, vault, batch);
+            counts.commits.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(done) = stop {
+            let _ = done.send(());
+            return;
+        }
+    }
+}
+
+/// Runs a batch in one transaction, again without each job that has to be undone.
+fn commit(db: &Database, vault: &Vault, mut batch: Vec<Box<dyn Job>>) {
+    let mut out: Vec<Box<dyn Job>> = Vec::new();
+    let result = 'again: loop {
+        let txn = match db.begin_write() {
+            Ok(txn) => txn,
+            Err(e) => break Err(e.into()),
+        };
+        let tx = Tx { txn: &txn, vault, writes: Cell::new(0) };
+        let mut undo = None;
+        for (i, job) in batch.iter_mut().enumerate() {
+            if matches!(job.run(&tx), Outcome::Undo) {
+                undo = Some(i);
+                break;
+            }
+        }
+        if let Some(i) = undo {
+            out.push(batch.remove(i));
+            if let Err(e) = txn.abort() {
+                break Err(e.into());
+            }
+            continue 'again;
+        }
+        let wrote = tx.writes.get() > 0;
+        break if wrote { txn.commit().map_err(StoreError::from) } else { txn.abort().map_err(StoreError::from) };
+    };
+    // A fault is told to everyone: nothing of this batch was acknowledged.
+    let fault = result.as_ref().err().map(ToString::to_string);
+    for job in batch.into_iter().chain(out) {
+        job.finish(
+            fault.as_ref().map_or(Ok(()), |why| Err(StoreError::Database(Box::new(redb::Error::Io(std::io::Error::other(why.clone())))))),
+        );
+    }
+    if let Some(why) = fault {
+        tracing::error!(%why, "a commit failed; nothing of it was acknowledged");
+    }
+}
+
+/// One transaction on the calling thread, for opening and migrating.
+pub(super) fn in_one_transaction<R>(
+    db: &Database,
+    vault: &Vault,
+    f: impl FnOnce(&Tx<'_>) -> Result<R, StoreError>,
+) -> Result<R, StoreError> {
+    let txn = db.begin_write()?;
+    let out = f(&Tx { txn: &txn, vault, writes: Cell::new(0) })?;
+    txn.commit()?;
+    Ok(out)
+}

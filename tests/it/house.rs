@@ -1,0 +1,164 @@
+//! A house for tests and benchmarks: a maker's workshop, a hub in a directory of its own on free ports, an owner, and
+//! as many devices as asked for, known to the hub.
+
+use hearthkey::domain::ids::{BrandId, DeviceId, ModelName};
+use hearthkey::factory::{MintOptions, Minted, RunChoice, SAMPLES, Workshop};
+use hearthkey::hub::{Config, Hub};
+use hearthkey::service::{Actor, NewUser, SetupRequest};
+use hearthkey::sim::identity::{DeviceSecret, HubId, HubKeys};
+use hearthkey::sim::mqtt::{Client, ConnectOptions, Error, Version};
+use hearthkey::sim::tls::{Address, Security, Stream, Trust, dial};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tempfile::TempDir;
+
+pub const BRAND: &str = "acme";
+pub const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A house with everything in it.
+pub struct House {
+    pub hub: Hub,
+    pub dir: TempDir,
+    pub workshop: Workshop,
+    pub brand: BrandId,
+    pub owner: Actor,
+    pub owner_token: String,
+}
+
+/// A device as its maker made it.
+pub struct Device {
+    pub id: DeviceId,
+    pub minted: Minted,
+    pub keys: HubKeys,
+    pub code: String,
+    counter: AtomicU64,
+}
+
+/// A configuration on free loopback ports.
+pub fn config(dir: &TempDir) -> Config {
+    let free = SocketAddr::new(HERE, 0);
+    let mut config = Config { data_dir: dir.path().join("hub"), attempts_per_minute: 1_000_000, ..Config::default() };
+    for listen in [&mut config.https, &mut config.http, &mut config.mqtts, &mut config.mqtt] {
+        listen.address = free;
+        listen.enabled = true;
+    }
+    config
+}
+
+impl House {
+    /// An empty house with an owner, in which the sample brand is trusted.
+    pub async fn new() -> House {
+        House::with(|_| {}).await
+    }
+
+    /// The same, with settings changed.
+    pub async fn with(set: impl FnOnce(&mut Config)) -> House {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(&dir);
+        set(&mut config);
+        let hub = Hub::start(config).await.unwrap();
+        let workshop = Workshop::open(&dir.path().join("factory")).unwrap();
+        let brand = BrandId::parse(BRAND).unwrap();
+        let made = workshop.new_brand(&brand).unwrap();
+        for sample in SAMPLES {
+            workshop.add_model(&brand, sample.json).unwrap();
+        }
+        let user = NewUser {
+            username: "olivia".into(),
+            password: "correct horse battery".to_owned().into(),
+            display_name: String::new(),
+            role: hearthkey::domain::account::HouseholdRole::Owner,
+        };
+        let request = SetupRequest { code: hub.setup_code.clone().unwrap(), user };
+        let opened = hub.service().set_up(request, HERE, "test").await.unwrap();
+        let owner = hub.service().actor(&opened.token, "test", HERE).unwrap();
+        hub.service().trust_brand(&owner, brand.clone(), &made.fingerprint.to_string()).await.unwrap();
+        let owner_token = opened.token.reveal().to_owned();
+        House { hub, dir, workshop, brand, owner, owner_token }
+    }
+
+    /// Mints devices of a sample model, and lets the hub know them.
+    pub async fn devices(&self, model: &str, count: u64) -> Vec<Device> {
+        let model = ModelName::parse(model).unwrap();
+        let run = self.workshop.mint(&self.brand, &model, count, &MintOptions::default(), &()).unwrap();
+        let file = self.dir.path().join(format!("{}.hkb", run.run));
+        let request = &self.hub.identity().request_line;
+        self.workshop.batch(&self.brand, &RunChoice::One(run.run.clone()), request, &file, &()).unwrap();
+        self.hub.service().import_batch(&self.owner, file).await.unwrap();
+        let hub: HubId = self.hub.identity().id.to_string().parse().unwrap();
+        run.devices()
+            .map(|minted| {
+                let minted = minted.unwrap();
+                let secret = DeviceSecret::read(&minted.secret).unwrap();
+                let code = secret.claim_qr();
+                Device { id: minted.device_id.clone(), keys: secret.for_hub(hub), code, minted, counter: AtomicU64::new(0) }
+            })
+            .collect()
+    }
+
+    /// Mints one device and lets the hub know it.
+    pub async fn device(&self, model: &str) -> Device {
+        self.devices(model, 1).await.remove(0)
+    }
+
+    /// The owner claims a device by its code.
+    pub async fn claim(&self, device: &Device) {
+        self.hub.service().claim(&self.owner, &device.code, None, "", "").await.unwrap();
+    }
+
+    /// Adds a person and signs it in: its actor and its token.
+    pub async fn person(&self, name: &str, role: hearthkey::domain::account::HouseholdRole) -> (Actor, String) {
+        let password = "another long password";
+        let new = NewUser { username: name.into(), password: password.to_owned().into(), display_name: String::new(), role };
+        self.hub.service().add_user(&self.owner, new).await.unwrap();
+        let opened = self.hub.service().sign_in_person(name, password.to_owned().into(), HERE, "test").await.unwrap();
+        (self.hub.service().actor(&opened.token, "test", HERE).unwrap(), opened.token.reveal().to_owned())
+    }
+
+    /// Connects to MQTT over TLS as whoever the options say.
+    pub async fn connect(&self, options: &ConnectOptions) -> Result<Client<Stream>, Error> {
+        let (stream, _) = self.dial(Trust::FirstUse).await;
+        Client::connect(stream, options).await
+    }
+
+    /// A TLS (or plain) connection to the gate, and the hash of the key it showed.
+    pub async fn dial(&self, trust: Trust) -> (Stream, Option<[u8; 32]>) {
+        let plain = matches!(trust, Trust::Plain);
+        let address = if plain { self.hub.addresses.mqtt } else { self.hub.addresses.mqtts }.unwrap();
+        let address: Address = address.to_string().parse().unwrap();
+        let connection = dial(&address, &Security { trust, client: None }, PATIENCE).await.unwrap();
+        (connection.stream, connection.spki)
+    }
+
+    /// Connects a device with its next counter token.
+    pub async fn connect_device(&self, device: &Device) -> Client<Stream> {
+        self.try_device(device, Version::V5, device.next_counter()).await.unwrap()
+    }
+
+    /// The same in a version and with a counter of choice.
+    pub async fn try_device(&self, device: &Device, version: Version, counter: u64) -> Result<Client<Stream>, Error> {
+        let (stream, spki) = self.dial(Trust::FirstUse).await;
+        let password = device.keys.token(counter, &[7; 16], &spki.unwrap());
+        let options = ConnectOptions::new("test").credentials(device.id.as_str(), password).version(version);
+        Client::connect(stream, &options).await
+    }
+
+    /// Connects the owner, as a person over MQTT.
+    pub async fn connect_person(&self, name: &str, token: &str) -> Result<Client<Stream>, Error> {
+        self.connect(&ConnectOptions::new("person").credentials(format!("user:{name}"), token)).await
+    }
+}
+
+impl Device {
+    /// The counter of the next token.
+    pub fn next_counter(&self) -> u64 {
+        self.counter.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A topic in the device's room.
+    pub fn topic(&self, place: &str) -> String {
+        format!("things/{}/{place}", self.id)
+    }
+}

@@ -1,0 +1,69 @@
+// The makers this hub trusts. Trust is given by comparing a fingerprint with what the maker publishes.
+
+import { useEffect, useState } from "preact/hooks";
+import { api } from "../api.ts";
+import { formatFingerprint, fingerprintError } from "../fingerprint.ts";
+import { announcement } from "../store.ts";
+import type { Brand } from "../types.ts";
+import { fullTime } from "../clock.ts";
+import { TextField } from "./field.tsx";
+import { ProblemNote } from "./problem.tsx";
+import { useTask } from "./use-task.ts";
+
+export function Brands() {
+  const loading = useTask();
+  const [brands, setBrands] = useState<Brand[] | null>(null);
+  useEffect(() => void loading.run(async () => setBrands(await api.brands())), []);
+  function took(brand: Brand) {
+    setBrands([...(brands ?? []).filter((each) => each.id !== brand.id), brand]);
+    announcement.value = `${brand.id} is trusted.`;
+  }
+  return (
+    <section class="panel" aria-labelledby="brands-heading">
+      <h2 id="brands-heading">Brands</h2>
+      <ProblemNote problem={loading.problem} />
+      {brands?.length === 0 && <p class="quiet">No brand is trusted yet. Devices of a brand come in once you trust its fingerprint.</p>}
+      <ul class="brands">
+        {brands?.map((brand) => (
+          <li key={brand.id}>
+            <div class="split"><strong>{brand.id}</strong><span class="quiet">{brand.devices} device{brand.devices === 1 ? "" : "s"}</span></div>
+            <code class="code-tall">{brand.fingerprint}</code>
+            <p class="quiet">{brand.trusted_at ? `Trusted ${fullTime(brand.trusted_at)}${brand.trusted_by ? ` by ${brand.trusted_by}` : ""}` : "Not trusted yet"}</p>
+          </li>
+        ))}
+      </ul>
+      <TrustBrand onTrusted={took} />
+    </section>
+  );
+}
+
+function TrustBrand({ onTrusted }: { onTrusted: (brand: Brand) => void }) {
+  const task = useTask();
+  const [id, setId] = useState("");
+  const [fingerprint, setFingerprint] = useState("");
+  const [tried, setTried] = useState(false);
+  const idError = /^[a-z0-9-]{1,64}$/.test(id.trim()) ? "" : "Small letters, digits and hyphens.";
+  const error = fingerprintError(fingerprint);
+  function submit(event: Event) {
+    event.preventDefault();
+    setTried(true);
+    if (idError || error) return;
+    void task.run(async () => {
+      onTrusted(await api.trustBrand(id.trim(), formatFingerprint(fingerprint)));
+      setId("");
+      setFingerprint("");
+      setTried(false);
+    });
+  }
+  return (
+    <details class="inner">
+      <summary>Trust a brand</summary>
+      <form noValidate onSubmit={submit}>
+        <TextField label="Brand" exact value={id} onText={setId} hint="Its short name, as in the maker's papers." error={tried ? idError : ""} />
+        <TextField label="Fingerprint" mono exact value={fingerprint} onText={setFingerprint} onLeave={() => setFingerprint(formatFingerprint(fingerprint))} hint="8 groups of 4, as the maker publishes it. Do not take it from the file you are about to import." error={tried ? error : ""} />
+        <ProblemNote problem={task.problem} />
+        <button class="button" disabled={task.busy}>{task.busy ? "Trusting…" : "Trust this brand"}</button>
+      </form>
+    </details>
+  );
+}

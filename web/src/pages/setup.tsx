@@ -1,0 +1,78 @@
+// The very first page: the hub has no owner yet. Its one-time code proves that you are the one who stands before it.
+
+import { useState } from "preact/hooks";
+import { api } from "../api.ts";
+import { PASSWORD_HINT, passwordError } from "../components/password.ts";
+import { PasswordField, TextField } from "../components/field.tsx";
+import { Gate } from "../components/gate.tsx";
+import { ProblemNote } from "../components/problem.tsx";
+import { useTask } from "../components/use-task.ts";
+import { signedIn } from "../store.ts";
+
+export function SetupPage() {
+  const task = useTask();
+  const [code, setCode] = useState("");
+  const [name, setName] = useState("");
+  const [username, setUsername] = useState("");
+  const [password, setPassword] = useState("");
+  const [tried, setTried] = useState(false);
+  const errors = {
+    code: code.trim() ? "" : "Type the code that the hub printed.",
+    username: username.trim() ? "" : "Choose a user name.",
+    password: passwordError(password),
+  };
+
+  function submit(event: Event) {
+    event.preventDefault();
+    setTried(true);
+    const wrong = Object.entries(errors).find(([, error]) => error);
+    if (wrong) return (event.currentTarget as HTMLFormElement).querySelector<HTMLInputElement>(`[name=${wrong[0]}]`)?.focus();
+    void task.run(async () => {
+      const display = name.trim();
+      const { user } = await api.setup({ code: code.trim(), username: username.trim(), password, ...(display ? { display_name: display } : {}) });
+      location.hash = "#/";
+      signedIn(user);
+    });
+  }
+
+  return (
+    <Gate title="Welcome home" lead="This hub has no owner yet. The first account becomes the owner: it decides who and what may come in.">
+      <form noValidate onSubmit={submit}>
+        <TextField
+          label="Setup code"
+          name="code"
+          mono
+          autocomplete="one-time-code"
+          exact
+          value={code}
+          onText={setCode}
+          hint="The hub prints it when it starts, on its console or in its log. It works once."
+          error={tried ? errors.code : ""}
+        />
+        <TextField label="Your name" name="name" optional autocomplete="name" value={name} onText={setName} hint="As others in this home will see it." />
+        <TextField
+          label="User name"
+          name="username"
+          autocomplete="username"
+          exact
+          value={username}
+          onText={setUsername}
+          hint="What you sign in with."
+          error={tried ? errors.username : ""}
+        />
+        <PasswordField
+          label="Password"
+          name="password"
+          autocomplete="new-password"
+          value={password}
+          onText={setPassword}
+          hint={PASSWORD_HINT}
+          error={tried ? errors.password : ""}
+        />
+        <ProblemNote problem={task.problem} />
+        <button class="button primary wide" disabled={task.busy}>{task.busy ? "Setting up…" : "Set up this hub"}</button>
+      </form>
+      <p class="quiet after">Next: have the label of your first device at hand. It carries the code that makes it yours.</p>
+    </Gate>
+  );
+}

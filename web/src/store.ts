@@ -1,0 +1,181 @@
+// What the page knows of the hub, as signals. Whatever arrives, from calls or from events, passes through here, so that two
+// views of one device can never differ.
+
+import { signal } from "@preact/signals";
+import { api, asProblem, Problem, session } from "./api.ts";
+import { laterCommand, isOver } from "./controls.ts";
+import type { Command, Device, Hub, Json, Model, Twin, User } from "./types.ts";
+
+export const hub = signal<Hub | null>(null);
+/** `undefined`: not known yet; `null`: nobody is signed in. */
+export const me = signal<User | null | undefined>(undefined);
+export const startProblem = signal<Problem | null>(null);
+/** Said once above the sign-in form, for instance after a session has ended. */
+export const notice = signal("");
+export const devices = signal<ReadonlyMap<string, Device> | null>(null);
+export const devicesProblem = signal<Problem | null>(null);
+export const twins = signal<ReadonlyMap<string, Twin>>(new Map());
+export const models = signal<ReadonlyMap<string, Model | "missing">>(new Map());
+export const commands = signal<ReadonlyMap<string, Command>>(new Map());
+/** Values asked for on this page that the hub has not answered yet: `<device>/<attribute>`. */
+export const asked = signal<ReadonlyMap<string, Json>>(new Map());
+/** What a screen reader is told. */
+export const announcement = signal("");
+
+let touched: Set<string> | null = null;
+
+export async function start(): Promise<void> {
+  startProblem.value = null;
+  try {
+    hub.value = await api.hub();
+    me.value = hub.value.setup_required ? null : await api.me();
+  } catch (error) {
+    const problem = asProblem(error);
+    if (problem.status === 401) me.value = null;
+    else startProblem.value = problem;
+  }
+}
+
+export function signedIn(user: User): void {
+  notice.value = "";
+  if (hub.value) hub.value = { ...hub.value, setup_required: false };
+  me.value = user;
+}
+
+export function signedOut(said = ""): void {
+  notice.value = said;
+  me.value = null;
+  devices.value = null;
+  twins.value = new Map();
+  commands.value = new Map();
+  asked.value = new Map();
+  models.value = new Map();
+}
+
+session.onSignedOut = () => {
+  if (me.value) signedOut("Your session has ended. Sign in again to go on.");
+};
+
+/** Loads the devices again. What events say meanwhile is newer than the list, and stays. */
+export async function loadDevices(): Promise<void> {
+  const during = (touched = new Set<string>());
+  try {
+    const list = await api.devices();
+    const before = devices.value;
+    const next = new Map<string, Device>();
+    for (const device of list) if (!during.has(device.id)) next.set(device.id, device);
+    for (const id of during) {
+      const known = before?.get(id);
+      if (known) next.set(id, known);
+    }
+    devices.value = next;
+    devicesProblem.value = null;
+    await loadTwins([...next.values()]);
+  } catch (error) {
+    devicesProblem.value = asProblem(error);
+  } finally {
+    if (touched === during) touched = null;
+  }
+}
+
+export function takeDevice(device: Device): void {
+  touched?.add(device.id);
+  devices.value = new Map(devices.value ?? []).set(device.id, device);
+}
+
+export function dropDevice(id: string): void {
+  touched?.add(id);
+  const next = new Map(devices.value ?? []);
+  next.delete(id);
+  devices.value = next;
+  const left = new Map(twins.value);
+  left.delete(id);
+  twins.value = left;
+}
+
+/** Takes a twin unless a newer one is known; `fresh` overrules that. */
+export function takeTwin(id: string, twin: Twin, fresh = false): void {
+  const known = twins.value.get(id);
+  if (known && !fresh && known.version > twin.version) return;
+  twins.value = new Map(twins.value).set(id, { ...twin, delta: twin.delta ?? {}, desired: twin.desired ?? {}, reported: twin.reported ?? {} });
+}
+
+export function takeCommand(command: Command): void {
+  const known = commands.value.get(command.id);
+  const later = laterCommand(known, command);
+  if (later === known) return;
+  commands.value = new Map(commands.value).set(command.id, later);
+}
+
+/** Versions begin again after a removal, so what is loaded overrules, unless an event has told of something meanwhile. */
+export async function loadTwin(device: Device): Promise<void> {
+  const before = twins.value.get(device.id);
+  const loaded = await api.twin(device.id);
+  takeTwin(device.id, loaded, twins.value.get(device.id) === before);
+}
+
+export async function loadModel(device: Device): Promise<void> {
+  const key = modelKey(device);
+  if (models.value.has(key)) return;
+  let model: Model | "missing";
+  try {
+    model = await api.model(device.brand, device.model);
+  } catch (error) {
+    if (asProblem(error).status !== 404) throw error;
+    model = "missing";
+  }
+  models.value = new Map(models.value).set(key, model);
+}
+
+export function modelKey(device: Device): string {
+  return `${device.brand}/${device.model}`;
+}
+
+/** Asks for a value: it shows at once, and what the hub answers replaces it, be it a yes or a no. */
+export async function desire(id: string, name: string, value: Json): Promise<void> {
+  const key = `${id}/${name}`;
+  asked.value = new Map(asked.value).set(key, value);
+  try {
+    takeTwin(id, await api.desire(id, { [name]: value }));
+  } finally {
+    if (asked.value.get(key) === value) {
+      const next = new Map(asked.value);
+      next.delete(key);
+      asked.value = next;
+    }
+  }
+}
+
+/** Sends a command and sees to it that its end is known, even if events fail: its state is asked for when it has run out. */
+export async function sendCommand(id: string, name: string, args: Record<string, Json>): Promise<string> {
+  const command = await api.command(id, name, args);
+  takeCommand(command);
+  const left = Math.max(0, command.expires - command.at);
+  for (const wait of [3000, left + 500, left + 5000]) setTimeout(() => void checkCommand(id, command.id), wait);
+  return command.id;
+}
+
+async function checkCommand(id: string, command: string): Promise<void> {
+  const known = commands.value.get(command);
+  if (!known || isOver(known)) return;
+  try {
+    takeCommand(await api.commandState(id, command));
+  } catch {
+    // The next check or event tells.
+  }
+}
+
+/** Cards show a value or two of each device; a few calls at a time keep a small hub responsive. */
+async function loadTwins(list: Device[]): Promise<void> {
+  const queue = list.filter((device) => device.privilege !== null && device.state !== "waiting");
+  const worker = async () => {
+    for (let device = queue.shift(); device; device = queue.shift()) {
+      try {
+        await Promise.all([loadModel(device), loadTwin(device)]);
+      } catch {
+        // The card shows no values then; the device's own page tells why.
+      }
+    }
+  };
+  await Promise.all([worker(), worker(), worker(), worker()]);
+}
