@@ -38,6 +38,12 @@ pub struct HubArgs {
     /// Also serve MQTT without TLS, on this loopback address and port.
     #[arg(long)]
     mqtt: Option<SocketAddr>,
+    /// Trust a brand: `<brand>=<fingerprint of its root>`. May be given more than once.
+    #[arg(long, value_name = "BRAND=FINGERPRINT")]
+    trust: Vec<String>,
+    /// Take a registry batch at start. May be given more than once; a known one changes nothing.
+    #[arg(long, value_name = "FILE")]
+    import: Vec<PathBuf>,
     /// Directives for the log, such as `info` or `hearthkey=debug`.
     #[arg(long, env = "HEARTHKEY_LOG", default_value = "info")]
     log: String,
@@ -57,7 +63,7 @@ enum Action {
 /// # Errors
 /// Why the hub did not start, and what to do.
 pub fn run(args: HubArgs) -> anyhow::Result<()> {
-    let config = config::load(args.config.as_deref(), flags(&args))?;
+    let config = config::load(args.config.as_deref(), flags(&args)?)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if let Some(Action::Request) = args.action {
         let path = config.data_dir.join("request.txt");
@@ -87,7 +93,7 @@ pub fn run(args: HubArgs) -> anyhow::Result<()> {
     })
 }
 
-fn flags(args: &HubArgs) -> Dict {
+fn flags(args: &HubArgs) -> anyhow::Result<Dict> {
     let mut out = Dict::new();
     if let Some(dir) = &args.data_dir {
         out.insert("data_dir".into(), dir.display().to_string().into());
@@ -101,7 +107,17 @@ fn flags(args: &HubArgs) -> Dict {
             out.insert(listener.into(), set.into());
         }
     }
-    out
+    if !args.trust.is_empty() {
+        let pair = |text: &String| match text.split_once('=') {
+            Some((brand, fingerprint)) => Ok((brand.to_owned(), Value::from(fingerprint))),
+            None => bail!("--trust {text}: write it as <brand>=<fingerprint>"),
+        };
+        out.insert("trust".into(), args.trust.iter().map(pair).collect::<anyhow::Result<Dict>>()?.into());
+    }
+    if !args.import.is_empty() {
+        out.insert("import".into(), args.import.iter().map(|p| Value::from(p.display().to_string())).collect::<Vec<_>>().into());
+    }
+    Ok(out)
 }
 
 #[expect(clippy::disallowed_methods, reason = "systemd says with a variable that the journal is listening")]

@@ -15,6 +15,11 @@ impl UserId {
     pub fn from_uuid(id: uuid::Uuid) -> Self {
         UserId(id.simple().to_string())
     }
+    /// The id by which the audit shows acts from the box's own configuration; no account ever has it.
+    #[must_use]
+    pub fn console() -> Self {
+        UserId("console".to_owned())
+    }
     /// The text, as in keys and answers.
     #[must_use]
     pub fn as_str(&self) -> &str {

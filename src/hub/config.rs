@@ -3,6 +3,7 @@
 use crate::net::Limits;
 use crate::{broker, web};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,6 +32,10 @@ pub struct Config {
     pub attempts_per_minute: u32,
     /// Where the service manager put credentials.
     pub credentials_dir: Option<PathBuf>,
+    /// Brands to trust, with the fingerprint of their root: the word of whoever sets up the box.
+    pub trust: BTreeMap<String, String>,
+    /// Registry batches to take at start.
+    pub import: Vec<PathBuf>,
 }
 
 impl Default for Config {
@@ -46,6 +51,8 @@ impl Default for Config {
             web: web::Config::default(),
             attempts_per_minute: 600,
             credentials_dir: None,
+            trust: BTreeMap::new(),
+            import: Vec::new(),
         }
     }
 }

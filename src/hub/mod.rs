@@ -12,10 +12,12 @@ pub use config::{Config, Listen};
 pub use keys::KeyError;
 
 use crate::broker::{self, Broker};
+use crate::domain::ids::BrandId;
 use crate::net::{self, Counters, Security, SourceLimiter};
-use crate::service::{Clock, HubIdentity, Refusal, Service};
+use crate::service::{Actor, Clock, HubIdentity, Refusal, Service};
 use crate::store::{OpenError, Store};
 use crate::web;
+use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::os::unix::fs::DirBuilderExt;
@@ -23,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tls::Certificates;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -65,6 +68,14 @@ pub enum StartError {
     /// MQTT without TLS is for loopback.
     #[error("mqtt.address {0} is not a loopback address: MQTT without TLS is for programs on this box only; use mqtts")]
     NotLoopback(SocketAddr),
+    /// A batch named in the configuration.
+    #[error("{path} was not imported, and nothing of it was taken: {source}")]
+    Import {
+        /// Which.
+        path: String,
+        /// Why.
+        source: Refusal,
+    },
     /// A setting.
     #[error("{0}")]
     Setting(&'static str),
@@ -120,6 +131,7 @@ impl Hub {
         let service = Service::new(store, clock, identity).await?;
         let broker = Broker::new(service.clone(), config.broker.clone())?;
         service.connect(broker.clone());
+        provision(&service, &config).await?;
         let setup_code = service.setup_code().await?;
         let mut hub =
             Hub { addresses: Addresses::default(), setup_code, service, broker, shutdown: CancellationToken::new(), tasks: JoinSet::new() };
@@ -163,7 +175,7 @@ impl Hub {
             self.addresses.mqtt = listener.local_addr().ok();
             self.serve_mqtt(listener, Security::Plain, &config.mqtt, counters.mqtt.clone(), limiter.clone());
         }
-        self.open_web(config, &certificates, &counters).await?;
+        self.open_web(config, &certificates, &counters, &limiter).await?;
         self.tasks.spawn(self.broker.clone().expire_sessions(self.shutdown.clone()));
         self.tasks.spawn(run_clock(self.service.clone(), certificates, self.shutdown.clone()));
         Ok(())
@@ -171,11 +183,76 @@ impl Hub {
 
     async fn open_web(
         &mut self,
-        _config: &Config,
-        _certificates: &Arc<Certificates>,
-        _counters: &metrics::Listeners,
+        config: &Config,
+        certificates: &Arc<Certificates>,
+        counters: &metrics::Listeners,
+        limiter: &Arc<SourceLimiter>,
     ) -> Result<(), StartError> {
+        let (mqtt, sockets) = mpsc::channel(64);
+        let router = web::Web::new(config.web.clone(), self.service.clone(), self.hooks(config, certificates, counters, mqtt)).routes();
+        if config.https.enabled {
+            let listener = bind("HTTPS", &config.https).await?;
+            self.addresses.https = listener.local_addr().ok();
+            let security = Security::Tls(certificates.https.clone());
+            self.serve_web(listener, security, &config.https, counters.https.clone(), router, &config.web);
+        }
+        if config.http.enabled {
+            let listener = bind("HTTP", &config.http).await?;
+            self.addresses.http = listener.local_addr().ok();
+            let ca = certificates.ca();
+            let page = web::TrustPage {
+                name: config.name.clone(),
+                ca_fingerprint: ca.fingerprint(),
+                ca_der: ca.der().to_vec(),
+                https_port: self.addresses.https.map_or(config.https.address.port(), |a| a.port()),
+            };
+            let router = web::trust_routes(page, &config.web);
+            self.serve_web(listener, Security::Plain, &config.http, counters.http.clone(), router, &config.web);
+        }
+        self.tasks.spawn(serve_sockets(self.broker.clone(), sockets, limiter.clone(), self.shutdown.clone()));
         Ok(())
+    }
+
+    /// What the web needs of rooms it does not know.
+    fn hooks(
+        &self,
+        config: &Config,
+        certificates: &Arc<Certificates>,
+        counters: &metrics::Listeners,
+        mqtt: mpsc::Sender<web::MqttSocket>,
+    ) -> web::Hooks {
+        let (issuer, broker, service, counters) = (certificates.clone(), self.broker.clone(), self.service.clone(), counters.clone());
+        web::Hooks {
+            certify: Arc::new(move |csr, device| {
+                let (certificate, until) = issuer.certify_device(csr, device.as_str()).map_err(|e| e.to_string())?;
+                Ok(web::IssuedPem {
+                    certificate_pem: certificate.pem(),
+                    ca_pem: issuer.ca().pem(),
+                    fingerprint: Sha256::digest(certificate.der()).into(),
+                    expires_ms: until * 1000,
+                })
+            }),
+            mqtt,
+            metrics: Arc::new(move || metrics::page(&broker, &service, &counters)),
+            data_dir: config.data_dir.clone(),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    fn serve_web(
+        &mut self,
+        listener: TcpListener,
+        security: Security,
+        listen: &Listen,
+        counters: Arc<Counters>,
+        router: web::Router,
+        bounds: &web::Config,
+    ) {
+        let (shutdown, bounds) = (self.shutdown.clone(), Arc::new(bounds.clone()));
+        self.tasks.spawn(net::serve(listener, security, listen.limits(), counters, self.shutdown.clone(), move |stream, peer| {
+            let (router, shutdown, bounds) = (router.clone(), shutdown.clone(), bounds.clone());
+            async move { web::serve_connection(stream, &peer, router, &bounds, shutdown).await }
+        }));
     }
 
     fn serve_mqtt(
@@ -198,11 +275,51 @@ impl Hub {
                 let certificate = peer
                     .client_certificate
                     .as_deref()
-                    .and_then(|der| Some((net::ca::read::san_device(der)?, <[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(der)))));
+                    .and_then(|der| Some((net::ca::read::san_device(der)?, <[u8; 32]>::from(Sha256::digest(der)))));
                 broker.serve(stream, broker::Peer { ip, spki: peer.spki, certificate }, shutdown).await;
             }
         }));
     }
+}
+
+/// MQTT connections that came as WebSockets go to the gate like any other.
+async fn serve_sockets(
+    broker: Arc<Broker>,
+    mut sockets: mpsc::Receiver<web::MqttSocket>,
+    limiter: Arc<SourceLimiter>,
+    shutdown: CancellationToken,
+) {
+    let mut open = JoinSet::new();
+    loop {
+        let socket = tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(_) = open.join_next(), if !open.is_empty() => continue,
+            socket = sockets.recv() => socket,
+        };
+        let Some(web::MqttSocket { stream, ip, spki }) = socket else { break };
+        if limiter.check(ip).is_err() {
+            tracing::warn!(%ip, "closed: too many connections a minute");
+            continue;
+        }
+        let peer = broker::Peer { ip, spki, certificate: None };
+        open.spawn(broker.clone().serve(stream, peer, shutdown.clone()));
+    }
+    while open.join_next().await.is_some() {}
+}
+
+/// Trusts and imports what the configuration names. Each is idempotent, so that the same configuration starts again.
+async fn provision(service: &Service, config: &Config) -> Result<(), StartError> {
+    let console = Actor::console();
+    for (brand, fingerprint) in &config.trust {
+        let brand = BrandId::parse(brand).map_err(|_| StartError::Setting("trust names a brand by 1 to 64 of a-z, 0-9 and -"))?;
+        service.trust_brand(&console, brand, fingerprint).await?;
+    }
+    for file in &config.import {
+        let refused = |source| StartError::Import { path: file.display().to_string(), source };
+        let report = service.import_batch(&console, file.clone()).await.map_err(refused)?;
+        tracing::info!(brand = %report.brand, added = report.added, known = report.known, "batch imported");
+    }
+    Ok(())
 }
 
 async fn bind(what: &'static str, listen: &Listen) -> Result<TcpListener, StartError> {

@@ -83,6 +83,13 @@ pub struct Actor {
 }
 
 impl Actor {
+    /// Whoever holds the box itself: its configuration is an owner's word.
+    #[must_use]
+    pub fn console() -> Actor {
+        let source = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+        Actor { user: UserId::console(), role: HouseholdRole::Owner, via: "console".into(), source }
+    }
+
     /// The account as a holder of bindings.
     #[must_use]
     pub fn subject(&self) -> Subject {

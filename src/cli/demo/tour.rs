@@ -1,0 +1,198 @@
+//! The tour: a list of steps, each of which says what it does, does it, and checks what came back. A step that is
+//! broken on purpose works with something wrong, and the tour must fail there.
+
+use super::http::{Answer, Http};
+use super::stage::{Chosen, Stage, TemporaryDir};
+use super::steps;
+use crate::sim::device::Event;
+use anyhow::{Context, anyhow, bail};
+use serde_json::Value;
+use std::io::Write;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Longest that a step waits for a device to do something.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What a step does; the flag breaks it.
+type Act = for<'a> fn(&'a mut Story, bool) -> Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send + 'a>>;
+
+/// One step.
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    pub(super) title: &'static str,
+    act: Act,
+}
+
+macro_rules! steps {
+    ($($name:literal, $title:literal, $act:ident;)*) => {
+        /// The steps in their order.
+        pub(super) const STEPS: &[Step] =
+            &[$(Step { name: $name, title: $title, act: |story, broken| Box::pin(steps::$act(story, broken)) }),*];
+    };
+}
+
+steps! {
+    "factory", "The maker founds a brand, signs three models, and gives three devices their identities", factory;
+    "import", "A hub starts for the first time; the maker makes a batch for it alone; the hub takes it", import;
+    "unknown", "A device that the registry does not know is refused", unknown;
+    "wrong-key", "A device that claims a known id with another key is refused", wrong_key;
+    "replay", "A token that was overheard and sent again is refused", replay;
+    "waits", "The garage door signs in, meets its twin, and waits to be claimed", waits;
+    "owner", "A person creates the owner account with the one-time code", owner;
+    "wrong-code", "A wrong claim code is refused", wrong_code;
+    "claim", "The code on the label binds the door to its owner", claim;
+    "open", "The owner opens the door and sees it move", open;
+    "foreign-topic", "Another device cannot speak or listen in the door's room", foreign_topic;
+    "second-account", "A second account sees nothing of it", second_account;
+    "power-cut", "The hub is killed and started again: nothing is lost", power_cut;
+    "audit", "The audit shows it all", audit;
+}
+
+/// What the steps hand on to each other.
+pub(super) struct Story {
+    say: Box<dyn Write + Send>,
+    pub(super) dir: Option<TemporaryDir>,
+    pub(super) ports: Chosen,
+    pub(super) batch: PathBuf,
+    pub(super) stage: Option<Stage>,
+    pub(super) http: Option<Http>,
+    pub(super) owner: String,
+    pub(super) owner_id: String,
+    pub(super) door: String,
+    pub(super) spent_token: String,
+    pub(super) events: mpsc::Receiver<(String, Event)>,
+    pub(super) sender: mpsc::Sender<(String, Event)>,
+}
+
+/// Runs all steps, or up to the first that fails. True when every step passed.
+///
+/// # Errors
+/// When the terminal cannot be written, or `broken` names no step.
+pub(super) async fn run(broken: Option<&str>, out: &mut (dyn Write + Send)) -> anyhow::Result<bool> {
+    if let Some(name) = broken
+        && !STEPS.iter().any(|s| s.name == name)
+    {
+        bail!("there is no step {name}; `hearthkey demo --tour --list-steps` names them");
+    }
+    let (sender, events) = mpsc::channel(1024);
+    let dir = TemporaryDir::new()?;
+    let mut story = Story {
+        say: Box::new(std::io::stdout()),
+        ports: super::stage::choose(super::stage::Ports::Free)?,
+        batch: PathBuf::new(),
+        stage: None,
+        http: None,
+        owner: String::new(),
+        owner_id: String::new(),
+        door: String::new(),
+        spent_token: String::new(),
+        events,
+        sender,
+        dir: Some(dir),
+    };
+    let start = Instant::now();
+    let mut failed = None;
+    for (number, step) in STEPS.iter().enumerate() {
+        let is_broken = broken == Some(step.name);
+        writeln!(
+            out,
+            "\n{:>2}/{} {}: {}{}",
+            number + 1,
+            STEPS.len(),
+            step.name,
+            step.title,
+            if is_broken { "  [broken on purpose]" } else { "" }
+        )?;
+        out.flush()?;
+        let outcome = tokio::select! {
+            outcome = (step.act)(&mut story, is_broken) => outcome,
+            _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
+        };
+        match outcome {
+            Ok(()) => writeln!(out, "   passed")?,
+            Err(error) => {
+                writeln!(out, "   FAILED: {error:#}")?;
+                failed = Some(step.name);
+                break;
+            }
+        }
+    }
+    if let Some(stage) = story.stage.take() {
+        stage.end().await?;
+    }
+    let seconds = start.elapsed().as_secs_f32();
+    match failed {
+        None => writeln!(out, "\nEvery step passed: {} steps in {seconds:.1} s.", STEPS.len())?,
+        Some(name) => writeln!(out, "\nThe tour ended at the step {name} after {seconds:.1} s.")?,
+    }
+    out.flush()?;
+    Ok(failed.is_none())
+}
+
+impl Story {
+    /// Shows what was sent.
+    pub(super) fn sent(&mut self, line: impl AsRef<str>) {
+        let _ = writeln!(self.say, "   -> {}", line.as_ref());
+    }
+
+    /// Shows what came back.
+    pub(super) fn came(&mut self, line: impl AsRef<str>) {
+        let _ = writeln!(self.say, "   <- {}", line.as_ref());
+    }
+
+    pub(super) fn stage(&mut self) -> anyhow::Result<&mut Stage> {
+        self.stage.as_mut().context("the step before has not built the stage")
+    }
+
+    /// A REST call as the owner (or as `token`), shown.
+    pub(super) async fn call(&mut self, method: &str, path: &str, token: Option<&str>, body: Option<Value>) -> anyhow::Result<Answer> {
+        let http = self.http.clone().context("there is no hub to call")?;
+        self.sent(format!("{method} /api/v1{path}{}", body.as_ref().map(|b| format!(" {}", shown(b))).unwrap_or_default()));
+        let answer = http.call(method, path, token, body).await?;
+        let etag = answer.etag.as_ref().map(|e| format!(" ETag {e}")).unwrap_or_default();
+        self.came(format!("{}{etag} {}", answer.status, brief(&answer.body)));
+        Ok(answer)
+    }
+
+    /// The next event of the device with `title` that `pick` takes, shown; others are passed over.
+    pub(super) async fn wait_for<T>(&mut self, title: &str, what: &str, pick: impl Fn(&Event) -> Option<T>) -> anyhow::Result<T> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let next = tokio::time::timeout_at(deadline, self.events.recv()).await;
+            let Ok(Some((who, event))) = next else { bail!("the {title} did not get to this within 15 s: {what}") };
+            if who != title {
+                continue;
+            }
+            self.came(format!("{who}: {event}"));
+            if let Some(found) = pick(&event) {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+/// A body without its secrets.
+fn shown(body: &Value) -> String {
+    let mut body = body.clone();
+    if let Some(map) = body.as_object_mut() {
+        for (key, value) in map.iter_mut() {
+            if key == "password" {
+                *value = "…".into();
+            }
+        }
+    }
+    brief(&body)
+}
+
+/// A body on one line, cut, with tokens left out.
+fn brief(body: &Value) -> String {
+    let mut body = body.clone();
+    if let Some(token) = body.get_mut("token") {
+        *token = "hkt1.…".into();
+    }
+    let text = if body.is_null() { String::new() } else { body.to_string() };
+    if text.chars().count() > 260 { format!("{}…", text.chars().take(260).collect::<String>()) } else { text }
+}

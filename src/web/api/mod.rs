@@ -1,0 +1,16 @@
+//! The calls, by what they are about. Each reads its request, asks the service, and writes the answer; none decides.
+
+pub(super) mod audit;
+pub(super) mod commands;
+pub(super) mod devices;
+pub(super) mod hub;
+pub(super) mod people;
+pub(super) mod registry;
+pub(super) mod twins;
+
+use super::Context;
+use super::{answer, caller, refusal, request, schema};
+use crate::net::problem::Problem;
+use warp::reply::Response;
+
+type Answered = Result<Response, Problem>;

@@ -1,0 +1,75 @@
+//! People: setting up, signing in and out, accounts.
+
+use super::caller::{self, Session};
+use super::request::Request;
+use super::{Answered, Context, answer, refusal, schema};
+use crate::domain::account::HouseholdRole;
+use crate::net::problem::Problem;
+use crate::service::{NewUser, OpenedSession, Refusal, SetupRequest};
+use serde_json::json;
+use std::sync::Arc;
+use warp::http::{StatusCode, header};
+
+pub(in crate::web) async fn set_up(context: Arc<Context>, mut request: Request) -> Answered {
+    let body: schema::Setup = request.json(&context).await?;
+    let user = NewUser {
+        username: body.username,
+        password: body.password.into_inner(),
+        display_name: body.display_name.unwrap_or_default(),
+        role: HouseholdRole::Owner,
+    };
+    let (source, via) = from(&request);
+    let opened = context.service.set_up(SetupRequest { code: body.code, user }, source, &via).await.map_err(|r| match r {
+        Refusal::WrongPassword => Problem::new(401, "sign_in_refused", "The setup code is wrong")
+            .next("Type the code that the hub printed when it started; it is on its console and in its log."),
+        other => refusal::problem(other),
+    })?;
+    session(&context, &opened)
+}
+
+pub(in crate::web) async fn sign_in(context: Arc<Context>, mut request: Request) -> Answered {
+    let body: schema::SignIn = request.json(&context).await?;
+    let (source, via) = from(&request);
+    let opened = context.service.sign_in_person(&body.username, body.password.into_inner(), source, &via).await;
+    session(&context, &opened.map_err(refusal::problem)?)
+}
+
+fn from(request: &Request) -> (std::net::IpAddr, String) {
+    (request.caller.ip, format!("https {}", request.caller.ip))
+}
+
+/// The token, in the body for programs and in the cookie for browsers.
+fn session(context: &Context, opened: &OpenedSession) -> Answered {
+    let token = opened.token.reveal();
+    let body = json!({"user": opened.user, "token": token, "expires": opened.expires});
+    let seconds = opened.expires.saturating_sub(context.service.now()) / 1000;
+    Ok(answer::with(answer::json(StatusCode::CREATED, &body)?, header::SET_COOKIE, &caller::cookie(token, seconds)))
+}
+
+pub(in crate::web) async fn sign_out(context: Arc<Context>, session: Session) -> Answered {
+    context.service.sign_out(&session.actor, &session.token).await.map_err(refusal::problem)?;
+    Ok(answer::with(answer::nothing(), header::SET_COOKIE, &caller::cookie("", 0)))
+}
+
+pub(in crate::web) async fn me(context: Arc<Context>, session: Session) -> Answered {
+    answer::ok(&context.service.me(&session.actor).map_err(refusal::problem)?)
+}
+
+pub(in crate::web) async fn list(context: Arc<Context>, session: Session) -> Answered {
+    answer::ok(&json!({"users": context.service.users(&session.actor).map_err(refusal::problem)?}))
+}
+
+pub(in crate::web) async fn add(context: Arc<Context>, mut request: Request, session: Session) -> Answered {
+    let body: schema::NewUser = request.json(&context).await?;
+    let new = NewUser {
+        username: body.username,
+        password: body.password.into_inner(),
+        display_name: body.display_name.unwrap_or_default(),
+        role: match body.role {
+            schema::Role::Owner => HouseholdRole::Owner,
+            schema::Role::Member => HouseholdRole::Member,
+            schema::Role::Guest => HouseholdRole::Guest,
+        },
+    };
+    answer::json(StatusCode::CREATED, &context.service.add_user(&session.actor, new).await.map_err(refusal::problem)?)
+}

@@ -1,0 +1,119 @@
+//! One accepted connection: HTTP/1.1 or HTTP/2, with deadlines, until it ends or the hub does.
+
+use super::caller::Caller;
+use super::{Config, Router};
+use crate::net::Peer;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use std::convert::Infallible;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// As many bytes as the HTTP/2 preface has (RFC 9113 §3.4); no request with a `Host` is shorter.
+const FIRST_BYTES: usize = 24;
+/// Longest header section, in bytes, in both versions of the protocol.
+const HEADER_BYTES: u32 = 32 * 1024;
+
+/// Serves `stream` until the peer leaves, falls silent or breaks the rules, or `shutdown` is cancelled. A WebSocket that
+/// grew out of it belongs to it: this returns when that has ended as well, so limits on connections hold for both.
+pub async fn serve_connection<S>(stream: S, peer: &Peer, router: Router, config: &Config, shutdown: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (open, mut ended) = mpsc::channel::<Infallible>(1);
+    let caller = Caller { ip: peer.addr.ip(), spki: peer.spki, open };
+    let service = TowerToHyperService::new(warp::service(router.0));
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(caller.clone());
+        hyper::service::Service::call(&service, request)
+    });
+    let silence = Duration::from_secs(config.header_s);
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(silence)
+        .max_headers(config.max_headers)
+        .max_buf_size(HEADER_BYTES as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(config.max_concurrent_streams)
+        .max_header_list_size(HEADER_BYTES)
+        .keep_alive_interval(silence)
+        .keep_alive_timeout(silence);
+    let seen = Arc::new(AtomicUsize::new(0));
+    let io = TokioIo::new(Watched { stream, seen: seen.clone() });
+    {
+        let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
+        // Which version it speaks, and the preface of HTTP/2, are awaited without a deadline by those below.
+        let mut first = pin!(tokio::time::sleep(silence));
+        let mut first_is_due = true;
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(peer = %peer.addr, %error, "a connection broke");
+                    }
+                    break;
+                }
+                () = first.as_mut(), if first_is_due => {
+                    if seen.load(Ordering::Relaxed) < FIRST_BYTES {
+                        tracing::debug!(peer = %peer.addr, "a connection stayed silent");
+                        break;
+                    }
+                    first_is_due = false;
+                }
+                () = shutdown.cancelled(), if !stopping => {
+                    stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+    // Nobody sends: the channel closes when the last holder of its other end is gone.
+    while ended.recv().await.is_some() {}
+}
+
+/// A stream that counts what was read from it.
+struct Watched<S> {
+    stream: S,
+    seen: Arc<AtomicUsize>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.seen.fetch_add(buf.filled().len().saturating_sub(before), Ordering::Relaxed);
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

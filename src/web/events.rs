@@ -1,0 +1,277 @@
+//! What happens, as Server-Sent Events (WHATWG HTML §9.2): each stream shows what its account may see at the time of each
+//! event, and ends with its session.
+//!
+//! Events are loaded when the connection has room for them, not when they happen: a slow reader gets fewer and fresher
+//! ones, and nothing it may no longer see lies ready for it.
+
+use super::caller::Session;
+use super::request::Request;
+use super::{Context, answer, refusal};
+use crate::domain::account::UserId;
+use crate::domain::ids::DeviceId;
+use crate::net::problem::Problem;
+use crate::service::{Actor, Change, CommandView, Refusal, Service};
+use futures_util::stream;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::MissedTickBehavior;
+use warp::Reply;
+use warp::http::header;
+use warp::reply::Response;
+use warp::sse::Event;
+
+/// How often a comment is sent when nothing happens: what stands between would end a silent connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often session and rights are looked at when nothing happens: what was taken is gone within this time.
+const CHECK: Duration = Duration::from_millis(500);
+
+/// The streams that are open, by account.
+pub(super) struct Streams {
+    most: usize,
+    most_per_account: usize,
+    open: Mutex<HashMap<UserId, usize>>,
+}
+
+/// A stream's place; dropping it gives it back.
+struct Place {
+    streams: Arc<Streams>,
+    user: UserId,
+}
+
+impl Streams {
+    pub(super) fn new(most: usize, most_per_account: usize) -> Streams {
+        Streams { most, most_per_account, open: Mutex::default() }
+    }
+
+    fn take(self: &Arc<Self>, user: &UserId) -> Option<Place> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.values().sum::<usize>() >= self.most || open.get(user).is_some_and(|n| *n >= self.most_per_account) {
+            return None;
+        }
+        *open.entry(user.clone()).or_default() += 1;
+        Some(Place { streams: self.clone(), user: user.clone() })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.streams.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(n) = open.get_mut(&self.user) {
+            *n -= 1;
+            if *n == 0 {
+                open.remove(&self.user);
+            }
+        }
+    }
+}
+
+/// `GET /api/v1/events`.
+pub(super) async fn stream(context: Arc<Context>, request: Request, session: Session) -> Result<Response, Problem> {
+    let place = context.streams.take(&session.actor.user);
+    let place = place
+        .ok_or_else(|| Problem::too_many(30_000).detail("Too many event streams are open.").next("Close other windows of this hub."))?;
+    // From here on nothing is missed: what happens before the first look at the devices is an event after it.
+    let changes = context.service.changes();
+    let visible = context.service.devices(&session.actor).map_err(refusal::problem)?.into_iter().map(|d| d.id).collect();
+    let mut due = VecDeque::from([Due::Hello]);
+    if request.headers.contains_key("last-event-id") {
+        due.push_back(Due::Resync);
+    }
+    let epoch = context.service.epoch();
+    let follower = Follower { service: context.service.clone(), source: request.caller.ip, session, visible, epoch, due };
+    // One place: the next event is loaded when the one before it is on its way.
+    let (events, mut ready) = mpsc::channel(1);
+    let shutdown = context.hooks.shutdown.clone();
+    tokio::spawn(async move {
+        let _place = place;
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = follower.run(changes, events) => {}
+        }
+    });
+    let events = stream::poll_fn(move |cx| ready.poll_recv(cx).map(|e| e.map(Ok::<Event, Infallible>)));
+    let response = warp::sse::reply(warp::sse::keep_alive().interval(KEEP_ALIVE).stream(events)).into_response();
+    Ok(answer::with(response, header::CACHE_CONTROL, "no-store"))
+}
+
+/// What is to be told next; what it says is loaded when it is told.
+enum Due {
+    Hello,
+    Resync,
+    Device(DeviceId),
+    Twin(DeviceId),
+    Command(Box<CommandView>),
+}
+
+/// One stream's view of the house.
+struct Follower {
+    service: Arc<Service>,
+    source: IpAddr,
+    session: Session,
+    /// The devices the other side knows of: of others it is not even told that they are gone.
+    visible: HashSet<DeviceId>,
+    epoch: u64,
+    due: VecDeque<Due>,
+}
+
+impl Follower {
+    /// Runs until the reader is gone or the session is over.
+    async fn run(mut self, mut changes: broadcast::Receiver<Change>, events: mpsc::Sender<Event>) {
+        let mut check = tokio::time::interval(CHECK);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let place = tokio::select! {
+                place = events.reserve() => match place {
+                    Ok(place) => place,
+                    Err(_) => return,
+                },
+                _ = check.tick() => {
+                    if !self.holds() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            let event = loop {
+                if let Some(due) = self.due.pop_front() {
+                    if !self.holds() {
+                        return;
+                    }
+                    match self.told(due) {
+                        Some(event) => break event,
+                        None => continue,
+                    }
+                }
+                tokio::select! {
+                    () = events.closed() => return,
+                    _ = check.tick() => {
+                        if !self.holds() {
+                            return;
+                        }
+                        self.look_around();
+                    }
+                    change = changes.recv() => match change {
+                        Ok(change) => self.due.push_back(Due::from(change)),
+                        Err(RecvError::Lagged(_)) => self.due.push_back(Due::Resync),
+                        Err(RecvError::Closed) => return,
+                    },
+                }
+            };
+            place.send(event);
+        }
+    }
+
+    /// Whether the session still stands; the actor is brought up to date.
+    fn holds(&mut self) -> bool {
+        match self.service.actor(&self.session.token, "https", self.source) {
+            Ok(actor) => {
+                self.session.actor = actor;
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// After a change of rights: devices that came into view or went out of it, though nothing happened to them.
+    fn look_around(&mut self) {
+        let epoch = self.service.epoch();
+        if epoch == self.epoch {
+            return;
+        }
+        self.epoch = epoch;
+        match self.service.devices(&self.session.actor) {
+            Ok(devices) => {
+                let now: HashSet<DeviceId> = devices.into_iter().map(|d| d.id).collect();
+                self.due.extend(self.visible.symmetric_difference(&now).cloned().map(Due::Device));
+            }
+            Err(error) => {
+                tracing::error!(%error, "an event stream could not look at the devices");
+                self.due.push_back(Due::Resync);
+            }
+        }
+    }
+
+    /// The event, if there is something to tell to this account.
+    fn told(&mut self, due: Due) -> Option<Event> {
+        let actor: &Actor = &self.session.actor;
+        match due {
+            // With an id, so that a browser that comes back says that it was here before.
+            Due::Hello => event("hello", &json!({"at": self.service.now()})).map(|e| e.id(self.service.now().to_string())),
+            Due::Resync => event("resync", &json!({})),
+            Due::Device(id) => match self.service.device(actor, &id) {
+                Ok(device) => {
+                    self.visible.insert(id);
+                    event("device", &device)
+                }
+                Err(Refusal::NotFound(_)) if self.visible.remove(&id) => event("removed", &json!({"id": id})),
+                Err(refusal) => untold(&refusal),
+            },
+            Due::Twin(id) => match self.service.twin(actor, &id) {
+                Ok(twin) => {
+                    let mut body = twin.view();
+                    if let Value::Object(members) = &mut body {
+                        members.remove("metadata");
+                        members.insert("device_id".into(), Value::String(id.to_string()));
+                    }
+                    event("twin", &body)
+                }
+                Err(refusal) => untold(&refusal),
+            },
+            Due::Command(view) => match self.service.command_view(actor, &view.device_id, &view.id) {
+                Ok(_) => event("command", &view),
+                Err(refusal) => untold(&refusal),
+            },
+        }
+    }
+}
+
+impl From<Change> for Due {
+    fn from(change: Change) -> Due {
+        match change {
+            // Whether it is gone depends on who looks: an owner still sees it, waiting.
+            Change::Device { id } | Change::Removed { id } => Due::Device(id),
+            Change::Twin { id } => Due::Twin(id),
+            Change::Command(view) => Due::Command(view),
+        }
+    }
+}
+
+fn event(name: &str, body: &impl Serialize) -> Option<Event> {
+    Event::default().event(name).json_data(body).ok()
+}
+
+/// What this account may not see it is not told; a fault of the hub makes it load again.
+fn untold(refusal: &Refusal) -> Option<Event> {
+    match refusal {
+        Refusal::Store(error) => {
+            tracing::error!(%error, "an event could not be loaded");
+            event("resync", &json!({}))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_has_so_many_streams_and_gets_each_place_back() {
+        let streams = Arc::new(Streams::new(3, 2));
+        let user = |n: u128| UserId::from_uuid(uuid::Uuid::from_u128(n));
+        let first = streams.take(&user(1));
+        let _second = streams.take(&user(1));
+        assert!(first.is_some() && streams.take(&user(1)).is_none());
+        let _third = streams.take(&user(2));
+        assert!(streams.take(&user(3)).is_none(), "three in all");
+        drop(first);
+        assert!(streams.take(&user(1)).is_some());
+    }
+}

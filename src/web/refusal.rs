@@ -1,0 +1,59 @@
+//! From what the house refuses to what HTTP says about it: the one place where that is decided.
+
+use super::answer;
+use crate::net::problem::Problem;
+use crate::service::{Refusal, RegistryError};
+use std::convert::Infallible;
+use warp::reject::{self, Reject, Rejection};
+use warp::reply::Response;
+
+/// The problem that tells of `refusal`. Faults of the hub are logged here; their texts stay in the log.
+pub(super) fn problem(refusal: Refusal) -> Problem {
+    let detail = refusal.to_string();
+    match refusal {
+        Refusal::SignedOut => Problem::signed_out(),
+        Refusal::WrongPassword => Problem::sign_in_refused(),
+        Refusal::NotAllowed(_) | Refusal::RoleTooLow => Problem::not_allowed(detail),
+        Refusal::NotFound(_) => Problem::not_found().detail(detail),
+        Refusal::ClaimRefused => Problem::claim_refused(),
+        Refusal::Invalid(_) => Problem::invalid(detail),
+        Refusal::Conflict(_) => Problem::conflict(detail),
+        Refusal::VersionConflict(_) => Problem::version_conflict().detail(detail),
+        Refusal::TooMany(wait_ms) => Problem::too_many(wait_ms),
+        Refusal::Offline => Problem::offline(),
+        Refusal::Twin(rejection) => match rejection.code {
+            403 => Problem::not_allowed(detail),
+            404 => Problem::not_found().detail(detail),
+            409 => Problem::conflict(detail),
+            413 => Problem::new(413, "too_large", "The request is too large").detail(detail),
+            429 => Problem::too_many(1_000).detail(detail),
+            500.. => Problem::internal(),
+            _ => Problem::invalid(detail),
+        },
+        Refusal::Registry(RegistryError::Known(_)) => Problem::conflict(detail),
+        Refusal::Registry(_) => Problem::invalid(detail),
+        Refusal::Store(error) => {
+            tracing::error!(%error, "a call could not be served");
+            Problem::unavailable("The hub's store does not answer.", 5)
+        }
+    }
+}
+
+/// A problem as a rejection, for filters that run before any call is chosen.
+#[derive(Debug)]
+pub(super) struct Refused(pub(super) Problem);
+
+impl Reject for Refused {}
+
+/// The answer to what no route has taken. What is not known better is not found: warp's rejections pile up over all
+/// routes that were tried, and say little about the one that was meant.
+pub(super) async fn of_rejection(rejection: Rejection) -> Result<Response, Infallible> {
+    let problem = if let Some(Refused(problem)) = rejection.find() {
+        problem.clone()
+    } else if rejection.find::<reject::InvalidHeader>().is_some() {
+        Problem::malformed("A header of the request cannot be read.")
+    } else {
+        Problem::not_found()
+    };
+    Ok(answer::problem(&problem))
+}
