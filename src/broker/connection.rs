@@ -11,8 +11,8 @@ use crate::domain::topic;
 use crate::service::{SignInAttempt, SignInRefusal, SignedIn};
 use bytes::{Bytes, BytesMut};
 use rumqttd::protocol::{
-    ConnAck, ConnAckProperties, Connect, ConnectProperties, ConnectReturnCode, DisconnectReasonCode, LastWill, LastWillProperties, Packet,
-    PublishProperties,
+    ConnAck, ConnAckProperties, Connect, ConnectProperties, ConnectReturnCode, DisconnectReasonCode, LastWill, LastWillProperties, Login,
+    Packet, PublishProperties,
 };
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -21,6 +21,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+
+/// Longest a peer may take to accept the answer to its CONNECT.
+const SEND_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Why the reader stopped.
 pub(super) enum End {
@@ -32,6 +35,14 @@ pub(super) enum End {
     Reason(DisconnectReasonCode),
     /// The peer vanished.
     Gone,
+}
+
+/// A CONNECT as it was read.
+struct ConnectPacket {
+    connect: Connect,
+    properties: ConnectProperties,
+    will: Option<(LastWill, Option<LastWillProperties>)>,
+    login: Option<Login>,
 }
 
 pub(super) struct Client {
@@ -55,33 +66,32 @@ impl Broker {
         let (mut reader, mut writer) = tokio::io::split(stream);
         let mut buf = BytesMut::with_capacity(1024);
         let deadline = Duration::from_secs(self.config.connect_deadline_s);
-        let opened = tokio::select! {
+        // Only the wait for the peer is cut short: from sign-in on, what was begun is brought to its end.
+        let connect = tokio::select! {
             () = shutdown.cancelled() => return,
-            opened = timeout(deadline, self.open(&mut reader, &mut writer, &mut buf, &peer)) => opened,
+            connect = timeout(deadline, self.read_connect(&mut reader, &mut writer, &mut buf)) => connect,
         };
-        let Ok(Some((mut client, connection))) = opened else { return };
+        let Ok(Some((codec, connect))) = connect else { return };
+        let Some((mut client, connection)) = self.open(&mut writer, codec, connect, &peer).await else { return };
         let session = client.session.clone();
         let writing = tokio::spawn(self.clone().write_loop(writer, session.clone(), client.codec.clone(), connection.clone()));
-        let end = tokio::select! {
-            () = connection.kill.cancelled() => End::Gone,
-            end = self.read_loop(&mut reader, &mut buf, &mut client, &connection) => end,
-        };
+        let end = self.read_loop(&mut reader, &mut buf, &mut client, &connection).await;
         if let End::Reason(reason) = end {
             connection.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         }
         connection.kill.cancel();
         let _ = writing.await;
-        self.close_client(client, end).await;
+        let reason = *connection.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        self.close_client(client, end, reason).await;
         connection.done.cancel();
     }
 
-    async fn open(
+    async fn read_connect(
         &self,
         reader: &mut (impl AsyncRead + Unpin),
         writer: &mut (impl AsyncWrite + Unpin),
         buf: &mut BytesMut,
-        peer: &Peer,
-    ) -> Option<(Client, Connection)> {
+    ) -> Option<(Codec, ConnectPacket)> {
         let max = self.config.max_packet_bytes;
         let mut codec = loop {
             match Codec::of_connect(buf, max) {
@@ -98,11 +108,26 @@ impl Broker {
                 return None;
             }
         };
-        let Ok(Some(Incoming::Other(Packet::Connect(connect, properties, will, will_properties, login)))) = codec.decode(buf, max) else {
-            return None;
-        };
+        match codec.decode(buf, max) {
+            Ok(Some(Incoming::Other(Packet::Connect(connect, properties, will, will_properties, login)))) => {
+                let properties = properties.unwrap_or_else(no_properties);
+                let will = will.map(|w| (w, will_properties));
+                Some((codec, ConnectPacket { connect, properties, will, login }))
+            }
+            _ => None,
+        }
+    }
+
+    /// Signs in and finds the session; the CONNACK has been sent when this returns a client.
+    async fn open(
+        self: &Arc<Self>,
+        writer: &mut (impl AsyncWrite + Unpin),
+        codec: Codec,
+        packet: ConnectPacket,
+        peer: &Peer,
+    ) -> Option<(Client, Connection)> {
+        let ConnectPacket { connect, properties, will, login } = packet;
         let refuse = |code| ConnAck { session_present: false, code };
-        let properties = properties.unwrap_or_else(no_properties);
         if properties.authentication_method.is_some() {
             send(&codec, writer, refuse(ConnectReturnCode::BadAuthenticationMethod), None).await;
             return None;
@@ -144,7 +169,8 @@ impl Broker {
         };
         self.counters.signed_in.fetch_add(1, Ordering::Relaxed);
         let answer = ConnAckProperties {
-            max_packet_size: u32::try_from(max).ok(),
+            max_packet_size: u32::try_from(self.config.max_packet_bytes).ok(),
+            receive_max: Some(super::session::UNRELEASED),
             topic_alias_max: Some(TOPIC_ALIASES),
             assigned_client_identifier: assigned,
             session_expiry_interval: Some(session_expiry),
@@ -156,66 +182,78 @@ impl Broker {
         if let Subject::Device(id) = &signed_in.subject {
             self.service.device_connected(id).await;
         }
-        let will = will.map(|w| (w, will_properties));
         let client =
             Client { signed_in, session, codec, keep_alive, session_expiry, will, aliases: HashMap::new(), memory: Memory::default() };
         Some((client, connection))
     }
 
-    /// Finds or makes the session, and ends whoever had it. `None` when the principal has too many.
+    /// Finds or makes the session, and ends whoever had it. `None` when the principal has too many, or has lost its
+    /// standing while this went on.
     async fn attach(
-        &self,
+        self: &Arc<Self>,
         signed_in: &SignedIn,
         connect: &Connect,
         assigned: Option<String>,
         properties: &ConnectProperties,
         v5: bool,
     ) -> Option<(Arc<Session>, Connection, bool, u32)> {
-        let client_id = assigned.unwrap_or_else(|| connect.client_id.clone());
-        let key = (signed_in.subject.clone(), client_id.clone());
-        let asked = if v5 {
-            properties.session_expiry_interval.unwrap_or(0)
-        } else if connect.clean_session {
-            0
-        } else {
-            u32::MAX
+        let mut client_id = assigned.unwrap_or_else(|| connect.client_id.clone());
+        if signed_in.rebase {
+            // Whoever holds an old token must not end the sessions of the device that holds the newer ones.
+            client_id.insert_str(0, "rebase\0");
+        }
+        let key = (signed_in.subject.clone(), client_id);
+        let asked = match (v5, connect.clean_session) {
+            (true, _) => properties.session_expiry_interval.unwrap_or(0),
+            (false, true) => 0,
+            (false, false) => u32::MAX,
         };
         // A session that may only re-base its counter keeps nothing.
         let expiry = if signed_in.rebase { 0 } else { asked.min(self.config.session_expiry_s) };
         let fresh = connect.clean_session || signed_in.rebase;
-        let mut known = self.sessions().get(&key).cloned();
-        if let Some(session) = &known {
-            if let Some(end) = session.kill(DisconnectReasonCode::SessionTakenOver) {
+        let connection = Connection { kill: CancellationToken::new(), done: CancellationToken::new(), reason: Arc::new(Mutex::new(None)) };
+        let (session, present) = loop {
+            let holder = self.sessions().get(&key).and_then(|s| s.kill(DisconnectReasonCode::SessionTakenOver));
+            if let Some(end) = holder {
                 end.cancelled().await;
             }
-            // Its end may have ended the session too.
-            known = self.sessions().get(&key).cloned();
-        }
-        if fresh && let Some(session) = known.take() {
-            self.end_session(&session);
-        }
-        let connection = Connection { kill: CancellationToken::new(), done: CancellationToken::new(), reason: Arc::new(Mutex::new(None)) };
-        let epoch = self.service.epoch();
-        let table = self.service.compile_for(signed_in);
-        let present = known.is_some();
-        let session = {
+            if fresh && let Some(session) = self.sessions().get(&key).filter(|s| !s.is_connected()).cloned() {
+                self.end_session(&session);
+            }
+            let (epoch, table) = (self.service.epoch(), self.service.compile_for(signed_in));
             let mut sessions = self.sessions();
+            let known = sessions.get(&key).cloned();
+            if known.as_ref().is_some_and(|s| s.is_connected()) {
+                // Another connection was quicker: it is the one to take over from now.
+                continue;
+            }
             let mine = || sessions.iter().filter(|((who, _), _)| *who == signed_in.subject);
-            if mine().filter(|(_, s)| s.is_online()).count() >= self.config.max_connections_per_principal
+            if mine().filter(|(_, s)| s.is_connected()).count() >= self.config.max_connections_per_principal
                 || (known.is_none() && mine().count() >= self.config.max_sessions_per_principal)
             {
                 return None;
             }
-            let session =
-                known.unwrap_or_else(|| Session::new(signed_in.subject.clone(), client_id, Compiled { epoch: 0, table: table.clone() }));
+            let present = known.is_some();
+            let compiled = || Compiled { epoch, table: table.clone() };
+            let session = known.unwrap_or_else(|| Session::new(key.0.clone(), key.1.clone(), compiled()));
+            session.policy.store(Arc::new(compiled()));
             *session.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
-            session.policy.store(Arc::new(Compiled { epoch, table }));
             *session.expires.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            let max_packet = properties.max_packet_size.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+            session.max_packet.store(max_packet, Ordering::Relaxed);
             let window = properties.receive_maximum.unwrap_or(u16::MAX).min(self.config.max_in_flight);
             session.attach(usize::from(window));
-            sessions.insert(key, session.clone());
-            session
+            sessions.insert(key.clone(), session.clone());
+            break (session, present);
         };
+        // From here on a revocation finds the session. One that came between the sign-in and now is caught here.
+        if self.service.epoch() != signed_in.epoch && !self.service.still_stands(signed_in) {
+            session.detach();
+            *session.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            self.end_session(&session);
+            connection.done.cancel();
+            return None;
+        }
         if present {
             self.check_subscriptions(&session);
         }
@@ -236,8 +274,8 @@ impl Broker {
         session.purge(|name| policy.table.receive(name));
     }
 
-    async fn close_client(&self, client: Client, end: End) {
-        let Client { signed_in, session, will, session_expiry, mut memory, .. } = client;
+    async fn close_client(self: &Arc<Self>, client: Client, end: End, reason: Option<DisconnectReasonCode>) {
+        let Client { signed_in, session, will, session_expiry, memory, .. } = client;
         session.detach();
         if let Subject::Device(id) = &signed_in.subject {
             self.service.device_disconnected(id).await;
@@ -249,30 +287,53 @@ impl Broker {
             let at = Instant::now() + Duration::from_secs(u64::from(session_expiry));
             *session.expires.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
         }
-        if let (Some((will, properties)), false) = (will, matches!(end, End::Goodbye)) {
-            // Checked as any publish is, and with the policy of now: a revoked sender's will is void.
-            let policy = self.policy(&session);
-            if let Some((name, verdict)) = memory.verdict(&policy, &will.topic, will.retain) {
-                let incoming = IncomingPublish {
-                    topic: will.topic,
-                    payload: will.message,
-                    qos: will.qos as u8,
-                    retain: will.retain,
-                    pkid: 0,
-                    properties: properties.map(will_publish_properties),
-                };
-                let _ = self.act(&signed_in, &session, &mut memory, name, verdict, incoming).await;
-            }
+        // Whoever the hub has shut out has no last word either.
+        let shut_out = matches!(reason, Some(DisconnectReasonCode::NotAuthorized | DisconnectReasonCode::AdministrativeAction));
+        let Some((will, properties)) = will.filter(|_| !shut_out && !matches!(end, End::Goodbye)) else { return };
+        // At the latest when the session ends (MQTT 5.0 §3.1.3.2.2).
+        let delay = properties.as_ref().and_then(|p| p.delay_interval).unwrap_or(0).min(session_expiry);
+        if delay == 0 {
+            self.send_will(&signed_in, &session, memory, will, properties).await;
+            return;
         }
+        let (broker, attached) = (self.clone(), session.attached());
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(u64::from(delay))).await;
+            // A client that has come back in the meantime is not dead.
+            if session.attached() == attached && broker.service.still_stands(&signed_in) {
+                broker.send_will(&signed_in, &session, memory, will, properties).await;
+            }
+        });
+    }
+
+    /// Publishes a will, checked as any publish is, with the policy of now.
+    async fn send_will(
+        &self,
+        signed_in: &SignedIn,
+        session: &Arc<Session>,
+        mut memory: Memory,
+        will: LastWill,
+        properties: Option<LastWillProperties>,
+    ) {
+        let policy = self.policy(session);
+        let Some((name, verdict)) = memory.verdict(&policy, &will.topic, will.retain) else { return };
+        let incoming = IncomingPublish {
+            topic: will.topic,
+            payload: will.message,
+            qos: will.qos as u8,
+            retain: will.retain,
+            pkid: 0,
+            properties: properties.map(will_publish_properties),
+        };
+        // Nobody is left to be told of a failure.
+        let _ = self.act(signed_in, session, &mut memory, name, verdict, incoming).await;
     }
 }
 
 async fn send(codec: &Codec, writer: &mut (impl AsyncWrite + Unpin), ack: ConnAck, properties: Option<ConnAckProperties>) {
     let mut out = BytesMut::new();
     codec.encode(Packet::ConnAck(ack, properties), &mut out);
-    if writer.write_all(&out).await.is_ok() {
-        let _ = writer.flush().await;
-    }
+    let _ = timeout(SEND_DEADLINE, async { writer.write_all(&out).await.and(writer.flush().await) }).await;
 }
 
 /// Maps a refusal to the codes of `docs/protocol/mqtt.md`; for 3.1.1 only those that version has.

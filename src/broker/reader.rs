@@ -62,14 +62,20 @@ impl Broker {
                 *buf = BytesMut::new();
             }
             buf.reserve(1024);
-            let read = reader.read_buf(buf);
-            let read = match client.keep_alive {
-                Some(limit) => match timeout(limit, read).await {
-                    Ok(read) => read,
-                    Err(_) => return End::Reason(DisconnectReasonCode::KeepAliveTimeout),
-                },
-                None => read.await,
+            // The only wait that a kill interrupts: what a packet has begun, effects and all, is brought to its end.
+            let read = async {
+                let read = reader.read_buf(buf);
+                match client.keep_alive {
+                    Some(limit) => timeout(limit, read).await,
+                    None => Ok(read.await),
+                }
             };
+            let read = tokio::select! {
+                biased;
+                () = connection.kill.cancelled() => return End::Gone,
+                read = read => read,
+            };
+            let Ok(read) = read else { return End::Reason(DisconnectReasonCode::KeepAliveTimeout) };
             match read {
                 Ok(0) | Err(_) => return End::Gone,
                 Ok(_) => {}
@@ -150,7 +156,9 @@ impl Broker {
             PublishVerdict::Deliver => {
                 if retain {
                     let by = signed_in.subject.to_string();
-                    let kept = RetainedMessage { payload: payload.to_vec(), qos, by };
+                    let life = properties.as_ref().and_then(|p| p.message_expiry_interval);
+                    let expires_at = life.map(|s| self.service.now() + u64::from(s) * 1000);
+                    let kept = RetainedMessage { payload: payload.to_vec(), qos, by, expires_at };
                     let kept = (!payload.is_empty()).then_some(kept);
                     if kept.as_ref().is_some_and(|k| !self.retained.has_room(&name, &k.by, self.config.max_retained_per_principal)) {
                         return Err(End::Reason(DisconnectReasonCode::QuotaExceeded));
@@ -199,6 +207,10 @@ impl Broker {
                 }
                 let mut codes = Vec::new();
                 let mut first = Vec::new();
+                // No Local on a shared subscription is a protocol error (MQTT 5.0 §3.8.3.1).
+                if subscribe.filters.iter().any(|f| f.nolocal && f.path.starts_with("$share/")) {
+                    return Err(End::Reason(DisconnectReasonCode::ProtocolError));
+                }
                 for filter in &subscribe.filters {
                     codes.push(self.subscribe(client, filter, identifier, &mut first));
                 }
@@ -267,7 +279,7 @@ impl Broker {
                 RetainForwardRule::Never => false,
             };
         if send_retained {
-            for (name, kept) in self.retained.matching(inner) {
+            for (name, kept) in self.retained.matching(inner, self.service.now()) {
                 let message = Message {
                     topic: name.into(),
                     payload: kept.payload.into(),
@@ -275,7 +287,7 @@ impl Broker {
                     retain: true,
                     properties: None,
                     from: 0,
-                    expires: None,
+                    expires: kept.expires_at.map(|at| Instant::now() + Duration::from_millis(at.saturating_sub(self.service.now()))),
                 };
                 first.push(Delivery {
                     qos: kept.qos.min(filter.qos as u8),

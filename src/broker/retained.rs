@@ -34,9 +34,10 @@ impl Retained {
         }
     }
 
-    /// All that `filter` matches.
-    pub(super) fn matching(&self, filter: &str) -> Vec<(String, RetainedMessage)> {
+    /// All that `filter` matches and whose life is not over at `now` (ms since 1970).
+    pub(super) fn matching(&self, filter: &str, now: u64) -> Vec<(String, RetainedMessage)> {
         let messages = self.messages.read().unwrap_or_else(PoisonError::into_inner);
-        messages.iter().filter(|(name, _)| topic::matches(filter, name)).map(|(n, m)| (n.clone(), m.clone())).collect()
+        let lives = |m: &RetainedMessage| m.expires_at.is_none_or(|at| now < at);
+        messages.iter().filter(|(name, m)| lives(m) && topic::matches(filter, name)).map(|(n, m)| (n.clone(), m.clone())).collect()
     }
 }

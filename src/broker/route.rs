@@ -94,15 +94,20 @@ impl Broker {
         let matches = memory.matches(self, &message.topic);
         self.counters.received.fetch_add(1, Ordering::Relaxed);
         let congested = self.fan_out(&Arc::new(message), &matches);
-        for session in congested {
-            let _ = tokio::time::timeout(PATIENCE, session.room()).await;
+        if congested.is_empty() {
+            return;
+        }
+        // One wait for all of them; who has not made room by then is not waited for again until it has.
+        let room = futures_util::future::join_all(congested.iter().map(|session| session.room()));
+        if tokio::time::timeout(PATIENCE, room).await.is_err() {
+            congested.iter().filter(|session| session.is_behind()).for_each(|session| session.lags());
         }
     }
 
     /// The hub's own message, never waiting.
     pub(super) fn publish_own(&self, topic: &str, payload: Bytes, qos: u8, retain: bool) {
         if retain {
-            let kept = RetainedMessage { payload: payload.to_vec(), qos, by: "hub".into() };
+            let kept = RetainedMessage { payload: payload.to_vec(), qos, by: "hub".into(), expires_at: None };
             self.retained.set(topic, (!payload.is_empty()).then_some(kept));
         }
         let matches = self.trie.matches(topic);

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use rumqttd::protocol::{DisconnectReasonCode, Packet, PubRel, PubRelReason, PublishProperties};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::Notify;
@@ -21,7 +21,7 @@ const HARD: (usize, usize) = (20_000, 4 * 1024 * 1024);
 /// What waits for a session without a connection.
 const OFFLINE: (usize, usize) = (1_000, 1024 * 1024);
 /// Incoming messages of QoS 2 that the client has not released.
-const UNRELEASED: usize = 256;
+pub(super) const UNRELEASED: u16 = 256;
 
 /// A message on its way through the hub.
 #[derive(Debug)]
@@ -86,9 +86,13 @@ struct Queue {
     flight: BTreeMap<u16, Flight>,
     unreleased: HashSet<u16>,
     last_pkid: u16,
+    flight_bytes: usize,
     window: usize,
     online: bool,
     asleep: bool,
+    /// Publishers have waited for this reader in vain; they do so again only once it has made room.
+    lagging: bool,
+    attached: u64,
     dropped: u64,
 }
 
@@ -117,6 +121,8 @@ pub(super) struct Session {
     pub(super) writing: tokio::sync::Mutex<()>,
     /// When an unconnected session ends.
     pub(super) expires: Mutex<Option<Instant>>,
+    /// The largest packet the client takes, in bytes.
+    pub(super) max_packet: AtomicUsize,
     queue: Mutex<Queue>,
     work: Notify,
     room: Notify,
@@ -135,6 +141,7 @@ impl Session {
             connection: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             expires: Mutex::default(),
+            max_packet: AtomicUsize::new(usize::MAX),
             queue: Mutex::default(),
             work: Notify::new(),
             room: Notify::new(),
@@ -165,6 +172,8 @@ impl Session {
         q.window = window.max(1);
         q.online = true;
         q.asleep = false;
+        q.lagging = false;
+        q.attached += 1;
         q.resend = q
             .flight
             .iter()
@@ -200,7 +209,7 @@ impl Session {
         q.waiting_bytes = bytes;
         q.waiting.push_back(delivery);
         self.wake(&mut q);
-        if q.online && over(SOFT) { Offer::Congested } else { Offer::Taken }
+        if q.online && !q.lagging && over(SOFT) { Offer::Congested } else { Offer::Taken }
     }
 
     /// Queues a control packet, before any message.
@@ -208,6 +217,11 @@ impl Session {
         let mut q = self.queue();
         q.control.push_back(packet);
         self.wake(&mut q);
+    }
+
+    /// Whether a connection holds the session, or is about to let go of it.
+    pub(super) fn is_connected(&self) -> bool {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Whether a connection reads from the session.
@@ -238,7 +252,8 @@ impl Session {
     pub(super) fn drain(&self, out: &mut Vec<Outgoing>, max: usize) {
         let mut q = self.queue();
         out.extend(q.control.drain(..).map(Outgoing::Control));
-        while let Some((pkid, delivery)) = q.resend.pop_front() {
+        while q.may_resend() {
+            let Some((pkid, delivery)) = q.resend.pop_front() else { break };
             out.push(match delivery {
                 Some(delivery) => Outgoing::Publish { delivery, pkid, dup: true },
                 None => Outgoing::Control(Packet::PubRel(PubRel { pkid, reason: PubRelReason::Success }, None)),
@@ -249,7 +264,7 @@ impl Session {
             let pkid = match q.waiting.front() {
                 None => break,
                 Some(d) if d.qos == 0 => 0,
-                Some(_) if q.flight.len() >= q.window => break,
+                Some(_) if q.is_window_full() => break,
                 Some(_) => q.free_pkid(),
             };
             let Some(delivery) = q.waiting.pop_front() else { break };
@@ -258,12 +273,13 @@ impl Session {
                 continue;
             }
             if pkid > 0 {
+                q.flight_bytes += delivery.bytes();
                 q.flight.insert(pkid, Flight::Published(delivery.clone()));
             }
             out.push(Outgoing::Publish { delivery, pkid, dup: false });
         }
-        let low = |q: &Queue| q.waiting.len() <= SOFT.0 / 2 && q.waiting_bytes <= SOFT.1 / 2;
-        if before != q.waiting.len() && low(&q) {
+        if before != q.waiting.len() && q.is_short() {
+            q.lagging = false;
             self.room.notify_waiters();
         }
     }
@@ -273,39 +289,52 @@ impl Session {
         let waiting = self.room.notified();
         tokio::pin!(waiting);
         waiting.as_mut().enable();
-        let full = {
-            let q = self.queue();
-            q.online && (q.waiting.len() > SOFT.0 / 2 || q.waiting_bytes > SOFT.1 / 2)
-        };
-        if full {
+        if self.is_behind() {
             waiting.await;
         }
+    }
+
+    /// Whether a connected reader has more waiting than half of what slows publishers down.
+    pub(super) fn is_behind(&self) -> bool {
+        let q = self.queue();
+        q.online && !q.is_short()
+    }
+
+    /// Publishers have waited long enough.
+    pub(super) fn lags(&self) {
+        self.queue().lagging = true;
+    }
+
+    /// How many connections the session has had.
+    pub(super) fn attached(&self) -> u64 {
+        self.queue().attached
     }
 
     /// PUBACK (QoS 1) or PUBCOMP (QoS 2) came, or a PUBREC that refuses: the message is done.
     pub(super) fn finish(&self, pkid: u16) -> bool {
         let mut q = self.queue();
-        let known = q.flight.remove(&pkid).is_some();
+        let done = q.flight.remove(&pkid);
+        if let Some(Flight::Published(delivery)) = &done {
+            q.flight_bytes -= delivery.bytes();
+        }
         self.wake(&mut q);
-        known
+        done.is_some()
     }
 
     /// PUBREC came: the message is the client's, and its id is still in use. Says whether the id is known.
     pub(super) fn release(&self, pkid: u16) -> bool {
         let mut q = self.queue();
-        match q.flight.get_mut(&pkid) {
-            Some(flight) => {
-                *flight = Flight::Released;
-                true
-            }
-            None => false,
+        let Some(flight) = q.flight.get_mut(&pkid) else { return false };
+        if let Flight::Published(delivery) = std::mem::replace(flight, Flight::Released) {
+            q.flight_bytes -= delivery.bytes();
         }
+        true
     }
 
     /// Notes an incoming QoS 2 id: `Some(true)` when it is new, `None` when too many are unreleased.
     pub(super) fn receive_once(&self, pkid: u16) -> Option<bool> {
         let mut q = self.queue();
-        if !q.unreleased.contains(&pkid) && q.unreleased.len() >= UNRELEASED {
+        if !q.unreleased.contains(&pkid) && q.unreleased.len() >= usize::from(UNRELEASED) {
             return None;
         }
         Some(q.unreleased.insert(pkid))
@@ -326,6 +355,8 @@ impl Session {
             Flight::Published(d) => may_receive(&d.message.topic),
             Flight::Released => true,
         });
+        let bytes = |f: &Flight| if let Flight::Published(d) = f { d.bytes() } else { 0 };
+        q.flight_bytes = q.flight.values().map(bytes).sum();
     }
 
     /// Ends the present connection, if there is one, for `reason`; the returned token fires when it has ended.
@@ -339,8 +370,21 @@ impl Session {
 
 impl Queue {
     fn has_work(&self) -> bool {
-        let sendable = |d: &Delivery| d.qos == 0 || self.flight.len() < self.window;
-        !self.control.is_empty() || !self.resend.is_empty() || self.waiting.front().is_some_and(sendable)
+        let sendable = |d: &Delivery| d.qos == 0 || !self.is_window_full();
+        !self.control.is_empty() || self.may_resend() || self.waiting.front().is_some_and(sendable)
+    }
+
+    fn is_short(&self) -> bool {
+        self.waiting.len() <= SOFT.0 / 2 && self.waiting_bytes <= SOFT.1 / 2
+    }
+
+    fn is_window_full(&self) -> bool {
+        self.flight.len() >= self.window || self.flight_bytes >= HARD.1
+    }
+
+    /// What was in flight is sent again within the new connection's window.
+    fn may_resend(&self) -> bool {
+        !self.resend.is_empty() && self.flight.len().saturating_sub(self.resend.len()) < self.window
     }
 
     fn free_pkid(&mut self) -> u16 {
@@ -436,7 +480,7 @@ mod tests {
         let session = Session::for_test("a");
         assert_eq!(session.receive_once(1), Some(true));
         assert_eq!(session.receive_once(1), Some(false));
-        for id in 2..=UNRELEASED as u16 {
+        for id in 2..=UNRELEASED {
             assert_eq!(session.receive_once(id), Some(true));
         }
         assert_eq!(session.receive_once(9999), None);

@@ -5,6 +5,7 @@ use super::session::{Connection, Delivery, Outgoing, Session};
 use super::wire::{Codec, PublishHead};
 use bytes::BytesMut;
 use rumqttd::protocol::{Disconnect, Packet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
@@ -26,6 +27,7 @@ impl Broker {
     ) {
         let mut batch = Vec::new();
         let mut out = BytesMut::new();
+        let max_packet = session.max_packet.load(Ordering::Relaxed);
         let whole = loop {
             tokio::select! {
                 biased;
@@ -41,7 +43,13 @@ impl Broker {
                     Outgoing::Control(packet) => codec.encode(packet, &mut out),
                     Outgoing::Publish { delivery, pkid, dup } => {
                         if policy.table.receive(&delivery.message.topic) {
+                            let before = out.len();
                             encode(&codec, &delivery, pkid, dup, &mut out);
+                            if out.len() - before > max_packet {
+                                // It would not be read (MQTT 5.0 §3.1.2.11.4): dropped as if it had been sent.
+                                out.truncate(before);
+                                session.finish(pkid);
+                            }
                         } else {
                             session.finish(pkid);
                         }

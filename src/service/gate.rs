@@ -2,12 +2,13 @@
 //! way back for a device that has lost its counter.
 
 use super::{Actor, Refusal, Service, SessionToken, audit, lock, random};
+use crate::domain::account::User;
 use crate::domain::audit::Outcome;
 use crate::domain::binding::Subject;
 use crate::domain::device::{Household, Registered, SignInCounter, Standing};
 use crate::domain::ids::DeviceId;
 use crate::domain::keys::{COUNTER_MAX, HubScopedKey, OperationalSecret, Token, verify_rebase_tag};
-use crate::store::tables::{Credential, IssuedCertificate, StoredDeviceKey, device_prefix};
+use crate::store::tables::{Credential, IssuedCertificate, Session, StoredDeviceKey, device_prefix};
 use crate::store::{Read, StoreError};
 use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
@@ -46,6 +47,10 @@ pub struct SignedIn {
     pub actor: Option<Actor>,
     /// Protocol and source, for the audit.
     pub via: String,
+    /// The policy's number when the sign-in began: when it has moved on, [`Service::still_stands`] asks again.
+    pub epoch: u64,
+    /// For people: the session that let them in.
+    session: Option<[u8; 32]>,
 }
 
 /// Why it may not come in. Unknown identities and wrong proofs are one answer.
@@ -88,6 +93,25 @@ impl Service {
     /// See [`SignInRefusal`]; each is audited with its true reason.
     pub async fn sign_in(&self, attempt: SignInAttempt) -> Result<SignedIn, SignInRefusal> {
         let via = format!("mqtt {}", attempt.source);
+        let epoch = self.epoch();
+        self.recognise(attempt, via).await.map(|who| SignedIn { epoch, ..who })
+    }
+
+    /// Whether who signed in may still be here: the device is not shut out, the person's session lives.
+    #[must_use]
+    pub fn still_stands(&self, who: &SignedIn) -> bool {
+        let stands = self.store.read::<_, StoreError>(|v| match &who.subject {
+            Subject::Device(id) => Ok(v.get::<Household>(id.as_str().as_bytes())?.unwrap_or_default().standing.admits()),
+            _ => {
+                let Some(session) = who.session.map(|key| v.get::<Session>(&key)).transpose()?.flatten() else { return Ok(false) };
+                let user = v.get::<User>(session.user.as_str().as_bytes())?;
+                Ok(self.now() < session.expires_at && user.is_some_and(|u| !u.ended))
+            }
+        });
+        stands.unwrap_or(false)
+    }
+
+    async fn recognise(&self, attempt: SignInAttempt, via: String) -> Result<SignedIn, SignInRefusal> {
         if let Some((device, fingerprint)) = &attempt.certificate {
             let known = DeviceId::parse(device).ok().filter(|id| self.certificate_stands(id, fingerprint));
             return match known {
@@ -188,12 +212,12 @@ impl Service {
                 if completed {
                     self.changed(super::Change::Device { id });
                 }
-                Ok(SignedIn { subject, rebase: false, actor: None, via })
+                Ok(SignedIn { subject, rebase: false, actor: None, via, epoch: 0, session: None })
             }
             Verdict::Rebase => {
                 let e = audit::event(subject.to_string(), "device.rebase", id.as_str(), Outcome::Allowed, "stale_counter", "", &via);
                 self.audit_refusal(e);
-                Ok(SignedIn { subject, rebase: true, actor: None, via })
+                Ok(SignedIn { subject, rebase: true, actor: None, via, epoch: 0, session: None })
             }
             Verdict::Replayed => Err(self.refuse(attempt, &account, "replayed_token", &via)),
             Verdict::Wrong => Err(self.refuse(attempt, &account, "wrong_credential", &via)),
@@ -212,7 +236,14 @@ impl Service {
             self.me(actor).is_ok_and(|me| folded(&me.username).ok() == folded(name).ok())
         });
         match signed_in {
-            Some(actor) => Ok(SignedIn { subject: actor.subject(), rebase: false, actor: Some(actor), via }),
+            Some(actor) => Ok(SignedIn {
+                subject: actor.subject(),
+                rebase: false,
+                actor: Some(actor),
+                via,
+                epoch: 0,
+                session: Some(self.session_key(&token)),
+            }),
             None => Err(self.refuse(attempt, &attempt.username, "no_session", &via)),
         }
     }

@@ -92,6 +92,7 @@ impl Service {
                 audit::append(tx, now, event.clone())
             })
             .await?;
+        self.policy_changed().await;
         self.close_sessions(&actor.subject(), super::CloseReason::NotAuthorized).await;
         Ok(())
     }

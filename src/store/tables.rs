@@ -221,6 +221,9 @@ pub struct RetainedMessage {
     pub qos: u8,
     /// Which principal sent it: quotas are by principal.
     pub by: String,
+    /// Until when it is worth telling, ms since 1970.
+    #[serde(default)]
+    pub expires_at: Option<u64>,
 }
 
 mod serde_bytes_vec {
