@@ -68,11 +68,13 @@ pub struct BrandView {
     pub trusted_at: u64,
     /// By whom.
     pub trusted_by: String,
+    /// How many identities its batches have brought.
+    pub devices: u64,
 }
 
 impl From<TrustedBrand> for BrandView {
     fn from(b: TrustedBrand) -> Self {
-        BrandView { id: b.id, fingerprint: b.fingerprint, trusted_at: b.trusted_at, trusted_by: b.trusted_by }
+        BrandView { id: b.id, fingerprint: b.fingerprint, trusted_at: b.trusted_at, trusted_by: b.trusted_by, devices: 0 }
     }
 }
 
@@ -121,7 +123,10 @@ impl Service {
         if !actor.role.may(HubAction::ManageRegistry) {
             return Err(Refusal::RoleTooLow);
         }
-        Ok(self.store.read::<_, StoreError>(|v| v.scan::<TrustedBrand>(b"", 1_000))?.into_iter().map(|(_, b)| b.into()).collect())
+        let (brands, batches) =
+            self.store.read::<_, StoreError>(|v| Ok((v.scan::<TrustedBrand>(b"", 1_000)?, v.scan::<ImportedBatch>(b"", 10_000)?)))?;
+        let devices = |brand: &BrandId| batches.iter().filter(|(_, b)| b.brand == *brand).map(|(_, b)| b.devices).sum();
+        Ok(brands.into_iter().map(|(_, b)| BrandView { devices: devices(&b.id), ..b.into() }).collect())
     }
 
     /// Takes the batch in the file at `path`, whole or not at all. Progress goes to the log.

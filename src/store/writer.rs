@@ -155,7 +155,14 @@ impl Handle {
         let shared = counts.clone();
         std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || write_loop(&db, &vault, &jobs, &shared))
+            .spawn(move || {
+                let stopped = write_loop(&db, &vault, &jobs, &shared);
+                // Who waits for the end may open the file again: let go of it first.
+                drop(db);
+                if let Some(stopped) = stopped {
+                    let _ = stopped.send(());
+                }
+            })
             .map_err(|_| StoreError::Stopped)?;
         Ok(Handle { queue, counts })
     }
@@ -190,7 +197,8 @@ impl Handle {
     }
 }
 
-fn write_loop(db: &Database, vault: &Vault, jobs: &mpsc::Receiver<Message>, counts: &Counts) {
+/// Runs until it is told to stop, and returns whom to tell that it has.
+fn write_loop(db: &Database, vault: &Vault, jobs: &mpsc::Receiver<Message>, counts: &Counts) -> Option<oneshot::Sender<()>> {
     while let Ok(first) = jobs.recv() {
         let mut batch = Vec::new();
         let mut stop = None;
@@ -208,11 +216,11 @@ fn write_loop(db: &Database, vault: &Vault, jobs: &mpsc::Receiver<Message>, coun
             commit(db, vault, batch);
             counts.commits.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(done) = stop {
-            let _ = done.send(());
-            return;
+        if stop.is_some() {
+            return stop;
         }
     }
+    None
 }
 
 /// Runs a batch in one transaction, again without each job that has to be undone.

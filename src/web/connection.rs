@@ -16,6 +16,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
 /// As many bytes as the HTTP/2 preface has (RFC 9113 §3.4); no request with a `Host` is shorter.
@@ -52,7 +53,8 @@ where
         .keep_alive_interval(silence)
         .keep_alive_timeout(silence);
     let seen = Arc::new(AtomicUsize::new(0));
-    let io = TokioIo::new(Watched { stream, seen: seen.clone() });
+    let patience = Duration::from_secs(config.stall_s);
+    let io = TokioIo::new(Watched { stream, seen: seen.clone(), patience, stalled: None });
     {
         let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
         // Which version it speaks, and the preface of HTTP/2, are awaited without a deadline by those below.
@@ -85,10 +87,26 @@ where
     while ended.recv().await.is_some() {}
 }
 
-/// A stream that counts what was read from it.
+/// A stream that counts what was read from it, and gives up a peer that does not read what is written to it: neither
+/// version of the protocol has a deadline for that, and TCP none either.
 struct Watched<S> {
     stream: S,
     seen: Arc<AtomicUsize>,
+    patience: Duration,
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Watched<S> {
+    /// Passes on what a write gave, while the peer keeps accepting.
+    fn written<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.stalled = None;
+            return polled;
+        }
+        let patience = self.patience;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
@@ -102,18 +120,26 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.written(cx, polled)
     }
+
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.written(cx, polled)
     }
+
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
+
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.written(cx, polled)
     }
+
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.written(cx, polled)
     }
 }

@@ -21,7 +21,6 @@ mod trust;
 
 pub use connection::serve_connection;
 pub use socket::MqttSocket;
-pub use table::{Verb, calls};
 pub use trust::{TrustPage, trust_routes};
 
 use crate::domain::ids::DeviceId;
@@ -48,8 +47,10 @@ pub struct Config {
     pub batch_bytes: u64,
     /// Within what time the headers of a request must be there, and how long an idle connection stays, in seconds.
     pub header_s: u64,
-    /// Within what time the next part of a body must be there, in seconds.
+    /// Within what time the body of a call must be there, or the next part of a batch, in seconds.
     pub body_s: u64,
+    /// How long a peer may take to accept what is written to it before it is given up, in seconds.
+    pub stall_s: u64,
     /// Most headers of a request.
     pub max_headers: usize,
     /// Requests at the same time on one HTTP/2 connection, event streams included.
@@ -70,6 +71,7 @@ impl Default for Config {
             batch_bytes: 1024 * 1024 * 1024,
             header_s: 30,
             body_s: 30,
+            stall_s: 60,
             max_headers: 64,
             max_concurrent_streams: 64,
             event_streams_per_account: 16,

@@ -100,14 +100,18 @@ impl Request {
     /// 408, 413, 400 when it breaks off.
     pub(super) async fn bytes(&mut self, context: &Context, limit: usize) -> Result<Zeroizing<Vec<u8>>, Problem> {
         self.check_length(limit as u64)?;
-        let mut whole = Zeroizing::new(Vec::new());
-        while let Some(part) = self.part(context).await? {
-            if whole.len() + part.len() > limit {
-                return Err(Problem::too_large(limit as u64));
+        let reading = async {
+            let mut whole = Zeroizing::new(Vec::new());
+            while let Some(part) = self.part(context).await? {
+                if whole.len() + part.len() > limit {
+                    return Err(Problem::too_large(limit as u64));
+                }
+                whole.extend_from_slice(&part);
             }
-            whole.extend_from_slice(&part);
-        }
-        Ok(whole)
+            Ok(whole)
+        };
+        // The deadline is for all of it: a byte now and then would keep the call alive for ever.
+        tokio::time::timeout(Duration::from_secs(context.config.body_s), reading).await.unwrap_or_else(|_| Err(Problem::too_slow()))
     }
 
     /// The body in a file of its own, mode 0600, which goes away with what is returned.

@@ -13,8 +13,8 @@ use warp::reply::Response;
 pub(super) type Answering = Pin<Box<dyn Future<Output = Result<Response, Problem>> + Send>>;
 
 /// A method.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verb {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
     /// Reads.
     Get,
     /// Makes or does.
@@ -29,8 +29,7 @@ pub enum Verb {
 
 impl Verb {
     /// As HTTP writes it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Verb::Get => "GET",
             Verb::Post => "POST",
@@ -246,11 +245,6 @@ pub(super) static CALLS: &[Call] = &[
         .gives(&[(201, Json("Introduced"))])
         .refuses(&[409]),
 ];
-
-/// Every call, as method and path template: what tests hold against the description.
-pub fn calls() -> impl Iterator<Item = (Verb, &'static str)> {
-    CALLS.iter().map(|call| (call.verb, call.path))
-}
 
 /// What the table says of a request.
 pub(super) enum Found {

@@ -1,6 +1,7 @@
 //! A house for tests and benchmarks: a maker's workshop, a hub in a directory of its own on free ports, an owner, and
 //! as many devices as asked for, known to the hub.
 
+use hearthkey::domain::account::HouseholdRole;
 use hearthkey::domain::ids::{BrandId, DeviceId, ModelName};
 use hearthkey::factory::{MintOptions, Minted, RunChoice, SAMPLES, Workshop};
 use hearthkey::hub::{Config, Hub};
@@ -25,6 +26,20 @@ pub struct House {
     pub brand: BrandId,
     pub owner: Actor,
     pub owner_token: String,
+}
+
+/// What kind of house.
+pub struct HouseOptions {
+    /// Whether it has its first owner.
+    pub owner: bool,
+    /// What is set differently.
+    pub set: Box<dyn FnOnce(&mut Config) + Send>,
+}
+
+impl Default for HouseOptions {
+    fn default() -> Self {
+        HouseOptions { owner: true, set: Box::new(|_| {}) }
+    }
 }
 
 /// A device as its maker made it.
@@ -54,10 +69,15 @@ impl House {
     }
 
     /// The same, with settings changed.
-    pub async fn with(set: impl FnOnce(&mut Config)) -> House {
+    pub async fn with(set: impl FnOnce(&mut Config) + Send + 'static) -> House {
+        House::build(HouseOptions { set: Box::new(set), ..HouseOptions::default() }).await
+    }
+
+    /// A house as the options say.
+    pub async fn build(options: HouseOptions) -> House {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(&dir);
-        set(&mut config);
+        (options.set)(&mut config);
         let hub = Hub::start(config).await.unwrap();
         let workshop = Workshop::open(&dir.path().join("factory")).unwrap();
         let brand = BrandId::parse(BRAND).unwrap();
@@ -65,17 +85,22 @@ impl House {
         for sample in SAMPLES {
             workshop.add_model(&brand, sample.json).unwrap();
         }
-        let user = NewUser {
-            username: "olivia".into(),
-            password: "correct horse battery".to_owned().into(),
-            display_name: String::new(),
-            role: hearthkey::domain::account::HouseholdRole::Owner,
-        };
-        let request = SetupRequest { code: hub.setup_code.clone().unwrap(), user };
-        let opened = hub.service().set_up(request, HERE, "test").await.unwrap();
-        let owner = hub.service().actor(&opened.token, "test", HERE).unwrap();
-        hub.service().trust_brand(&owner, brand.clone(), &made.fingerprint.to_string()).await.unwrap();
-        let owner_token = opened.token.reveal().to_owned();
+        let service = hub.service();
+        service.trust_brand(&Actor::console(), brand.clone(), &made.fingerprint.to_string()).await.unwrap();
+        let mut owner = Actor::console();
+        let mut owner_token = String::new();
+        if options.owner {
+            let user = NewUser {
+                username: "olivia".into(),
+                password: "correct horse battery".to_owned().into(),
+                display_name: String::new(),
+                role: HouseholdRole::Owner,
+            };
+            let request = SetupRequest { code: hub.setup_code.clone().unwrap(), user };
+            let opened = service.set_up(request, HERE, "test").await.unwrap();
+            owner = service.actor(&opened.token, "test", HERE).unwrap();
+            owner_token = opened.token.reveal().to_owned();
+        }
         House { hub, dir, workshop, brand, owner, owner_token }
     }
 
@@ -109,7 +134,7 @@ impl House {
     }
 
     /// Adds a person and signs it in: its actor and its token.
-    pub async fn person(&self, name: &str, role: hearthkey::domain::account::HouseholdRole) -> (Actor, String) {
+    pub async fn person(&self, name: &str, role: HouseholdRole) -> (Actor, String) {
         let password = "another long password";
         let new = NewUser { username: name.into(), password: password.to_owned().into(), display_name: String::new(), role };
         self.hub.service().add_user(&self.owner, new).await.unwrap();

@@ -8,7 +8,7 @@ mod tour;
 
 use clap::Args;
 use stage::Stage;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -76,7 +76,7 @@ async fn show(dir: Option<PathBuf>, out: &mut (dyn Write + Send)) -> anyhow::Res
     writeln!(out, "\n  The labels on the devices; claim each with its code:")?;
     for device in &stage.devices {
         writeln!(out, "\n  {}  ({})\n  code  {}", device.title, device.id, device.grouped)?;
-        for line in crate::factory::labels::terminal_qr(&device.label, true)?.lines() {
+        for line in crate::factory::labels::terminal_qr(&device.label, std::io::stdout().is_terminal())?.lines() {
             writeln!(out, "    {line}")?;
         }
     }

@@ -156,7 +156,12 @@ pub(super) async fn waits(story: &mut Story, broken: bool) -> anyhow::Result<()>
     }
     story.stage()?.start_device(DOOR, 20.0, Some(sender))?;
     story.sent("the garage door is switched on");
-    story.wait_for("garage door", "waiting", |e| matches!(e, Event::WaitingToBeClaimed).then_some(())).await?;
+    let let_in = |e: &Event| match e {
+        Event::WaitingToBeClaimed => Some(true),
+        Event::SignInRefused { .. } => Some(false),
+        _ => None,
+    };
+    ensure!(story.wait_for("garage door", "waiting", let_in).await?, "the hub does not let the door in");
     story.wait_for("garage door", "its first report", |e| matches!(e, Event::Reported { .. }).then_some(())).await
 }
 
