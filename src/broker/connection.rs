@@ -179,7 +179,7 @@ impl Broker {
         let ack = ConnAck { session_present: present, code: ConnectReturnCode::Success };
         send(&codec, writer, ack, Some(answer)).await;
         let keep_alive = (connect.keep_alive > 0).then(|| Duration::from_millis(u64::from(connect.keep_alive) * 1500));
-        if let Subject::Device(id) = &signed_in.subject {
+        if let (Subject::Device(id), false) = (&signed_in.subject, signed_in.rebase) {
             self.service.device_connected(id).await;
         }
         let client =
@@ -277,7 +277,7 @@ impl Broker {
     async fn close_client(self: &Arc<Self>, client: Client, end: End, reason: Option<DisconnectReasonCode>) {
         let Client { signed_in, session, will, session_expiry, memory, .. } = client;
         session.detach();
-        if let Subject::Device(id) = &signed_in.subject {
+        if let (Subject::Device(id), false) = (&signed_in.subject, signed_in.rebase) {
             self.service.device_disconnected(id).await;
         }
         *session.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;

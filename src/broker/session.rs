@@ -66,7 +66,7 @@ pub(super) enum Offer {
 /// What the writer sends next.
 #[derive(Debug)]
 pub(super) enum Outgoing {
-    Control(Packet),
+    Control(Box<Packet>),
     Publish { delivery: Delivery, pkid: u16, dup: bool },
 }
 
@@ -79,7 +79,7 @@ enum Flight {
 
 #[derive(Default)]
 struct Queue {
-    control: VecDeque<Packet>,
+    control: VecDeque<Box<Packet>>,
     resend: VecDeque<(u16, Option<Delivery>)>,
     waiting: VecDeque<Delivery>,
     waiting_bytes: usize,
@@ -215,7 +215,7 @@ impl Session {
     /// Queues a control packet, before any message.
     pub(super) fn control(&self, packet: Packet) {
         let mut q = self.queue();
-        q.control.push_back(packet);
+        q.control.push_back(Box::new(packet));
         self.wake(&mut q);
     }
 
@@ -256,7 +256,7 @@ impl Session {
             let Some((pkid, delivery)) = q.resend.pop_front() else { break };
             out.push(match delivery {
                 Some(delivery) => Outgoing::Publish { delivery, pkid, dup: true },
-                None => Outgoing::Control(Packet::PubRel(PubRel { pkid, reason: PubRelReason::Success }, None)),
+                None => Outgoing::Control(Box::new(Packet::PubRel(PubRel { pkid, reason: PubRelReason::Success }, None))),
             });
         }
         let before = q.waiting.len();
@@ -450,7 +450,7 @@ mod tests {
         let mut out = Vec::new();
         session.drain(&mut out, 100);
         assert!(matches!(out[0], Outgoing::Publish { pkid: 1, dup: true, .. }));
-        assert!(matches!(out[1], Outgoing::Control(Packet::PubRel(PubRel { pkid: 2, .. }, _))));
+        assert!(matches!(&out[1], Outgoing::Control(p) if matches!(**p, Packet::PubRel(PubRel { pkid: 2, .. }, _))));
         assert!(matches!(out[2], Outgoing::Publish { pkid: 3, dup: false, .. }));
         assert_eq!(out.len(), 3);
     }

@@ -40,7 +40,7 @@ impl Broker {
             let policy = self.policy(&session);
             for outgoing in batch.drain(..) {
                 match outgoing {
-                    Outgoing::Control(packet) => codec.encode(packet, &mut out),
+                    Outgoing::Control(packet) => codec.encode(*packet, &mut out),
                     Outgoing::Publish { delivery, pkid, dup } => {
                         if policy.table.receive(&delivery.message.topic) {
                             let before = out.len();

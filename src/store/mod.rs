@@ -204,6 +204,9 @@ impl Store {
     }
 }
 
+/// A row as it stands in the file: its key and its value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
 /// Reading, the same in a look and in a transaction.
 pub trait Read {
     /// The row's bytes.
@@ -216,7 +219,7 @@ pub trait Read {
     ///
     /// # Errors
     /// The database's fault.
-    fn rows(&self, table: Table, from: &[u8], to: &[u8], limit: usize, reverse: bool) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+    fn rows(&self, table: Table, from: &[u8], to: &[u8], limit: usize, reverse: bool) -> Result<Vec<Row>, StoreError>;
 
     /// How many rows the table has.
     ///
@@ -255,7 +258,7 @@ pub trait Read {
     ///
     /// # Errors
     /// A damaged row.
-    fn decode_all<T: Record>(&self, rows: Vec<(Vec<u8>, Vec<u8>)>) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+    fn decode_all<T: Record>(&self, rows: Vec<Row>) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
         rows.into_iter().map(|(k, v)| codec::decode(self.vault(), &k, &v).map(|t| (k, t))).collect()
     }
 }
@@ -270,7 +273,7 @@ impl Read for View<'_> {
     fn bytes(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.txn.open_table(table.definition())?.get(key)?.map(|v| v.value().to_vec()))
     }
-    fn rows(&self, table: Table, from: &[u8], to: &[u8], limit: usize, reverse: bool) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn rows(&self, table: Table, from: &[u8], to: &[u8], limit: usize, reverse: bool) -> Result<Vec<Row>, StoreError> {
         collect(&self.txn.open_table(table.definition())?, from, to, limit, reverse)
     }
     fn count(&self, table: Table) -> Result<u64, StoreError> {
@@ -287,12 +290,16 @@ fn collect(
     to: &[u8],
     limit: usize,
     reverse: bool,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
-    let range = table.range(from..to)?;
-    let take = |row: Result<(redb::AccessGuard<'_, &[u8]>, redb::AccessGuard<'_, &[u8]>), redb::StorageError>| {
-        row.map(|(k, v)| (k.value().to_vec(), v.value().to_vec())).map_err(StoreError::from)
-    };
-    if reverse { range.rev().take(limit).map(take).collect() } else { range.take(limit).map(take).collect() }
+) -> Result<Vec<Row>, StoreError> {
+    let mut range = table.range(from..to)?;
+    let mut out = Vec::new();
+    while out.len() < limit {
+        let next = if reverse { range.next_back() } else { range.next() };
+        let Some(row) = next else { break };
+        let (key, value) = row?;
+        out.push((key.value().to_vec(), value.value().to_vec()));
+    }
+    Ok(out)
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ impl Read for Tx<'_> {
     fn bytes(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(self.txn.open_table(table.definition())?.get(key)?.map(|v| v.value().to_vec()))
     }
-    fn rows(&self, table: Table, from: &[u8], to: &[u8], limit: usize, reverse: bool) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn rows(&self, table: Table, from: &[u8], to: &[u8], limit: usize, reverse: bool) -> Result<Vec<super::Row>, StoreError> {
         super::collect(&self.txn.open_table(table.definition())?, from, to, limit, reverse)
     }
     fn count(&self, table: Table) -> Result<u64, StoreError> {

@@ -79,7 +79,7 @@ impl House {
         let mut config = config(&dir);
         (options.set)(&mut config);
         let hub = Hub::start(config).await.unwrap();
-        let workshop = Workshop::open(&dir.path().join("factory")).unwrap();
+        let workshop = Workshop::open(dir.path().join("factory")).unwrap();
         let brand = BrandId::parse(BRAND).unwrap();
         let made = workshop.new_brand(&brand).unwrap();
         for sample in SAMPLES {

@@ -73,7 +73,7 @@ pub(super) fn hub_dir(dir: &Path) -> PathBuf {
 
 /// Makes brand, models and one device of each, unless the directory has them; the brand's fingerprint and the devices.
 pub(super) fn make_devices(dir: &Path) -> anyhow::Result<(String, Vec<DemoDevice>)> {
-    let workshop = Workshop::open(&factory_dir(dir))?;
+    let workshop = Workshop::open(factory_dir(dir))?;
     let brand = BrandId::parse(BRAND)?;
     let fingerprint = match workshop.brand(&brand) {
         Ok(known) => known.fingerprint,
@@ -113,7 +113,7 @@ pub(super) fn make_batch(dir: &Path, request: &str) -> anyhow::Result<PathBuf> {
     if out.exists() {
         std::fs::remove_file(&out)?;
     }
-    Workshop::open(&factory_dir(dir))?.batch(&BrandId::parse(BRAND)?, &RunChoice::All, request, &out, &())?;
+    Workshop::open(factory_dir(dir))?.batch(&BrandId::parse(BRAND)?, &RunChoice::All, request, &out, &())?;
     Ok(out)
 }
 

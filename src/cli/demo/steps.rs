@@ -25,7 +25,7 @@ pub(super) async fn factory(story: &mut Story, broken: bool) -> anyhow::Result<(
     if broken {
         // A model whose range is upside down: the factory must not sign it.
         let wrong = r#"{"model":"broken","title":"Broken","version":1,"kind":"lamp","attributes":{"on":{"type":"integer","min":5,"max":1,"access":"read"}},"commands":{}}"#;
-        Workshop::open(&factory_dir(&dir))?.add_model(&BrandId::parse(BRAND)?, wrong)?;
+        Workshop::open(factory_dir(&dir))?.add_model(&BrandId::parse(BRAND)?, wrong)?;
     }
     story.came(format!("brand fingerprint {fingerprint}"));
     for device in &devices {
@@ -51,7 +51,7 @@ pub(super) async fn import(story: &mut Story, broken: bool) -> anyhow::Result<()
         let other = temporary.0.join("other");
         let elsewhere = first_start(&other, super::stage::choose(super::stage::Ports::Free)?).await?;
         batch = dir.join("other.hkb");
-        Workshop::open(&factory_dir(&dir))?.batch(&BrandId::parse(BRAND)?, &RunChoice::All, &elsewhere, &batch, &())?;
+        Workshop::open(factory_dir(&dir))?.batch(&BrandId::parse(BRAND)?, &RunChoice::All, &elsewhere, &batch, &())?;
     }
     let hub = start_hub(&dir, ports, Some((&fingerprint, &batch))).await?;
     story.came(format!("hub {} serves HTTPS {}, MQTT over TLS {}", hub.id, hub.https, hub.mqtts));
@@ -104,7 +104,7 @@ fn keys(story: &mut Story, device: usize) -> anyhow::Result<(String, HubKeys)> {
 /// A device that the maker made after the batch: genuine, and unknown to this hub.
 fn stranger(story: &mut Story) -> anyhow::Result<(String, HubKeys)> {
     let stage = story.stage()?;
-    let workshop = Workshop::open(&factory_dir(&stage.dir))?;
+    let workshop = Workshop::open(factory_dir(&stage.dir))?;
     let run = workshop.mint(&BrandId::parse(BRAND)?, &ModelName::parse("lamp")?, 1, &MintOptions::default(), &())?;
     let minted = run.devices().next().context("nothing was minted")??;
     let hub: HubId = stage.hub.id.parse().map_err(|e| anyhow!("{e}"))?;
