@@ -142,6 +142,25 @@ impl House {
         (self.hub.service().actor(&opened.token, "test", HERE).unwrap(), opened.token.reveal().to_owned())
     }
 
+    /// A call of the REST API: status and body.
+    pub async fn http(&self, method: &str, path: &str, token: &str, body: Option<serde_json::Value>) -> (u16, serde_json::Value) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let ca = reqwest::Certificate::from_der(&self.hub.identity().ca_der).unwrap();
+        let client = reqwest::Client::builder().tls_certs_only([ca]).no_proxy().build().unwrap();
+        let url = format!("https://localhost:{}/api/v1{path}", self.hub.addresses.https.unwrap().port());
+        let mut request = client.request(method.parse().unwrap(), url);
+        if !token.is_empty() {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        let bytes = answer.bytes().await.unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
     /// Connects to MQTT over TLS as whoever the options say.
     pub async fn connect(&self, options: &ConnectOptions) -> Result<Client<Stream>, Error> {
         let (stream, _) = self.dial(Trust::FirstUse).await;

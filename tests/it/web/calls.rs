@@ -286,13 +286,15 @@ async fn answers_have_the_members_that_the_description_names() {
     check("Device", &get(&format!("devices/{id}")).await);
     check("Twin", &get(&format!("devices/{id}/twin")).await);
     check("Model", &get("models/acme/thermostat").await);
-    check("Brands", &get("brands").await);
+    let brands = get("brands").await;
+    check("Brands", &brands);
+    check("Brand", &brands["brands"][0]);
     let page = get("audit").await;
     check("AuditPage", &page);
     check("AuditEntry", &page["entries"][0]);
     let command = json!({"name": "boost", "args": {"minutes": 10}});
     check("Command", &home.call(&home.owner, &format!("POST /api/v1/devices/{id}/commands"), Some(command)).await.json());
-    assert_eq!(checked, 11);
+    assert_eq!(checked, 12);
 }
 
 #[tokio::test]

@@ -1,8 +1,6 @@
 //! The web by itself: a service over a store in a directory of its own, a clock that tests set, and connections that are
 //! pipes. Requests are written and answers are read as bytes, so that nothing a client library adds hides a fault.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a fault of a test brings it down")]
-
 mod calls;
 mod registry;
 mod streams;
