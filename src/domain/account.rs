@@ -20,6 +20,12 @@ impl UserId {
     pub fn console() -> Self {
         UserId("console".to_owned())
     }
+    /// Reads an id as it is shown.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_id = text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        is_id.then(|| UserId(text.to_owned()))
+    }
     /// The text, as in keys and answers.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -3,7 +3,7 @@
 use super::{Actor, OpenedSession, Refusal, Service, audit, lock, random};
 use crate::domain::account::{AccountError, HouseholdRole, HubAction, User, UserId, Username, normal_password};
 use crate::domain::audit::Outcome;
-use crate::store::tables::{SetupCode, UserName};
+use crate::store::tables::{Session, SetupCode, UserName};
 use crate::store::{Read, StoreError, Tx};
 use serde::Serialize;
 use std::net::IpAddr;
@@ -184,6 +184,50 @@ impl Service {
             })
             .await?;
         Ok(OpenedSession { token, expires, user: UserView::from(&user) })
+    }
+
+    /// Changes one's own password. Every other session of the account ends, live connections too.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongPassword`], [`Refusal::TooMany`], [`Refusal::Invalid`].
+    pub async fn change_password(
+        &self,
+        actor: &Actor,
+        token: &super::SessionToken,
+        current: Zeroizing<String>,
+        new: Zeroizing<String>,
+    ) -> Result<(), Refusal> {
+        let key = actor.user.as_str().as_bytes().to_vec();
+        let user = self.store.read::<_, StoreError>(|v| v.get::<User>(&key))?.ok_or(Refusal::SignedOut)?;
+        let account = user.username.folded();
+        self.check_lockout(actor.source, &account)?;
+        let current = normal_password(&current, &user.username).unwrap_or(current);
+        if !self.password_fits(current, Some(user.password_hash.clone())).await? {
+            let wait = self.failed_attempt(actor.source, &account);
+            let event = audit::event(actor.subject().to_string(), "password.change", actor.user.as_str(), Outcome::Denied, "wrong_password", "", &actor.via);
+            self.audit_refusal(event);
+            return Err(if wait > 0 { Refusal::TooMany(wait) } else { Refusal::WrongPassword });
+        }
+        self.succeeded_attempt(actor.source, &account);
+        let hash = self.hash_password(normal_password(&new, &user.username)?).await?;
+        let (now, kept, who) = (self.now(), self.session_key(token), actor.clone());
+        self.store
+            .write(move |tx| {
+                let mut user = tx.get::<User>(&key)?.filter(|u| !u.ended).ok_or(Refusal::SignedOut)?;
+                user.password_hash.clone_from(&hash);
+                tx.put(&key, &user)?;
+                for (session, row) in tx.scan::<Session>(b"", usize::MAX)? {
+                    if row.user == user.id && session != kept {
+                        tx.delete::<Session>(&session)?;
+                    }
+                }
+                audit::append(tx, now, audit::done(&who, "password.change", user.id.as_str(), "other sessions ended"))?;
+                Ok::<_, Refusal>(())
+            })
+            .await?;
+        self.policy_changed().await;
+        self.close_sessions(&actor.subject(), super::CloseReason::NotAuthorized).await;
+        Ok(())
     }
 
     /// Makes an account.

@@ -3,12 +3,12 @@
 use super::{Actor, CloseReason, DeviceView, Refusal, Service, audit, lock, random};
 use crate::domain::account::HubAction;
 use crate::domain::audit::Outcome;
-use crate::domain::binding::{Binding, Privilege, RevocationMark, Subject};
+use crate::domain::binding::{Privilege, Subject};
 use crate::domain::claim::ScannedCode;
 use crate::domain::device::{Household, Registered, Standing};
 use crate::domain::ids::DeviceId;
 use crate::domain::keys::{Credential as SealedCredential, HubScopedKey, OperationalSecret, seal_credential};
-use crate::store::tables::{BindingIndex, Credential, StoredDeviceKey, binding_index_key, binding_key};
+use crate::store::tables::{Credential, StoredDeviceKey};
 use crate::store::{Read, StoreError};
 use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
@@ -67,21 +67,7 @@ impl Service {
                 household.version += 1;
                 tx.put(key, &household)?;
                 tx.put(key, &credential)?;
-                let at = binding_key(&device, &subject);
-                let marked = tx.get::<RevocationMark>(&at)?.map_or(0, |m| m.generation);
-                let before = tx.get::<Binding>(&at)?.map_or(0, |b| b.generation);
-                let binding = Binding {
-                    device: device.clone(),
-                    subject: subject.clone(),
-                    privilege: Privilege::Administer,
-                    granted_by: "claim".into(),
-                    granted_at: now,
-                    generation: marked.max(before) + 1,
-                    from: None,
-                    until: None,
-                };
-                tx.put(&at, &binding)?;
-                tx.put(&binding_index_key(&subject, &device), &BindingIndex { device: device.clone() })?;
+                super::bindings::put_binding(tx, &subject, &device, Privilege::Administer, (None, None), "claim", now)?;
                 audit::append(tx, now, event.clone())?;
                 Ok(true)
             })

@@ -3,13 +3,13 @@
 
 use super::{Actor, CloseReason, Refusal, Service, audit, lock};
 use crate::domain::account::HubAction;
-use crate::domain::binding::{Binding, Privilege, RevocationMark, Subject};
+use crate::domain::binding::{Binding, Privilege, Subject};
 use crate::domain::device::{Household, LastSeen, Origin, Registered, Standing, Trust};
 use crate::domain::ids::{BrandId, DeviceId, ModelName};
 use crate::domain::policy::{Action, Reason};
 use crate::domain::twin::Twin;
 use crate::store::tables::{
-    BindingIndex, Credential, IssuedCertificate, Momentary, RetainedMessage, binding_index_key, binding_key, device_prefix, subject_prefix,
+    BindingIndex, Credential, IssuedCertificate, Momentary, RetainedMessage, device_prefix, subject_prefix,
 };
 use crate::store::{Read, StoreError};
 use serde::Serialize;
@@ -235,13 +235,8 @@ impl Service {
                     }));
                 }
                 let (key, prefix) = (device.as_str().as_bytes(), device_prefix(&device));
-                for (at, binding) in tx.scan::<Binding>(&prefix, 10_000)? {
-                    // A mark stays for ever, so that no old copy of the right comes back.
-                    let mark = RevocationMark { generation: binding.generation, at: now, by: who.subject().to_string() };
-                    tx.put(&at, &mark)?;
-                    tx.delete::<Binding>(&at)?;
-                    tx.delete::<BindingIndex>(&binding_index_key(&binding.subject, &device))?;
-                    debug_assert_eq!(at, binding_key(&device, &binding.subject));
+                for (_, binding) in tx.scan::<Binding>(&prefix, usize::MAX)? {
+                    super::bindings::revoke_in(tx, &device, &binding.subject, &who.subject().to_string(), now)?;
                 }
                 tx.delete_prefix::<Twin>(&prefix)?;
                 tx.delete_prefix::<IssuedCertificate>(&prefix)?;

@@ -126,7 +126,9 @@ impl Service {
         if let Some(name) = attempt.username.strip_prefix("user:") {
             return self.admit_person(name, &attempt, via);
         }
-        let Ok(id) = DeviceId::parse(&attempt.username) else {
+        // SDKs for AWS IoT put their own name and version behind a question mark.
+        let name = attempt.username.split('?').next().unwrap_or_default();
+        let Ok(id) = DeviceId::parse(name) else {
             return Err(self.refuse(&attempt, &account, "malformed_id", &via));
         };
         if let Some(secret) = OperationalSecret::from_password(&attempt.password) {

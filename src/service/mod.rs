@@ -6,6 +6,7 @@
 
 mod accounts;
 mod audit;
+mod bindings;
 mod claims;
 mod commands;
 mod devices;
@@ -19,6 +20,7 @@ mod twins;
 
 pub use crate::store::tables::RetainedMessage;
 pub use accounts::{NewUser, SetupRequest, UserView};
+pub use bindings::{BindingView, Grant};
 pub use commands::{CommandRequest, CommandView};
 pub use devices::{DeviceChange, DeviceView};
 pub use gate::{SignInAttempt, SignInRefusal, SignedIn};

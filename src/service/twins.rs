@@ -177,7 +177,11 @@ impl Service {
                     }
                 };
                 let known = tx.get::<Twin>(&key)?;
-                if known.is_none() && new_shadow && tx.scan::<Twin>(&device_prefix(&id), MAX_SHADOWS + 1)?.len() > MAX_SHADOWS {
+                let named = || -> Result<usize, StoreError> {
+                    let classic = twin_key(&id, None);
+                    Ok(tx.scan::<Twin>(&device_prefix(&id), MAX_SHADOWS + 1)?.iter().filter(|(key, _)| *key != classic).count())
+                };
+                if known.is_none() && new_shadow && named()? >= MAX_SHADOWS {
                     return Err(Rejection::new(403, "too many named shadows").into());
                 }
                 let twin = known.filter(|t| !t.is_forgotten(now)).unwrap_or_default();

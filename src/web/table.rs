@@ -1,6 +1,6 @@
 //! Every call there is, once: this table dispatches, and it describes itself.
 
-use super::api::{audit, commands, devices, hub, people, registry, twins};
+use super::api::{audit, bindings, commands, devices, hub, people, registry, twins};
 use super::caller::Session;
 use super::request::Request;
 use super::{Context, events, openapi};
@@ -172,6 +172,16 @@ pub(super) static CALLS: &[Call] = &[
         .takes(Body::Json("NewUser"))
         .gives(&[(201, Json("User"))])
         .refuses(&[409]),
+    Call::signed_in(Delete, "/api/v1/users/{user}", "End an account, its rights, and the rights it gave", |c, r, s| {
+        Box::pin(people::end(c, r, s))
+    })
+    .queried(&[("keep_grants", "1 to let the rights stand that it gave to others")])
+    .gives(&[(200, Json("Bindings"))])
+    .refuses(&[403, 404, 409, 422]),
+    Call::signed_in(Put, "/api/v1/me/password", "Change one's password; other sessions end", |c, r, s| Box::pin(people::change_password(c, r, s)))
+        .takes(Body::Json("PasswordChange"))
+        .gives(&[(204, Nothing)])
+        .refuses(&[429]),
     Call::signed_in(Get, "/api/v1/devices", "The devices one may see", |c, _, s| Box::pin(devices::list(c, s)))
         .gives(&[(200, Json("Devices"))]),
     Call::signed_in(Get, "/api/v1/devices/{id}", "A device", |c, r, s| Box::pin(devices::show(c, r, s))).gives(&[(200, Tagged("Device"))]),
@@ -194,6 +204,22 @@ pub(super) static CALLS: &[Call] = &[
     })
     .takes(Body::Json("CertificateRequest"))
     .gives(&[(201, Json("Certificate"))]),
+    Call::signed_in(Get, "/api/v1/devices/{id}/bindings", "Who has which right on it", |c, r, s| Box::pin(bindings::list(c, r, s)))
+        .gives(&[(200, Json("Bindings"))]),
+    Call::signed_in(Post, "/api/v1/devices/{id}/bindings", "Give a right, or change one", |c, r, s| Box::pin(bindings::grant(c, r, s)))
+        .takes(Body::Json("NewBinding"))
+        .gives(&[(200, Json("Binding"))])
+        .refuses(&[409]),
+    Call::signed_in(Delete, "/api/v1/devices/{id}/bindings/{user}", "Take a right away, or leave", |c, r, s| {
+        Box::pin(bindings::revoke(c, r, s))
+    })
+    .gives(&[(204, Nothing)])
+    .refuses(&[409]),
+    Call::signed_in(Post, "/api/v1/devices/{id}/administration", "Take its administration, as an owner of the hub", |c, r, s| {
+        Box::pin(bindings::administer(c, r, s))
+    })
+    .gives(&[(200, Tagged("Device"))])
+    .refuses(&[409]),
     Call::signed_in(Get, "/api/v1/devices/{id}/twin", "Its state", |c, r, s| Box::pin(twins::show(c, r, s)))
         .gives(&[(200, Tagged("Twin"))])
         .refuses(&[403]),

@@ -52,6 +52,10 @@ pub(in crate::web) async fn claim(context: Arc<Context>, mut request: Request, s
     shown(StatusCode::CREATED, &claimed.map_err(refusal::problem)?)
 }
 
+pub(super) fn shown_device(device: &DeviceView) -> Answered {
+    shown(StatusCode::OK, device)
+}
+
 fn shown(status: StatusCode, device: &DeviceView) -> Answered {
     Ok(answer::tagged(answer::json(status, device)?, device.version))
 }

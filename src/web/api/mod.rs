@@ -1,6 +1,7 @@
 //! The calls, by what they are about. Each reads its request, asks the service, and writes the answer; none decides.
 
 pub(super) mod audit;
+pub(super) mod bindings;
 pub(super) mod commands;
 pub(super) mod devices;
 pub(super) mod hub;

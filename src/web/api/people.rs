@@ -73,3 +73,20 @@ pub(in crate::web) async fn add(context: Arc<Context>, mut request: Request, ses
     };
     answer::json(StatusCode::CREATED, &context.service.add_user(&session.actor, new).await.map_err(refusal::problem)?)
 }
+
+pub(in crate::web) async fn end(context: Arc<Context>, request: Request, session: Session) -> Answered {
+    let user = super::bindings::account(&request, 0)?;
+    let keep = request.number("keep_grants")?.unwrap_or(0) != 0;
+    let lost = context.service.end_user(&session.actor, &user, !keep).await.map_err(refusal::problem)?;
+    answer::ok(&json!({"bindings": lost}))
+}
+
+pub(in crate::web) async fn change_password(context: Arc<Context>, mut request: Request, session: Session) -> Answered {
+    let body: schema::PasswordChange = request.json(&context).await?;
+    let (current, new) = (body.current.into_inner(), body.new.into_inner());
+    context.service.change_password(&session.actor, &session.token, current, new).await.map_err(|r| match r {
+        Refusal::WrongPassword => Problem::invalid("current: the present password is wrong"),
+        other => refusal::problem(other),
+    })?;
+    Ok(answer::nothing())
+}

@@ -1,0 +1,77 @@
+//! A broker as a process of its own, so that its processor time and its memory are its own (read from `/proc`).
+
+use std::net::SocketAddr;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+/// Kernel ticks per second in `/proc/<pid>/stat`; 100 on every Linux that matters (`getconf CLK_TCK`).
+const TICKS: f64 = 100.0;
+
+/// A running broker; ends with the value.
+pub struct Process {
+    child: Child,
+    /// Where it takes plain MQTT.
+    pub address: SocketAddr,
+}
+
+impl Process {
+    /// Takes charge of a started broker.
+    pub fn new(child: Child, address: SocketAddr) -> Process {
+        Process { child, address }
+    }
+
+    /// Processor time used so far, user and system.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        // Fields are counted after the command's closing bracket: it may hold spaces.
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let tick = |at: usize| fields.get(at).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
+        Duration::from_secs_f64((tick(11) + tick(12)) / TICKS)
+    }
+
+    /// Resident memory now and at its highest, in MB (10⁶ bytes); 0 when the process is gone.
+    pub fn memory_mb(&self) -> (f64, f64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let of = |key: &str| {
+            let line = status.lines().find(|l| l.starts_with(key));
+            line.and_then(|l| l.split_whitespace().nth(1)).and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0) * 1024.0 / 1e6
+        };
+        (of("VmRSS:"), of("VmHWM:"))
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Asked first: a store that was not closed is checked and repaired at the next start.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        for _ in 0..600 {
+            if !self.is_alive() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A loopback port that was free a moment ago.
+pub fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port")
+}
+
+/// Waits until something listens at `address`.
+pub fn wait_for(address: SocketAddr) {
+    for _ in 0..500 {
+        if std::net::TcpStream::connect(address).is_ok() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("nothing listens at {address}");
+}

@@ -1,0 +1,37 @@
+//! Sharing: who has which right on a device, giving and taking it.
+
+use super::caller::Session;
+use super::request::Request;
+use super::{Answered, Context, answer, refusal, schema};
+use crate::domain::account::UserId;
+use crate::net::problem::Problem;
+use crate::service::Grant;
+use serde_json::json;
+use std::sync::Arc;
+
+pub(in crate::web) async fn list(context: Arc<Context>, request: Request, session: Session) -> Answered {
+    let bindings = context.service.bindings(&session.actor, &request.device()?).map_err(refusal::problem)?;
+    answer::ok(&json!({"bindings": bindings}))
+}
+
+pub(in crate::web) async fn grant(context: Arc<Context>, mut request: Request, session: Session) -> Answered {
+    let id = request.device()?;
+    let body: schema::NewBinding = request.json(&context).await?;
+    let grant = Grant { username: body.username, privilege: body.privilege.into(), from: body.from, until: body.until };
+    answer::ok(&context.service.grant(&session.actor, &id, grant).await.map_err(refusal::problem)?)
+}
+
+pub(in crate::web) async fn revoke(context: Arc<Context>, request: Request, session: Session) -> Answered {
+    let user = account(&request, 1)?;
+    context.service.revoke(&session.actor, &request.device()?, &user).await.map_err(refusal::problem)?;
+    Ok(answer::nothing())
+}
+
+pub(in crate::web) async fn administer(context: Arc<Context>, request: Request, session: Session) -> Answered {
+    super::devices::shown_device(&context.service.take_administration(&session.actor, &request.device()?).await.map_err(refusal::problem)?)
+}
+
+/// The account that the path names. What cannot be an id is no account.
+pub(super) fn account(request: &Request, n: usize) -> Result<UserId, Problem> {
+    UserId::parse(request.parameter(n)).ok_or_else(|| Problem::not_found().detail("there is no such account"))
+}
