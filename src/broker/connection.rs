@@ -217,7 +217,9 @@ impl Broker {
             if let Some(end) = holder {
                 end.cancelled().await;
             }
-            if fresh && let Some(session) = self.sessions().get(&key).filter(|s| !s.is_connected()).cloned() {
+            // Looked up in a statement of its own: the lock must be free again when the session is ended.
+            let stale = self.sessions().get(&key).filter(|s| fresh && !s.is_connected()).cloned();
+            if let Some(session) = stale {
                 self.end_session(&session);
             }
             let (epoch, table) = (self.service.epoch(), self.service.compile_for(signed_in));
@@ -342,9 +344,8 @@ fn refusal_code(refusal: &SignInRefusal, v5: bool) -> ConnectReturnCode {
         (SignInRefusal::BadCredentials, _) => ConnectReturnCode::BadUserNamePassword,
         (SignInRefusal::Banned, true) => ConnectReturnCode::Banned,
         (SignInRefusal::Banned, false) => ConnectReturnCode::NotAuthorized,
-        (SignInRefusal::TooMany, true) => ConnectReturnCode::ConnectionRateExceeded,
         (SignInRefusal::Unavailable, true) => ConnectReturnCode::ServerUnavailable,
-        (SignInRefusal::TooMany | SignInRefusal::Unavailable, false) => ConnectReturnCode::ServiceUnavailable,
+        (SignInRefusal::Unavailable, false) => ConnectReturnCode::ServiceUnavailable,
     }
 }
 

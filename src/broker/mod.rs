@@ -192,8 +192,8 @@ impl Broker {
 }
 
 impl Outlet for Broker {
-    fn publish(&self, topic: &str, payload: Bytes, qos: u8, retain: bool) {
-        self.publish_own(topic, payload, qos, retain);
+    fn publish(&self, topic: &str, payload: Bytes, qos: u8, retain: bool, life: Option<Duration>) {
+        self.publish_own(topic, payload, qos, retain, life);
     }
 
     fn close<'a>(&'a self, who: &'a Subject, reason: CloseReason) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {

@@ -169,7 +169,7 @@ impl Broker {
                 let expires =
                     properties.as_ref().and_then(|p| p.message_expiry_interval).map(|s| Instant::now() + Duration::from_secs(s.into()));
                 let properties = properties.filter(has_content).map(Box::new);
-                let message = Message { topic: name, payload, qos, retain, properties, from: session.id, expires };
+                let message = Message { topic: name, payload, qos, retain, properties, from: session.id, expires, momentary: false };
                 self.deliver(message, memory).await;
                 Ok(())
             }
@@ -288,6 +288,7 @@ impl Broker {
                     properties: None,
                     from: 0,
                     expires: kept.expires_at.map(|at| Instant::now() + Duration::from_millis(at.saturating_sub(self.service.now()))),
+                    momentary: false,
                 };
                 first.push(Delivery {
                     qos: kept.qos.min(filter.qos as u8),

@@ -11,7 +11,7 @@ use rumqttd::protocol::DisconnectReasonCode;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a publisher waits for one slow reader, before the reader's bounds decide.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -105,13 +105,14 @@ impl Broker {
     }
 
     /// The hub's own message, never waiting.
-    pub(super) fn publish_own(&self, topic: &str, payload: Bytes, qos: u8, retain: bool) {
+    pub(super) fn publish_own(&self, topic: &str, payload: Bytes, qos: u8, retain: bool, life: Option<Duration>) {
         if retain {
             let kept = RetainedMessage { payload: payload.to_vec(), qos, by: "hub".into(), expires_at: None };
             self.retained.set(topic, (!payload.is_empty()).then_some(kept));
         }
         let matches = self.trie.matches(topic);
-        let message = Message { topic: topic.into(), payload, qos, retain, properties: None, from: 0, expires: None };
+        let expires = life.map(|life| Instant::now() + life);
+        let message = Message { topic: topic.into(), payload, qos, retain, properties: None, from: 0, expires, momentary: life.is_some() };
         self.fan_out(&Arc::new(message), &matches);
     }
 

@@ -34,6 +34,8 @@ pub(super) struct Message {
     /// The session it came from; 0 is the hub.
     pub(super) from: u64,
     pub(super) expires: Option<Instant>,
+    /// For now or never: it goes to who is connected, and is forgotten when that connection ends.
+    pub(super) momentary: bool,
 }
 
 /// A message for one receiver.
@@ -189,8 +191,10 @@ impl Session {
         let mut q = self.queue();
         q.online = false;
         q.control.clear();
-        q.waiting.retain(|d| d.qos > 0);
-        q.waiting_bytes = q.waiting.iter().map(Delivery::bytes).sum();
+        q.waiting.retain(|d| d.qos > 0 && !d.message.momentary);
+        q.resend.retain(|(_, d)| d.as_ref().is_none_or(|d| !d.message.momentary));
+        q.flight.retain(|_, f| !matches!(f, Flight::Published(d) if d.message.momentary));
+        q.recount();
         self.room.notify_waiters();
     }
 
@@ -199,7 +203,8 @@ impl Session {
         let mut q = self.queue();
         let (count, bytes) = (q.waiting.len() + 1, q.waiting_bytes + delivery.bytes());
         let over = |(c, b): (usize, usize)| count > c || bytes > b;
-        if !q.online && (delivery.qos == 0 || over(OFFLINE)) || q.online && delivery.qos == 0 && over(HARD) {
+        let now_or_never = delivery.qos == 0 || delivery.message.momentary;
+        if !q.online && (now_or_never || over(OFFLINE)) || q.online && delivery.qos == 0 && over(HARD) {
             q.dropped += 1;
             return Offer::Dropped;
         }
@@ -254,6 +259,11 @@ impl Session {
         out.extend(q.control.drain(..).map(Outgoing::Control));
         while q.may_resend() {
             let Some((pkid, delivery)) = q.resend.pop_front() else { break };
+            if delivery.as_ref().is_some_and(|d| d.message.expires.is_some_and(|at| at <= Instant::now())) {
+                q.flight.remove(&pkid);
+                q.recount();
+                continue;
+            }
             out.push(match delivery {
                 Some(delivery) => Outgoing::Publish { delivery, pkid, dup: true },
                 None => Outgoing::Control(Box::new(Packet::PubRel(PubRel { pkid, reason: PubRelReason::Success }, None))),
@@ -349,14 +359,12 @@ impl Session {
     pub(super) fn purge(&self, may_receive: impl Fn(&str) -> bool) {
         let mut q = self.queue();
         q.waiting.retain(|d| may_receive(&d.message.topic));
-        q.waiting_bytes = q.waiting.iter().map(Delivery::bytes).sum();
         q.resend.retain(|(_, d)| d.as_ref().is_none_or(|d| may_receive(&d.message.topic)));
         q.flight.retain(|_, f| match f {
             Flight::Published(d) => may_receive(&d.message.topic),
             Flight::Released => true,
         });
-        let bytes = |f: &Flight| if let Flight::Published(d) = f { d.bytes() } else { 0 };
-        q.flight_bytes = q.flight.values().map(bytes).sum();
+        q.recount();
     }
 
     /// Ends the present connection, if there is one, for `reason`; the returned token fires when it has ended.
@@ -369,6 +377,13 @@ impl Session {
 }
 
 impl Queue {
+    /// After something was taken out of the middle.
+    fn recount(&mut self) {
+        self.waiting_bytes = self.waiting.iter().map(Delivery::bytes).sum();
+        let bytes = |f: &Flight| if let Flight::Published(d) = f { d.bytes() } else { 0 };
+        self.flight_bytes = self.flight.values().map(bytes).sum();
+    }
+
     fn has_work(&self) -> bool {
         let sendable = |d: &Delivery| d.qos == 0 || !self.is_window_full();
         !self.control.is_empty() || self.may_resend() || self.waiting.front().is_some_and(sendable)
@@ -411,6 +426,7 @@ mod tests {
             properties: None,
             from: 0,
             expires: None,
+            momentary: false,
         };
         Delivery { message: Arc::new(message), qos, retain: false, identifiers: Vec::new() }
     }
@@ -453,6 +469,26 @@ mod tests {
         assert!(matches!(&out[1], Outgoing::Control(p) if matches!(**p, Packet::PubRel(PubRel { pkid: 2, .. }, _))));
         assert!(matches!(out[2], Outgoing::Publish { pkid: 3, dup: false, .. }));
         assert_eq!(out.len(), 3);
+    }
+
+    #[test]
+    fn what_is_for_now_or_never_is_neither_queued_nor_sent_again() {
+        let momentary = || {
+            let mut d = delivery(1, 1);
+            if let Some(message) = Arc::get_mut(&mut d.message) {
+                message.momentary = true;
+            }
+            d
+        };
+        let session = Session::for_test("a");
+        assert_eq!(session.offer(momentary()), Offer::Dropped);
+        session.attach(1);
+        session.offer(momentary());
+        session.offer(momentary());
+        assert_eq!(sent(&session).len(), 1);
+        session.detach();
+        session.attach(10);
+        assert_eq!(sent(&session), []);
     }
 
     #[test]

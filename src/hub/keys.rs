@@ -81,7 +81,7 @@ pub(super) async fn load(store: &Store, name: &str, now_s: u64) -> Result<(HubId
     let secrets = match known {
         Some(secrets) => secrets,
         None => {
-            let fresh = first_boot(now_s)?;
+            let fresh = first_boot()?;
             store
                 .write::<_, StoreError, _>(move |tx| match tx.get::<HubSecrets>(ROW)? {
                     Some(known) => Ok(known),
@@ -106,7 +106,7 @@ pub(super) async fn load(store: &Store, name: &str, now_s: u64) -> Result<(HubId
     Ok((hub, Material { ca, server_key }))
 }
 
-fn first_boot(now_s: u64) -> Result<HubSecrets, KeyError> {
+fn first_boot() -> Result<HubSecrets, KeyError> {
     let mut identity_seed = [0u8; 32];
     let mut mirror_seed = [0u8; 32];
     getrandom::fill(&mut identity_seed).map_err(|_| KeyError::Random)?;
@@ -114,8 +114,7 @@ fn first_boot(now_s: u64) -> Result<HubSecrets, KeyError> {
     let id = HubId::from_public_key(&SigningKey::from_bytes(&identity_seed).verifying_key().to_bytes());
     let ca_key = CaKey::generate()?;
     let ca_key_pem = ca_key.to_pem()?.to_string();
-    // A box without a battery may boot in 1970: the CA is valid from then on, and its own clock proves nothing.
-    let ca = Ca::create(ca_key, &id.to_string(), now_s.saturating_sub(24 * 3600))?;
+    let ca = Ca::create(ca_key, &id.to_string())?;
     Ok(HubSecrets {
         identity_seed,
         age_identity: age::x25519::Identity::generate().to_string().expose_secret().to_owned(),

@@ -341,7 +341,7 @@ async fn run_clock(service: Arc<Service>, certificates: Arc<Certificates>, shutd
         if let Err(error) = ended.and(swept) {
             tracing::error!(%error, "the hub's clock could not do its work; it tries again");
         }
-        if ticks.is_multiple_of(300)
+        if (ticks.is_multiple_of(300) || certificates.is_out_of_date())
             && let Err(error) = certificates.renew()
         {
             tracing::error!(%error, "the listeners' certificate could not be renewed; the old one stays");

@@ -21,7 +21,7 @@ pub(super) struct Certificates {
     clock: Arc<dyn Clock>,
     pub(super) https: Arc<TlsReloader>,
     pub(super) mqtt: Arc<TlsReloader>,
-    issued: Mutex<(BTreeSet<IpAddr>, u64)>,
+    issued: Mutex<(BTreeSet<IpAddr>, Validity)>,
 }
 
 impl Certificates {
@@ -32,7 +32,7 @@ impl Certificates {
             names.push(local);
         }
         let ips = addresses();
-        let (leaf, until) = issue(&material, &names, &ips, now_s(&*clock))?;
+        let (leaf, validity) = issue(&material, &names, &ips, now_s(&*clock))?;
         let tls = TlsMaterial { leaf: &leaf, key: &material.server_key, ca: material.ca.certificate() };
         let time = || {
             let clock = clock.clone();
@@ -40,22 +40,30 @@ impl Certificates {
         };
         let https = Arc::new(TlsReloader::new(Protocol::Https, &tls, time())?);
         let mqtt = Arc::new(TlsReloader::new(Protocol::Mqtt, &tls, time())?);
-        Ok(Certificates { names, clock: clock.clone(), https, mqtt, issued: Mutex::new((ips, until)), material })
+        Ok(Certificates { names, clock: clock.clone(), https, mqtt, issued: Mutex::new((ips, validity)), material })
     }
 
-    /// Issues anew when the addresses have changed or the end is near. Called every few minutes.
+    /// Whether the certificate does not fit the present time: near its end, or issued by a clock that was wrong. Cheap
+    /// enough to be asked every second.
+    pub(super) fn is_out_of_date(&self) -> bool {
+        let (now, issued) = (now_s(&*self.clock), self.issued.lock().unwrap_or_else(PoisonError::into_inner));
+        now < issued.1.not_before || now + RENEW_BEFORE_S >= issued.1.not_after
+    }
+
+    /// Issues anew when the addresses have changed or the certificate does not fit the time.
     pub(super) fn renew(&self) -> Result<(), TlsError> {
+        let stale = self.is_out_of_date();
         let (ips, now) = (addresses(), now_s(&*self.clock));
         let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
-        if issued.0 == ips && now + RENEW_BEFORE_S < issued.1 {
+        if issued.0 == ips && !stale {
             return Ok(());
         }
-        let (leaf, until) = issue(&self.material, &self.names, &ips, now)?;
+        let (leaf, validity) = issue(&self.material, &self.names, &ips, now)?;
         let tls = TlsMaterial { leaf: &leaf, key: &self.material.server_key, ca: self.material.ca.certificate() };
         self.https.reload(&tls)?;
         self.mqtt.reload(&tls)?;
         tracing::info!(addresses = ?ips, "the listeners' certificate was renewed");
-        *issued = (ips, until);
+        *issued = (ips, validity);
         Ok(())
     }
 
@@ -71,10 +79,10 @@ impl Certificates {
     }
 }
 
-fn issue(material: &Material, names: &[String], ips: &BTreeSet<IpAddr>, now: u64) -> Result<(Certificate, u64), TlsError> {
+fn issue(material: &Material, names: &[String], ips: &BTreeSet<IpAddr>, now: u64) -> Result<(Certificate, Validity), TlsError> {
     let validity = Validity { not_before: now.saturating_sub(24 * 3600), not_after: now + LIFETIME_S };
     let ips: Vec<IpAddr> = ips.iter().copied().collect();
-    Ok((material.ca.issue_server(&material.server_key, names, &ips, validity)?, validity.not_after))
+    Ok((material.ca.issue_server(&material.server_key, names, &ips, validity)?, validity))
 }
 
 fn now_s(clock: &dyn Clock) -> u64 {

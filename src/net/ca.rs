@@ -95,9 +95,6 @@ pub enum CaError {
     Encode(#[from] rcgen::Error),
 }
 
-/// How long a CA certificate is valid: 20 years of 365.25 days, in seconds.
-pub const CA_LIFETIME_S: u64 = 20 * 31_557_600;
-
 /// What the URI in a device certificate's subject alternative name begins with.
 pub const DEVICE_URI: &str = "urn:hearthkey:device:";
 
@@ -123,11 +120,12 @@ const NETWORKS: [(IpAddr, u8); 8] = [
 ];
 
 impl Ca {
-    /// Makes the CA certificate of `hub_id` (its text form), valid from `not_before` (seconds
-    /// since 1970) for [`CA_LIFETIME_S`]: ECDSA P-256, path length 0, `keyCertSign` and `cRLSign`.
-    pub fn create(key: CaKey, hub_id: &str, not_before: u64) -> Result<Self, CaError> {
-        let mut params =
-            bare(&format!("Hearthkey CA {hub_id}"), Validity { not_before, not_after: not_before.saturating_add(CA_LIFETIME_S) })?;
+    /// Makes the CA certificate of `hub_id` (its text form): ECDSA P-256, path length 0, `keyCertSign` and `cRLSign`.
+    ///
+    /// It is valid from 1970 and without an end (RFC 5280 §4.1.2.5): a box without a battery makes it at its first
+    /// boot, before it knows the time, and it is pinned from then on. What ends are the certificates below it.
+    pub fn create(key: CaKey, hub_id: &str) -> Result<Self, CaError> {
+        let mut params = bare(&format!("Hearthkey CA {hub_id}"), Validity { not_before: 0, not_after: END_OF_TIME })?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.name_constraints = Some(constraints());

@@ -166,7 +166,7 @@ pub(super) mod tests {
 
     impl House {
         pub(in crate::net) fn new() -> Self {
-            Self::of(Ca::create(CaKey::generate().unwrap(), "hub", NOW - 60).unwrap())
+            Self::of(Ca::create(CaKey::generate().unwrap(), "hub").unwrap())
         }
 
         fn of(ca: Ca) -> Self {

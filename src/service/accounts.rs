@@ -204,7 +204,15 @@ impl Service {
         let current = normal_password(&current, &user.username).unwrap_or(current);
         if !self.password_fits(current, Some(user.password_hash.clone())).await? {
             let wait = self.failed_attempt(actor.source, &account);
-            let event = audit::event(actor.subject().to_string(), "password.change", actor.user.as_str(), Outcome::Denied, "wrong_password", "", &actor.via);
+            let event = audit::event(
+                actor.subject().to_string(),
+                "password.change",
+                actor.user.as_str(),
+                Outcome::Denied,
+                "wrong_password",
+                "",
+                &actor.via,
+            );
             self.audit_refusal(event);
             return Err(if wait > 0 { Refusal::TooMany(wait) } else { Refusal::WrongPassword });
         }

@@ -9,8 +9,10 @@ use std::collections::HashMap;
 
 /// Refusals of the same kind within this time are counted, not written one by one. In ms.
 const QUIET_MS: u64 = 60_000;
-/// Kinds of refusals remembered.
+/// Kinds of refusals remembered, of strangers and of those who are known, each.
 const KINDS: usize = 1_000;
+/// Refusals of strangers that are written within [`QUIET_MS`]: what anyone on the network can cause must not fill the disk.
+const STRANGERS: u32 = 60;
 
 /// Appends `event` to the chain, in the transaction of what it tells.
 pub(super) fn append(tx: &Tx<'_>, now: u64, event: Event) -> Result<Entry, StoreError> {
@@ -49,26 +51,56 @@ pub(super) fn event(
 /// Refusals lately written, and how many of each kind were only counted since.
 #[derive(Default)]
 pub(super) struct Refusals {
-    recent: HashMap<[String; 4], (u64, u64)>,
+    known: HashMap<[String; 3], Quiet>,
+    strangers: HashMap<[String; 3], Quiet>,
+    /// When the present minute of strangers began, how many were written in it, and how many only counted.
+    minute: (u64, u32, u64),
+}
+
+/// When one of a kind was written, and how many like it came since.
+#[derive(Default)]
+struct Quiet {
+    at: Option<u64>,
+    counted: u64,
 }
 
 impl Refusals {
-    /// `Some(n)` when this one is to be written, `n` like it having been only counted before it.
+    /// `Some(n)` when this one is to be written, `n` others having been only counted before it. `now` is monotonic ms.
     fn admit(&mut self, event: &Event, now: u64) -> Option<u64> {
-        let key = [event.actor.clone(), event.action.clone(), event.reason.clone(), event.via.clone()];
-        if self.recent.len() >= KINDS && !self.recent.contains_key(&key) {
-            self.recent.retain(|_, (at, _)| now.saturating_sub(*at) < QUIET_MS);
-            if self.recent.len() >= KINDS {
+        let stranger = event.actor.starts_with('?');
+        let source = event.via.clone();
+        let (kinds, key) = if stranger {
+            // Names are a stranger's to make up: they do not make a kind.
+            (&mut self.strangers, [event.action.clone(), event.reason.clone(), source])
+        } else {
+            (&mut self.known, [event.actor.clone(), event.action.clone(), event.reason.clone()])
+        };
+        if kinds.len() >= KINDS && !kinds.contains_key(&key) {
+            kinds.retain(|_, k| k.at.is_some_and(|at| now.saturating_sub(at) < QUIET_MS));
+        }
+        let full = kinds.len() >= KINDS && !kinds.contains_key(&key);
+        let mut more = 0;
+        if !full {
+            let kind = kinds.entry(key).or_default();
+            if kind.at.is_some_and(|at| now.saturating_sub(at) < QUIET_MS) {
+                kind.counted += 1;
                 return None;
             }
+            kind.at = Some(now);
+            more = std::mem::take(&mut kind.counted);
         }
-        let (at, counted) = self.recent.entry(key).or_insert((0, 0));
-        if *at != 0 && now.saturating_sub(*at) < QUIET_MS {
-            *counted += 1;
-            return None;
+        if stranger {
+            if now.saturating_sub(self.minute.0) >= QUIET_MS {
+                (self.minute.0, self.minute.1) = (now, 0);
+            }
+            if full || self.minute.1 >= STRANGERS {
+                self.minute.2 += 1 + more;
+                return None;
+            }
+            self.minute.1 += 1;
+            more += std::mem::take(&mut self.minute.2);
         }
-        *at = now.max(1);
-        Some(std::mem::take(counted))
+        Some(more)
     }
 }
 
@@ -77,9 +109,9 @@ impl Service {
     pub(super) fn audit_refusal(&self, mut event: Event) {
         let now = self.now();
         tracing::info!(actor = %event.actor, action = %event.action, object = %event.object, reason = %event.reason, via = %event.via, "refused");
-        let Some(more) = lock(&self.refusals).admit(&event, now) else { return };
+        let Some(more) = lock(&self.refusals).admit(&event, self.clock.monotonic_ms()) else { return };
         if more > 0 {
-            event.detail = format!("{} ({more} more like it in the minute before)", event.detail).trim().to_owned();
+            event.detail = format!("{} (and {more} more that were only counted)", event.detail).trim().to_owned();
         }
         let store = self.store.clone();
         tokio::spawn(async move {
@@ -143,12 +175,18 @@ mod tests {
     }
 
     #[test]
-    fn many_kinds_of_refusals_do_not_fill_memory() {
+    fn strangers_fill_neither_memory_nor_disk_and_do_not_hide_what_members_try() {
         let mut refusals = Refusals::default();
-        for n in 0..5_000 {
-            let e = event(format!("?{n}"), "sign-in", "", Outcome::Denied, "unknown", "", "mqtt");
-            let _ = refusals.admit(&e, 1_000);
+        let mut written = 0;
+        for n in 0..50_000 {
+            let e = event(format!("?{n}"), "sign-in", "", Outcome::Denied, "unknown", "", &format!("mqtt 2001:db8::{n:x}"));
+            written += u32::from(refusals.admit(&e, 1_000).is_some());
         }
-        assert!(refusals.recent.len() <= KINDS);
+        assert!(refusals.strangers.len() <= KINDS);
+        assert_eq!(written, STRANGERS);
+        let member = event("user:1", "topic.subscribe", "door", Outcome::Denied, "not_its_topic", "", "mqtt");
+        assert_eq!(refusals.admit(&member, 1_001), Some(0));
+        let next = event("?x", "sign-in", "", Outcome::Denied, "unknown", "", "mqtt 10.0.0.9");
+        assert_eq!(refusals.admit(&next, 1_000 + QUIET_MS), Some(u64::from(50_000 - STRANGERS)));
     }
 }

@@ -144,7 +144,8 @@ impl Service {
         }
         self.changed(Change::Command(Box::new(view.clone())));
         let body = serde_json::json!({"id": view.id, "args": view.args, "expires_ms": ttl});
-        self.publish(&format!("things/{device}/commands/{}", view.name), body.to_string(), 1, false);
+        let topic = format!("things/{device}/commands/{}", view.name);
+        self.publish_now_or_never(&topic, body.to_string(), Duration::from_millis(ttl));
         let wait = Duration::from_millis(request.wait_ms.unwrap_or(0).min(MAX_WAIT_MS).min(ttl + 1_000));
         let _ = tokio::time::timeout(wait, async {
             loop {

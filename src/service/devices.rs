@@ -8,9 +8,7 @@ use crate::domain::device::{Household, LastSeen, Origin, Registered, Standing, T
 use crate::domain::ids::{BrandId, DeviceId, ModelName};
 use crate::domain::policy::{Action, Reason};
 use crate::domain::twin::Twin;
-use crate::store::tables::{
-    BindingIndex, Credential, IssuedCertificate, Momentary, RetainedMessage, device_prefix, subject_prefix,
-};
+use crate::store::tables::{BindingIndex, Credential, IssuedCertificate, Momentary, RetainedMessage, device_prefix, subject_prefix};
 use crate::store::{Read, StoreError};
 use serde::Serialize;
 use std::collections::BTreeSet;

@@ -1,11 +1,12 @@
 //! The exponential back-off that answers guessing, per source and account.
 //!
+//! A source is one address, in full: a house shares its IPv6 network, and one lamp in it must not lock the others out.
 //! Never per device or account alone: else anyone could lock a family out of its own house. Memory is bounded,
 //! whatever addresses and names arrive. What counts as a failure is the caller's to say.
 
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// Exponential back-off per source and account. Pure: the time is an argument.
 #[derive(Debug)]
@@ -109,18 +110,9 @@ impl Failures {
     }
 }
 
-/// What counts as one source: an IPv4 address, also when it arrives IPv4-mapped, or an IPv6
-/// network of 64 bits, of which one host can use every address.
-pub(super) fn source_of(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
 /// Accounts are kept as hashes: a name sent by a stranger may be long.
 fn key(source: IpAddr, account: &str) -> (IpAddr, [u8; 32]) {
-    (source_of(source), Sha256::digest(account.as_bytes()).into())
+    (source.to_canonical(), Sha256::digest(account.as_bytes()).into())
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast};
 use zeroize::Zeroizing;
 
@@ -63,8 +64,9 @@ pub enum CloseReason {
 
 /// What use cases need of the broker.
 pub trait Outlet: Send + Sync {
-    /// Hands a message of the hub to the subscribers.
-    fn publish(&self, topic: &str, payload: Bytes, qos: u8, retain: bool);
+    /// Hands a message of the hub to the subscribers. One with a `life` is for now or never: it reaches who is connected,
+    /// within that time, and is never kept for later.
+    fn publish(&self, topic: &str, payload: Bytes, qos: u8, retain: bool, life: Option<Duration>);
     /// Ends all sessions of `who`; when it returns, nothing more reaches them.
     fn close<'a>(&'a self, who: &'a Subject, reason: CloseReason) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
     /// Applies a policy that has changed to all live sessions; when it returns, nothing more reaches who lost a right.
@@ -197,6 +199,7 @@ pub struct Service {
     presence: Mutex<HashMap<DeviceId, devices::Presence>>,
     lockout: Mutex<lockout::Lockout>,
     hashing: Arc<Semaphore>,
+    hash_waiters: Arc<Semaphore>,
     commands: Mutex<commands::Commands>,
     challenges: Mutex<HashMap<DeviceId, gate::Challenge>>,
     refusals: Mutex<audit::Refusals>,
@@ -224,6 +227,7 @@ impl Service {
             presence: Mutex::default(),
             lockout: Mutex::new(lockout::Lockout::new(10_000)),
             hashing: Arc::new(Semaphore::new(2)),
+            hash_waiters: Arc::new(Semaphore::new(32)),
             commands: Mutex::default(),
             challenges: Mutex::default(),
             refusals: Mutex::default(),
@@ -285,7 +289,13 @@ impl Service {
 
     fn publish(&self, topic: &str, payload: impl Into<Bytes>, qos: u8, retain: bool) {
         if let Some(outlet) = self.outlet.get() {
-            outlet.publish(topic, payload.into(), qos, retain);
+            outlet.publish(topic, payload.into(), qos, retain, None);
+        }
+    }
+
+    fn publish_now_or_never(&self, topic: &str, payload: impl Into<Bytes>, life: Duration) {
+        if let Some(outlet) = self.outlet.get() {
+            outlet.publish(topic, payload.into(), 1, false, Some(life));
         }
     }
 

@@ -38,6 +38,8 @@ impl Service {
     }
 
     async fn off_thread<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> Result<R, Refusal> {
+        // A flood of sign-ins must not queue for hours: beyond these few the next one is asked to come back.
+        let _place = self.hash_waiters.clone().try_acquire_owned().map_err(|_| Refusal::TooMany(2_000))?;
         let permit = self.hashing.clone().acquire_owned().await.map_err(|_| Refusal::TooMany(1_000))?;
         let out = tokio::task::spawn_blocking(move || {
             let _permit = permit;

@@ -15,6 +15,7 @@ use crate::store::{Read, StoreError, Tx};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How long a critical desire stands, in ms.
 const MOMENT_MS: u64 = 30_000;
@@ -216,11 +217,18 @@ impl Service {
         let name = shadow.map_or_else(String::new, |n| format!("/name/{n}"));
         let documents = applied.documents().to_string();
         let delta = applied.delta().map(|d| d.to_string());
+        let momentary = lock(&self.momentary).keys().any(|(id, _)| id == device);
         for prefix in ["", "$aws/"] {
             let update = format!("{prefix}things/{device}/shadow{name}/update");
             self.publish(&format!("{update}/documents"), documents.clone(), 1, false);
             if let Some(delta) = &delta {
-                self.publish(&format!("{update}/delta"), delta.clone(), 1, false);
+                let topic = format!("{update}/delta");
+                // A delta that may hold a critical desire must not wait for a device that is away.
+                if momentary {
+                    self.publish_now_or_never(&topic, delta.clone(), Duration::from_millis(MOMENT_MS));
+                } else {
+                    self.publish(&topic, delta.clone(), 1, false);
+                }
             }
         }
         if shadow.is_none() {

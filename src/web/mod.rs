@@ -24,8 +24,11 @@ pub use socket::MqttSocket;
 pub use trust::{TrustPage, trust_routes};
 
 use crate::domain::ids::DeviceId;
+use crate::net::{Problem, SourceLimiter};
 use crate::service::Service;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
@@ -53,6 +56,8 @@ pub struct Config {
     pub stall_s: u64,
     /// Most headers of a request.
     pub max_headers: usize,
+    /// Sign-ins, setups and claims of one source (an IPv6 network of 64 bits counts as one) in a minute.
+    pub attempts_per_minute: NonZeroU32,
     /// Requests at the same time on one HTTP/2 connection, event streams included.
     pub max_concurrent_streams: u32,
     /// Event streams of one account at the same time.
@@ -62,6 +67,11 @@ pub struct Config {
     /// Longest WebSocket message at `/mqtt`, in bytes.
     pub socket_message_bytes: usize,
 }
+
+/// What a household types in its worst minute, with room to spare.
+const ATTEMPTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);
+/// Sources remembered by the limit on attempts.
+const SOURCES: usize = 10_000;
 
 impl Default for Config {
     fn default() -> Self {
@@ -73,6 +83,7 @@ impl Default for Config {
             body_s: 30,
             stall_s: 60,
             max_headers: 64,
+            attempts_per_minute: ATTEMPTS,
             max_concurrent_streams: 64,
             event_streams_per_account: 16,
             event_streams: 512,
@@ -119,6 +130,14 @@ struct Context {
     hooks: Hooks,
     streams: Arc<events::Streams>,
     uploads: Semaphore,
+    attempts: SourceLimiter,
+}
+
+impl Context {
+    /// Counts an attempt to get in. Each costs the hub a slow hash, so they are limited before that.
+    fn attempt(&self, source: IpAddr) -> Result<(), Problem> {
+        self.attempts.check(source).map_err(|wait| Problem::too_many(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
+    }
 }
 
 /// The web of a hub, ready to be turned into routes.
@@ -130,8 +149,9 @@ impl Web {
     pub fn new(config: Config, service: Arc<Service>, hooks: Hooks) -> Web {
         request::remove_left_uploads(&hooks.data_dir);
         let streams = Arc::new(events::Streams::new(config.event_streams, config.event_streams_per_account));
+        let attempts = SourceLimiter::new(config.attempts_per_minute, SOURCES);
         // One batch is taken in while the next may already arrive; more would only fill the disk.
-        Web(Arc::new(Context { service, config, hooks, streams, uploads: Semaphore::new(2) }))
+        Web(Arc::new(Context { service, config, hooks, streams, uploads: Semaphore::new(2), attempts }))
     }
 
     /// Everything that is served over HTTPS.

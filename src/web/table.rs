@@ -178,10 +178,12 @@ pub(super) static CALLS: &[Call] = &[
     .queried(&[("keep_grants", "1 to let the rights stand that it gave to others")])
     .gives(&[(200, Json("Bindings"))])
     .refuses(&[403, 404, 409, 422]),
-    Call::signed_in(Put, "/api/v1/me/password", "Change one's password; other sessions end", |c, r, s| Box::pin(people::change_password(c, r, s)))
-        .takes(Body::Json("PasswordChange"))
-        .gives(&[(204, Nothing)])
-        .refuses(&[429]),
+    Call::signed_in(Put, "/api/v1/me/password", "Change one's password; other sessions end", |c, r, s| {
+        Box::pin(people::change_password(c, r, s))
+    })
+    .takes(Body::Json("PasswordChange"))
+    .gives(&[(204, Nothing)])
+    .refuses(&[429]),
     Call::signed_in(Get, "/api/v1/devices", "The devices one may see", |c, _, s| Box::pin(devices::list(c, s)))
         .gives(&[(200, Json("Devices"))]),
     Call::signed_in(Get, "/api/v1/devices/{id}", "A device", |c, r, s| Box::pin(devices::show(c, r, s))).gives(&[(200, Tagged("Device"))]),

@@ -67,7 +67,7 @@ async fn a_certificate_of_another_authority_does_not_pass_the_handshake() {
     let house = House::new().await;
     let device = house.device("lamp").await;
     let (key, csr) = request();
-    let ca = Ca::create(CaKey::generate().unwrap(), "someone else", 0).unwrap();
+    let ca = Ca::create(CaKey::generate().unwrap(), "someone else").unwrap();
     let forever = Validity { not_before: 0, not_after: 4_000_000_000 };
     let forged = ca.issue_device(&csr, device.id.as_str(), forever).unwrap();
     assert!(connect(&house, &key, &forged.pem(), device.id.as_str()).await.is_err());

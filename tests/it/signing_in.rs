@@ -109,6 +109,22 @@ async fn claiming_delivers_a_sealed_secret_that_completes_it() {
     house.connect(&ConnectOptions::new("door").credentials(device.id.as_str(), secret.as_str())).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_clean_start_ends_a_kept_session_and_the_hub_goes_on() {
+    let house = House::new().await;
+    let device = house.device("lamp").await;
+    for (clean, present) in [(false, false), (false, true), (true, false), (false, true)] {
+        let (stream, spki) = house.dial(Trust::FirstUse).await;
+        let password = device.keys.token(device.next_counter(), &[7; 16], &spki.unwrap());
+        let mut options = ConnectOptions::new("kept").credentials(device.id.as_str(), password);
+        options.clean = clean;
+        options.session_expiry_s = Some(600);
+        let client = Client::connect(stream, &options).await.unwrap();
+        assert_eq!(client.connack().session_present, present, "clean start: {clean}");
+        client.disconnect(0).await.unwrap();
+    }
+}
+
 /// Says hello as a device and opens what comes back.
 pub async fn fetch_secret(house: &House, device: &Device) -> String {
     let mut client = house.connect_device(device).await;

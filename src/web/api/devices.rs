@@ -46,6 +46,7 @@ pub(in crate::web) async fn certify(context: Arc<Context>, mut request: Request,
 }
 
 pub(in crate::web) async fn claim(context: Arc<Context>, mut request: Request, session: Session) -> Answered {
+    context.attempt(request.caller.ip)?;
     let body: schema::Claim = request.json(&context).await?;
     let (name, room) = (body.name.unwrap_or_default(), body.room.unwrap_or_default());
     let claimed = context.service.claim(&session.actor, &body.code, body.device_id.as_deref(), &name, &room).await;

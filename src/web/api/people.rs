@@ -11,6 +11,7 @@ use std::sync::Arc;
 use warp::http::{StatusCode, header};
 
 pub(in crate::web) async fn set_up(context: Arc<Context>, mut request: Request) -> Answered {
+    context.attempt(request.caller.ip)?;
     let body: schema::Setup = request.json(&context).await?;
     let user = NewUser {
         username: body.username,
@@ -28,6 +29,7 @@ pub(in crate::web) async fn set_up(context: Arc<Context>, mut request: Request) 
 }
 
 pub(in crate::web) async fn sign_in(context: Arc<Context>, mut request: Request) -> Answered {
+    context.attempt(request.caller.ip)?;
     let body: schema::SignIn = request.json(&context).await?;
     let (source, via) = from(&request);
     let opened = context.service.sign_in_person(&body.username, body.password.into_inner(), source, &via).await;
@@ -82,6 +84,7 @@ pub(in crate::web) async fn end(context: Arc<Context>, request: Request, session
 }
 
 pub(in crate::web) async fn change_password(context: Arc<Context>, mut request: Request, session: Session) -> Answered {
+    context.attempt(request.caller.ip)?;
     let body: schema::PasswordChange = request.json(&context).await?;
     let (current, new) = (body.current.into_inner(), body.new.into_inner());
     context.service.change_password(&session.actor, &session.token, current, new).await.map_err(|r| match r {
