@@ -5,7 +5,7 @@ import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, relative, sep } from "node:path";
+import { join, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
@@ -13,7 +13,7 @@ import { build } from "esbuild";
 const root = fileURLToPath(new URL(".", import.meta.url));
 const [target, ...rest] = process.argv.slice(2);
 if (target === "--test") await runTests();
-else if (target) await buildInterface(target, rest[0] === "--budget" ? Number(rest[1]) : undefined);
+else if (target) await buildInterface(resolve(target), rest[0] === "--budget" ? Number(rest[1]) : undefined);
 else {
   console.error("usage: node esbuild.mjs <output dir> [--budget <kB>] | --test");
   process.exit(2);

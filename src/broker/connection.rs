@@ -25,6 +25,11 @@ use tokio_util::sync::CancellationToken;
 /// Longest a peer may take to accept the answer to its CONNECT.
 const SEND_DEADLINE: Duration = Duration::from_secs(10);
 
+/// The client id of every re-base session; no client can send it.
+const REBASE: &str = "rebase\0";
+/// Largest CONNECT, in bytes; its will is the only part that may be long.
+const MAX_CONNECT: usize = 32 * 1024;
+
 /// Why the reader stopped.
 pub(super) enum End {
     /// The client said goodbye; its will is void.
@@ -56,6 +61,30 @@ pub(super) struct Client {
     pub(super) memory: Memory,
 }
 
+/// Lets go of the session however the connection's task ends: after a fault the device must be able to come back.
+struct Unwinding {
+    broker: Arc<Broker>,
+    session: Arc<Session>,
+    connection: Connection,
+}
+
+impl Drop for Unwinding {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(who = %self.session.principal, "a connection's task failed; its session is ended");
+            self.connection.kill.cancel();
+            self.session.detach();
+            self.broker.end_session(&self.session);
+            *self.session.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            if let Subject::Device(id) = self.session.principal.clone() {
+                let broker = self.broker.clone();
+                tokio::spawn(async move { broker.service.device_disconnected(&id).await });
+            }
+        }
+        self.connection.done.cancel();
+    }
+}
+
 /// An MQTT connection as this room serves it: any stream, TLS or WebSocket below it or not.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
@@ -74,6 +103,7 @@ impl Broker {
         let Ok(Some((codec, connect))) = connect else { return };
         let Some((mut client, connection)) = self.open(&mut writer, codec, connect, &peer).await else { return };
         let session = client.session.clone();
+        let guard = Unwinding { broker: self.clone(), session: session.clone(), connection: connection.clone() };
         let writing = tokio::spawn(self.clone().write_loop(writer, session.clone(), client.codec.clone(), connection.clone()));
         let end = self.read_loop(&mut reader, &mut buf, &mut client, &connection).await;
         if let End::Reason(reason) = end {
@@ -83,7 +113,7 @@ impl Broker {
         let _ = writing.await;
         let reason = *connection.reason.lock().unwrap_or_else(PoisonError::into_inner);
         self.close_client(client, end, reason).await;
-        connection.done.cancel();
+        drop(guard);
     }
 
     async fn read_connect(
@@ -92,7 +122,8 @@ impl Broker {
         writer: &mut (impl AsyncWrite + Unpin),
         buf: &mut BytesMut,
     ) -> Option<(Codec, ConnectPacket)> {
-        let max = self.config.max_packet_bytes;
+        // Nobody is signed in yet: what anyone may make the hub hold is small.
+        let max = self.config.max_packet_bytes.min(MAX_CONNECT);
         let mut codec = loop {
             match Codec::of_connect(buf, max) {
                 Ok(Some(codec)) => break codec,
@@ -197,11 +228,9 @@ impl Broker {
         properties: &ConnectProperties,
         v5: bool,
     ) -> Option<(Arc<Session>, Connection, bool, u32)> {
-        let mut client_id = assigned.unwrap_or_else(|| connect.client_id.clone());
-        if signed_in.rebase {
-            // Whoever holds an old token must not end the sessions of the device that holds the newer ones.
-            client_id.insert_str(0, "rebase\0");
-        }
+        // Whoever holds an old token must not end the sessions of the device that holds the newer ones, nor use up its
+        // connections: there is one re-base session for each device, beside the others.
+        let client_id = if signed_in.rebase { REBASE.to_owned() } else { assigned.unwrap_or_else(|| connect.client_id.clone()) };
         let key = (signed_in.subject.clone(), client_id);
         let asked = match (v5, connect.clean_session) {
             (true, _) => properties.session_expiry_interval.unwrap_or(0),
@@ -229,7 +258,7 @@ impl Broker {
                 // Another connection was quicker: it is the one to take over from now.
                 continue;
             }
-            let mine = || sessions.iter().filter(|((who, _), _)| *who == signed_in.subject);
+            let mine = || sessions.iter().filter(|((who, id), _)| *who == signed_in.subject && id != REBASE);
             if mine().filter(|(_, s)| s.is_connected()).count() >= self.config.max_connections_per_principal
                 || (known.is_none() && mine().count() >= self.config.max_sessions_per_principal)
             {
@@ -240,6 +269,7 @@ impl Broker {
             let session = known.unwrap_or_else(|| Session::new(key.0.clone(), key.1.clone(), compiled()));
             session.policy.store(Arc::new(compiled()));
             *session.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
+            *session.holder.lock().unwrap_or_else(PoisonError::into_inner) = Some(signed_in.clone());
             *session.expires.lock().unwrap_or_else(PoisonError::into_inner) = None;
             let max_packet = properties.max_packet_size.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
             session.max_packet.store(max_packet, Ordering::Relaxed);
@@ -251,8 +281,8 @@ impl Broker {
         // From here on a revocation finds the session. One that came between the sign-in and now is caught here.
         if self.service.epoch() != signed_in.epoch && !self.service.still_stands(signed_in) {
             session.detach();
-            *session.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
             self.end_session(&session);
+            *session.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
             connection.done.cancel();
             return None;
         }
@@ -282,13 +312,14 @@ impl Broker {
         if let (Subject::Device(id), false) = (&signed_in.subject, signed_in.rebase) {
             self.service.device_disconnected(id).await;
         }
-        *session.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
         if session_expiry == 0 {
+            // Before it is given free: whoever comes back now must not find a session that is about to go.
             self.end_session(&session);
         } else {
             let at = Instant::now() + Duration::from_secs(u64::from(session_expiry));
             *session.expires.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
         }
+        *session.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
         // Whoever the hub has shut out has no last word either.
         let shut_out = matches!(reason, Some(DisconnectReasonCode::NotAuthorized | DisconnectReasonCode::AdministrativeAction));
         let Some((will, properties)) = will.filter(|_| !shut_out && !matches!(end, End::Goodbye)) else { return };

@@ -48,6 +48,8 @@ pub struct Config {
     pub max_sessions_per_principal: usize,
     /// Retained messages of one device or person.
     pub max_retained_per_principal: usize,
+    /// Bytes of all retained messages of one device or person.
+    pub max_retained_bytes_per_principal: usize,
 }
 
 impl Default for Config {
@@ -61,6 +63,7 @@ impl Default for Config {
             max_connections_per_principal: 4,
             max_sessions_per_principal: 16,
             max_retained_per_principal: 100,
+            max_retained_bytes_per_principal: 64 * 1024,
         }
     }
 }
@@ -143,39 +146,97 @@ impl Broker {
         self.sessions().iter().filter(|((subject, _), _)| subject == who).map(|(_, s)| s.clone()).collect()
     }
 
-    /// Ends sessions whose time without a connection is over; runs until `shutdown`.
+    /// Ends sessions whose time without a connection is over, connections of people whose session has ended, and
+    /// retained messages that have expired; runs until `shutdown`.
     pub async fn expire_sessions(self: Arc<Self>, shutdown: CancellationToken) {
         let mut tick = tokio::time::interval(Duration::from_secs(5));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut ticks = 0u64;
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                _ = tick.tick() => {}
+                _ = tick.tick() => ticks += 1,
             }
             let now = Instant::now();
-            let over: Vec<_> = self
-                .sessions()
-                .values()
-                .filter(|s| !s.is_online() && s.expires.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at <= now))
-                .cloned()
-                .collect();
-            for session in over {
-                self.end_session(&session);
+            let all: Vec<_> = self.sessions().values().cloned().collect();
+            for session in &all {
+                let over = session.expires.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at <= now);
+                if over {
+                    self.end_session_if(session, |s| !s.is_connected());
+                }
+            }
+            if ticks.is_multiple_of(12) {
+                self.end_stale(&all);
+                for topic in self.retained.expired(self.service.now()) {
+                    if let Err(error) = self.service.retain(&topic, None).await {
+                        tracing::warn!(%error, topic, "an expired retained message was not removed");
+                    }
+                }
+            }
+        }
+    }
+
+    /// A person's connection lives no longer than the session it signed in with.
+    fn end_stale(&self, sessions: &[Arc<Session>]) {
+        for session in sessions.iter().filter(|s| !matches!(s.principal, Subject::Device(_))) {
+            let holder = session.holder.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if holder.is_some_and(|who| !self.service.still_stands(&who)) {
+                session.kill(DisconnectReasonCode::NotAuthorized);
             }
         }
     }
 
     /// Forgets a session: its subscriptions and what waits for it.
     fn end_session(&self, session: &Arc<Session>) {
+        self.end_session_if(session, |_| true);
+    }
+
+    /// The same, if `still` holds at the moment in which nobody else can find the session any more.
+    fn end_session_if(&self, session: &Arc<Session>, still: impl FnOnce(&Session) -> bool) {
+        {
+            let key = (session.principal.clone(), session.client_id.clone());
+            let mut sessions = self.sessions();
+            if sessions.get(&key).is_some_and(|s| Arc::ptr_eq(s, session)) {
+                if !still(session) {
+                    return;
+                }
+                sessions.remove(&key);
+            }
+        }
         let filters: Vec<String> =
             session.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).drain().map(|(filter, _)| filter).collect();
         for filter in filters {
             self.trie.unsubscribe(&filter, session);
         }
-        let key = (session.principal.clone(), session.client_id.clone());
-        let mut sessions = self.sessions();
-        if sessions.get(&key).is_some_and(|s| Arc::ptr_eq(s, session)) {
-            sessions.remove(&key);
+    }
+
+    /// Ends sessions for good; when it returns, nothing more reaches them.
+    async fn close_all(&self, sessions: Vec<Arc<Session>>, code: DisconnectReasonCode) {
+        let ends = sessions.into_iter().map(|session| async move {
+            session.purge(|_| false);
+            let end = session.kill(code);
+            // The session goes too: its subscriptions belong to a right that has ended.
+            self.end_session(&session);
+            if let Some(end) = end {
+                end.cancelled().await;
+            }
+            // A subscription that was being handled meanwhile goes as well.
+            self.end_session(&session);
+        });
+        futures_util::future::join_all(ends).await;
+    }
+
+    /// Applies the present policy to one session; when it returns, nothing that it forbids is on its way.
+    async fn narrow_one(&self, session: Arc<Session>) {
+        // Whoever writes now was checked before the change. A peer that does not read holds the writer up: then its
+        // connection ends instead.
+        if tokio::time::timeout(Duration::from_millis(500), session.writing.lock()).await.is_err()
+            && let Some(end) = session.kill(DisconnectReasonCode::AdministrativeAction)
+        {
+            end.cancelled().await;
         }
+        let policy = self.policy(&session);
+        session.purge(|topic| policy.table.receive(topic));
     }
 
     /// Ends all connections, telling their clients that the hub goes down; waits at most `patience`.
@@ -201,36 +262,14 @@ impl Outlet for Broker {
             CloseReason::Administrative => DisconnectReasonCode::AdministrativeAction,
             CloseReason::NotAuthorized => DisconnectReasonCode::NotAuthorized,
         };
-        Box::pin(async move {
-            for session in self.sessions_of(who) {
-                session.purge(|_| false);
-                let end = session.kill(code);
-                // The session goes too: its subscriptions belong to a right that has ended.
-                self.end_session(&session);
-                if let Some(end) = end {
-                    end.cancelled().await;
-                }
-            }
-        })
+        Box::pin(self.close_all(self.sessions_of(who), code))
     }
 
     fn narrow<'a>(&'a self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(async move {
-            let all: Vec<_> = self.sessions().values().cloned().collect();
-            for session in all {
-                if self.is_current(&session) {
-                    continue;
-                }
-                // Whoever writes now was checked before the change; after this, nothing of it is on its way. A peer
-                // that does not read holds the writer up: then its connection ends instead.
-                if tokio::time::timeout(Duration::from_millis(500), session.writing.lock()).await.is_err()
-                    && let Some(end) = session.kill(DisconnectReasonCode::AdministrativeAction)
-                {
-                    end.cancelled().await;
-                }
-                let table = self.policy(&session);
-                session.purge(|topic| table.table.receive(topic));
-            }
+            let stale: Vec<_> = self.sessions().values().filter(|s| !self.is_current(s)).cloned().collect();
+            // At the same time: one peer that does not read must not delay the others' revocation.
+            futures_util::future::join_all(stale.into_iter().map(|session| self.narrow_one(session))).await;
         })
     }
 }

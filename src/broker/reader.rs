@@ -160,7 +160,8 @@ impl Broker {
                     let expires_at = life.map(|s| self.service.now() + u64::from(s) * 1000);
                     let kept = RetainedMessage { payload: payload.to_vec(), qos, by, expires_at };
                     let kept = (!payload.is_empty()).then_some(kept);
-                    if kept.as_ref().is_some_and(|k| !self.retained.has_room(&name, &k.by, self.config.max_retained_per_principal)) {
+                    let (count, bytes) = (self.config.max_retained_per_principal, self.config.max_retained_bytes_per_principal);
+                    if kept.as_ref().is_some_and(|k| !self.retained.has_room(&name, k, count, bytes)) {
                         return Err(End::Reason(DisconnectReasonCode::QuotaExceeded));
                     }
                     self.service.retain(&name, kept.clone()).await.map_err(|_| End::Reason(DisconnectReasonCode::ServerBusy))?;

@@ -4,6 +4,7 @@
 use super::trie::Options;
 use crate::domain::binding::Subject;
 use crate::domain::policy::Table;
+use crate::service::SignedIn;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use rumqttd::protocol::{DisconnectReasonCode, Packet, PubRel, PubRelReason, PublishProperties};
@@ -123,6 +124,8 @@ pub(super) struct Session {
     pub(super) writing: tokio::sync::Mutex<()>,
     /// When an unconnected session ends.
     pub(super) expires: Mutex<Option<Instant>>,
+    /// Who holds it now, as it signed in.
+    pub(super) holder: Mutex<Option<SignedIn>>,
     /// The largest packet the client takes, in bytes.
     pub(super) max_packet: AtomicUsize,
     queue: Mutex<Queue>,
@@ -143,6 +146,7 @@ impl Session {
             connection: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             expires: Mutex::default(),
+            holder: Mutex::default(),
             max_packet: AtomicUsize::new(usize::MAX),
             queue: Mutex::default(),
             work: Notify::new(),

@@ -113,7 +113,7 @@ impl Service {
             Err(error) => {
                 // What cannot be read allows nothing.
                 tracing::error!(%error, "a policy could not be compiled; the connection has no rights");
-                Table::of_bound(std::iter::empty(), 0)
+                Table::nothing()
             }
         }
     }

@@ -56,7 +56,7 @@ pub struct Config {
     pub stall_s: u64,
     /// Most headers of a request.
     pub max_headers: usize,
-    /// Sign-ins, setups and claims of one source (an IPv6 network of 64 bits counts as one) in a minute.
+    /// Sign-ins, setups and claims of one source in a minute.
     pub attempts_per_minute: NonZeroU32,
     /// Requests at the same time on one HTTP/2 connection, event streams included.
     pub max_concurrent_streams: u32,

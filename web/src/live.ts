@@ -56,6 +56,8 @@ function connect(): void {
   on<{ id: string }>("removed", ({ id }) => dropDevice(id));
   on<Twin & { device_id: string }>("twin", (twin) => takeTwin(twin.device_id, twin));
   on<Command>("command", takeCommand);
+  // The hub is heard, whatever the browser thinks of the network.
+  events.addEventListener("ping", () => (live.value = "live"));
   on<object>("resync", () => void loadDevices());
   events.onerror = () => {
     live.value = "lost";

@@ -21,6 +21,8 @@ export const commands = signal<ReadonlyMap<string, Command>>(new Map());
 export const asked = signal<ReadonlyMap<string, Json>>(new Map());
 /** What a screen reader is told. */
 export const announcement = signal("");
+/** Who has an account; only owners may know, and it is loaded where names are needed. */
+export const people = signal<readonly User[]>([]);
 
 let touched: Set<string> | null = null;
 
@@ -50,11 +52,16 @@ export function signedOut(said = ""): void {
   commands.value = new Map();
   asked.value = new Map();
   models.value = new Map();
+  people.value = [];
 }
 
 session.onSignedOut = () => {
   if (me.value) signedOut("Your session has ended. Sign in again to go on.");
 };
+
+export async function loadPeople(): Promise<void> {
+  people.value = await api.users();
+}
 
 /** Loads the devices again. What events say meanwhile is newer than the list, and stays. */
 export async function loadDevices(): Promise<void> {

@@ -108,5 +108,6 @@ export interface Brand {
   fingerprint: string;
   trusted_at: number | null;
   trusted_by: string | null;
-  devices: number;
+  /** How many identities its batches have brought, where the hub has counted. */
+  devices?: number;
 }

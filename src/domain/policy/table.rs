@@ -72,6 +72,12 @@ impl Table {
         Table { holder: Holder::Bound(rights), valid_until }
     }
 
+    /// Nothing at all, and to be made anew at the next occasion: for when the facts cannot be read.
+    #[must_use]
+    pub fn nothing() -> Table {
+        Table { holder: Holder::Bound(HashMap::new()), valid_until: 0 }
+    }
+
     /// Until when the table is right as long as no binding changes, ms since 1970.
     #[must_use]
     pub fn valid_until(&self) -> u64 {

@@ -1,5 +1,5 @@
-// A person's first evening with a hub, in a real browser: set up, claim a garage door by its label, open it, look at it on
-// a phone. The hub and a simulated garage door run already; this is told where by
+// A person's first evening with a hub, in a real browser: set up, claim a garage door by its label, open it, read what
+// happened, look at all of it on a phone, scan a label. The hub and a simulated garage door run already; this is told where by
 //   HEARTHKEY_URL         https://127.0.0.1:<port>
 //   HEARTHKEY_SETUP_CODE  the one-time code the hub printed
 //   HEARTHKEY_LABEL       the text of the door's QR code, HK1:<device_id>:<code>
@@ -20,6 +20,7 @@ const [, deviceId, symbols] = /^HK1:([A-Za-z0-9_-]{1,64}):([0-9A-Za-z]{21})$/.ex
 assert.ok(deviceId && symbols, "HEARTHKEY_LABEL is a QR text");
 
 const PASSWORD = "hearth & home, 🔑 42";
+const OWNER = "Mara Lind";
 const WAIT = 15_000;
 const profile = mkdtempSync(join(tmpdir(), "ui-rig-"));
 const complaints = [];
@@ -31,7 +32,7 @@ before(async () => {
   context = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     headless: true,
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"],
     // The hub's certificate comes from its own CA, which this browser has never seen.
     ignoreHTTPSErrors: true,
     viewport: { width: 1280, height: 860 },
@@ -56,6 +57,7 @@ test("a person sets up the hub, claims a door by its label and opens it", async 
   await t.test("a wrong setup code is refused with what to do next", async () => {
     await page.goto(url);
     await page.getByLabel("Setup code").fill(`${setupCode}x`);
+    await page.getByLabel("Your name").fill(OWNER);
     await page.getByLabel("User name").fill("mara");
     await page.getByLabel("Password", { exact: true }).fill(PASSWORD);
     await shot("setup");
@@ -77,6 +79,7 @@ test("a person sets up the hub, claims a door by its label and opens it", async 
   await t.test("a typing error shows before anything is sent", async () => {
     await page.getByRole("link", { name: "Claim a device" }).click();
     const field = page.getByLabel("Claim code");
+    assert.equal(await page.getByText("Scan the label").count(), 0, "nothing to scan with, nothing to see of it");
     const wrong = symbols.slice(0, -1) + (symbols.endsWith("7") ? "8" : "7");
     await field.pressSequentially(wrong.toLowerCase());
     await page.getByText("There is a typing error").waitFor();
@@ -118,7 +121,41 @@ test("a person sets up the hub, claims a door by its label and opens it", async 
     await shot("door-open");
   });
 
-  await t.test("nothing is cut off at 360 pixels, by day or by night", async () => {
+  await t.test("the activity tells by name who did what, and why something was refused", async () => {
+    await page.getByRole("link", { name: "Activity" }).click();
+    const log = page.locator(".log > li");
+    for (const sentence of [`${OWNER} set up this hub`, `${OWNER} claimed Garage`, "Garage fetched its key", `${OWNER} told Garage to “Open”`, "Garage finished “Open”"])
+      await log.filter({ hasText: sentence }).first().waitFor();
+    const told = await page.locator(".log > li > div > p").allTextContents();
+    assert.deepEqual(told.filter((text) => /user:|[0-9a-f]{32}|device:/.test(text)), [], "no id where there is a name");
+    const claim = log.filter({ hasText: "claimed Garage" });
+    assert.equal(await claim.getByText("device.claim").isVisible(), false, "the hub's own words are folded away");
+    await claim.getByText("Details").click();
+    assert.equal(await claim.getByText("device.claim").isVisible(), true);
+    await shot("activity");
+    const all = await log.count();
+    await page.getByRole("button", { name: "Refused only" }).click();
+    await log.filter({ hasText: "tried to set up this hub." }).waitFor();
+    assert.ok((await log.count()) < all);
+    assert.equal(await log.filter({ hasNotText: "Refused" }).count(), 0);
+    await shot("activity-refused");
+    await page.getByRole("button", { name: "Everything" }).click();
+    assert.equal(await log.count(), all);
+
+    // The same record in pages of three.
+    await page.route("**/api/v1/audit?*", (route) => route.continue({ url: route.request().url().replace("limit=50", "limit=3") }));
+    await page.getByRole("button", { name: "Refresh" }).click();
+    await log.nth(3).waitFor({ state: "detached" });
+    for (let least = 4; least <= all; least += 3) {
+      await page.getByRole("button", { name: "Load older" }).click();
+      await log.nth(least - 1).waitFor();
+    }
+    assert.equal(await log.count(), all, "each entry once");
+    await page.unroute("**/api/v1/audit?*");
+  });
+
+  await t.test("nothing is cut off at 360 pixels, and nothing lies under the bar at the end of a page, by day or by night", async () => {
+    let scrolled = 0;
     await page.setViewportSize({ width: 360, height: 740 });
     for (const scheme of ["light", "dark"]) {
       await page.emulateMedia({ colorScheme: scheme });
@@ -136,8 +173,59 @@ test("a person sets up the hub, claims a door by its label and opens it", async 
         const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
         assert.ok(over <= 0, `${name} is ${over} px too wide`);
         await shot(`${name}-360-${scheme}`);
+        const end = await page.evaluate(lookAtTheEnd);
+        assert.deepEqual(end.covered, [], `the end of ${name} lies under the bar`);
+        assert.equal(end.barAtBottom, true, `the bar of ${name} is at the bottom`);
+        if (end.scrolled) scrolled += 1;
+        if (shots) await page.screenshot({ path: join(shots, `${name}-360-${scheme}-end.png`) });
       }
     }
+    assert.ok(scrolled >= 4, "most pages were long enough to tell");
+  });
+
+  await t.test("a label is scanned by camera or from a photo, and the camera goes off", async () => {
+    await page.evaluate(() => (location.hash = "#/"));
+    await page.getByRole("heading", { level: 1, name: "Devices" }).waitFor();
+    // What Chromium on a phone brings, and this one does not.
+    await page.evaluate(() => {
+      window.seen = [];
+      window.BarcodeDetector = class {
+        static getSupportedFormats = async () => ["qr_code"];
+        detect = async () => window.seen.map((rawValue) => ({ rawValue }));
+      };
+      location.hash = "#/claim";
+    });
+    await page.getByRole("button", { name: "Scan the label" }).click();
+    const picture = () => page.waitForFunction(() => {
+      const video = document.querySelector("video");
+      window.track = video?.srcObject?.getTracks()[0];
+      return video && video.videoWidth > 0 && !video.paused && window.track?.readyState === "live";
+    });
+    await picture();
+    await shot("scan-360");
+    await page.evaluate(() => (window.seen = ["https://example.org"]));
+    await page.getByText("not a label of a device").waitFor();
+    await page.evaluate((text) => (window.seen = [text]), label);
+    await page.locator("video").waitFor({ state: "detached" });
+    assert.equal(await page.getByLabel("Claim code").inputValue(), symbols.toUpperCase().replace(/(.{3})(?=.)/g, "$1-"));
+    await page.locator(".chip", { hasText: deviceId }).waitFor();
+    assert.equal(await page.evaluate(() => window.track.readyState), "ended", "the camera is off once the label is read");
+
+    await page.evaluate(() => (window.seen = []));
+    await page.getByRole("button", { name: "Scan the label" }).click();
+    await picture();
+    await page.getByRole("link", { name: "All devices" }).click();
+    await page.getByRole("heading", { level: 1, name: "Devices" }).waitFor();
+    assert.equal(await page.evaluate(() => window.track.readyState), "ended", "the camera is off on another page");
+
+    await page.getByRole("link", { name: "Claim a device" }).click();
+    const photo = { name: "label.png", mimeType: "image/png", buffer: Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==", "base64") };
+    await page.getByLabel("Choose a photo").setInputFiles(photo);
+    await page.getByText("No QR code was found").waitFor();
+    await page.evaluate((text) => (window.seen = [text]), label);
+    await page.getByLabel("Choose a photo").setInputFiles(photo);
+    await page.getByText("complete and free of typing errors").waitFor();
+    await page.evaluate(() => (location.hash = "#/settings"));
   });
 
   await t.test("signing out and in again leads back", async () => {
@@ -152,6 +240,16 @@ test("a person sets up the hub, claims a door by its label and opens it", async 
 
   assert.deepEqual(complaints, []);
 });
+
+/** Runs in the page: opens every fold, goes to the very end, and tells what lies under the bar there. */
+function lookAtTheEnd() {
+  for (const fold of document.querySelectorAll("main details")) fold.open = true;
+  window.scrollTo(0, document.documentElement.scrollHeight);
+  const bar = document.querySelector(".nav").getBoundingClientRect();
+  const ends = [...document.querySelectorAll("main *")].filter((each) => each.childElementCount === 0 || each.matches("button, a, input, section, details, p"));
+  const covered = ends.filter((each) => each.getClientRects().length > 0 && each.getBoundingClientRect().bottom > bar.top);
+  return { covered: covered.map((each) => `${each.localName}: ${each.textContent.slice(0, 40)}`), barAtBottom: Math.abs(bar.bottom - innerHeight) < 1, scrolled: scrollY > 0 };
+}
 
 async function shot(name) {
   if (shots) await page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });

@@ -11,7 +11,7 @@ export const TRUST: Record<Trust, { tone: string; label: string; means: string }
 
 export const STATE: Record<DeviceState, { tone: string; label: string; means: string }> = {
   waiting: { tone: "accent", label: "Waiting", means: "It waits to be claimed with the code on its label." },
-  claimed: { tone: "warn", label: "Claimed", means: "It is yours; it becomes ready when it has signed in with its new credential." },
+  claimed: { tone: "warn", label: "Claimed", means: "Waiting for the device to fetch its key. It is yours; it becomes ready when it has signed in with that key." },
   ready: { tone: "good", label: "Ready", means: "It is yours and has signed in with what the claim gave it." },
   suspended: { tone: "bad", label: "Suspended", means: "An owner has suspended it: it can neither sign in nor be used." },
   quarantined: { tone: "bad", label: "Quarantined", means: "Two devices use this identity. Nothing is trusted until an owner has looked at it." },
@@ -32,7 +32,7 @@ export function Presence({ device }: { device: Device }) {
   const { online, last_seen } = device;
   return (
     <span class={online ? "presence online" : "presence"}>
-      {online ? "Online" : last_seen ? <>Offline, seen <time dateTime={new Date(last_seen).toISOString()} title={fullTime(last_seen)}>{ago(last_seen)}</time></> : "Never seen"}
+      {online ? "Online" : last_seen ? <span>Offline, last seen <time dateTime={new Date(last_seen).toISOString()} title={fullTime(last_seen)}>{ago(last_seen)}</time></span> : "Not seen yet"}
     </span>
   );
 }

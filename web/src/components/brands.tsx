@@ -3,7 +3,9 @@
 import { useEffect, useState } from "preact/hooks";
 import { api } from "../api.ts";
 import { formatFingerprint, fingerprintError } from "../fingerprint.ts";
-import { announcement } from "../store.ts";
+import { actorPart } from "../audit/names.ts";
+import { plainText } from "../audit/telling.ts";
+import { announcement, devices, loadPeople, models, people } from "../store.ts";
 import type { Brand } from "../types.ts";
 import { fullTime } from "../clock.ts";
 import { TextField } from "./field.tsx";
@@ -13,9 +15,15 @@ import { useTask } from "./use-task.ts";
 export function Brands() {
   const loading = useTask();
   const [brands, setBrands] = useState<Brand[] | null>(null);
-  useEffect(() => void loading.run(async () => setBrands(await api.brands())), []);
+  const load = () => loading.run(async () => setBrands(await api.brands()));
+  useEffect(() => {
+    void load();
+    // Without the names, those who gave trust are “somebody”.
+    loadPeople().catch(() => {});
+  }, []);
   function took(brand: Brand) {
-    setBrands([...(brands ?? []).filter((each) => each.id !== brand.id), brand]);
+    // The list counts devices; the answer to trusting does not.
+    void load();
     announcement.value = `${brand.id} is trusted.`;
   }
   return (
@@ -26,15 +34,21 @@ export function Brands() {
       <ul class="brands">
         {brands?.map((brand) => (
           <li key={brand.id}>
-            <div class="split"><strong>{brand.id}</strong><span class="quiet">{brand.devices} device{brand.devices === 1 ? "" : "s"}</span></div>
+            <div class="split"><strong>{brand.id}</strong>{brand.devices !== undefined && <span class="quiet">{brand.devices} device{brand.devices === 1 ? "" : "s"}</span>}</div>
             <code class="code-tall">{brand.fingerprint}</code>
-            <p class="quiet">{brand.trusted_at ? `Trusted ${fullTime(brand.trusted_at)}${brand.trusted_by ? ` by ${brand.trusted_by}` : ""}` : "Not trusted yet"}</p>
+            <p class="quiet">{brand.trusted_at ? `Trusted ${fullTime(brand.trusted_at)}${by(brand)}` : "Not trusted yet"}</p>
           </li>
         ))}
       </ul>
       <TrustBrand onTrusted={took} />
     </section>
   );
+}
+
+function by({ trusted_by }: Brand): string {
+  if (!trusted_by) return "";
+  const who = plainText([actorPart({ people: people.value, devices: devices.value ?? new Map(), models: models.value }, trusted_by)]);
+  return ` by ${who.replace(/^(The|Somebody)/, (word) => word.toLowerCase())}`;
 }
 
 function TrustBrand({ onTrusted }: { onTrusted: (brand: Brand) => void }) {

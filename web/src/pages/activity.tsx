@@ -1,51 +1,44 @@
-// What happened, newest first: the hub's audit record.
+// What happened, newest first: the hub's audit record, told in sentences. The hub's own words are one tap away.
 
 import { useEffect, useState } from "preact/hooks";
 import { api } from "../api.ts";
+import { AuditRow } from "../components/audit-row.tsx";
 import { Page } from "../components/page.tsx";
 import { ProblemNote } from "../components/problem.tsx";
 import { useTask } from "../components/use-task.ts";
-import { ago, fullTime } from "../clock.ts";
+import { loadPeople } from "../store.ts";
 import type { AuditEntry } from "../types.ts";
 
-const TONE = { allowed: "good", done: "plain", denied: "bad" } as const;
+const SHOWN = [
+  { label: "Everything", denied: false },
+  { label: "Refused only", denied: true },
+];
 
 export function ActivityPage() {
   const task = useTask();
   const [entries, setEntries] = useState<AuditEntry[] | null>(null);
   const [next, setNext] = useState<number | null>(null);
+  const [denied, setDenied] = useState(false);
   const load = (before?: number) =>
     void task.run(async () => {
-      const page = await api.audit(before);
+      // Names belong to the first look: without them the record would show ids for a moment. A hub that does not tell
+      // them still has its record.
+      const [page] = await Promise.all([api.audit(before), before === undefined && loadPeople().catch(() => {})]);
       setEntries(before === undefined ? page.entries : [...(entries ?? []), ...page.entries]);
       setNext(page.next);
     });
   useEffect(() => load(), []);
+  const shown = entries?.filter((entry) => !denied || entry.outcome === "denied");
   return (
     <Page title="Activity" actions={<button type="button" class="button" disabled={task.busy} onClick={() => load()}>Refresh</button>}>
+      <div class="filter" role="group" aria-label="What to show">
+        {SHOWN.map((each) => <button key={each.label} type="button" aria-pressed={denied === each.denied} onClick={() => setDenied(each.denied)}>{each.label}</button>)}
+      </div>
       <ProblemNote problem={task.problem} />
       {!entries && !task.problem && <p class="quiet late" role="status">Loading…</p>}
-      {entries?.length === 0 && <p class="quiet">Nothing has happened yet.</p>}
-      {entries && entries.length > 0 && (
-        <ol class="log">
-          {entries.map((entry) => <Entry key={entry.seq} entry={entry} />)}
-        </ol>
-      )}
-      {next !== null && <button type="button" class="button wide" disabled={task.busy} onClick={() => load(next)}>{task.busy ? "Loading…" : "Older entries"}</button>}
+      {shown?.length === 0 && <p class="quiet none">{denied && entries?.length ? `Nothing was refused among the latest ${entries.length} entries.` : "Nothing has happened yet."}</p>}
+      {shown && shown.length > 0 && <ol class="log">{shown.map((entry) => <AuditRow key={entry.seq} entry={entry} />)}</ol>}
+      {next !== null && <button type="button" class="button wide" disabled={task.busy} onClick={() => load(next)}>{task.busy ? "Loading…" : "Load older"}</button>}
     </Page>
-  );
-}
-
-function Entry({ entry }: { entry: AuditEntry }) {
-  const detail = entry.detail === null || entry.detail === undefined || entry.detail === "" ? "" : typeof entry.detail === "string" ? entry.detail : JSON.stringify(entry.detail);
-  return (
-    <li>
-      <time dateTime={new Date(entry.at).toISOString()} title={fullTime(entry.at)}>{ago(entry.at)}</time>
-      <div>
-        <p><strong>{entry.actor}</strong> {entry.action} <span class="mono">{entry.object}</span></p>
-        {(entry.reason || detail || entry.via) && <p class="quiet">{[entry.reason, detail, entry.via && `via ${entry.via}`].filter(Boolean).join(" · ")}</p>}
-      </div>
-      <span class={`badge ${TONE[entry.outcome] ?? "plain"}`}>{entry.outcome}</span>
-    </li>
   );
 }

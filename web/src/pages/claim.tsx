@@ -8,6 +8,7 @@ import { TextField } from "../components/field.tsx";
 import { Page } from "../components/page.tsx";
 import { ProblemNote } from "../components/problem.tsx";
 import { Rooms } from "../components/rooms.tsx";
+import { ScanLabel } from "../components/scan-label.tsx";
 import { useTask } from "../components/use-task.ts";
 import { parseClaimCode } from "../claim-code.ts";
 import { go, route } from "../route.ts";
@@ -53,6 +54,7 @@ export function ClaimPage() {
             )}
           </p>
           <ClaimInput value={code} onChange={(next) => { setCode(next); task.clear(); }} ask={tried} />
+          <ScanLabel onFound={(found) => { setCode(found); task.clear(); }} />
           <TextField label="Name" name="name" optional maxLength={64} value={name} placeholder={target?.title ?? ""} onText={setName} />
           <TextField label="Room" name="room" optional maxLength={64} list="rooms" value={room} onText={setRoom} />
           <Rooms id="rooms" />

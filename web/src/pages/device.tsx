@@ -57,7 +57,7 @@ function Standing({ device }: { device: Device }) {
     <div class={`note note-${tone}`}>
       <p>{means}</p>
       {device.state === "waiting" && <p class="note-next"><a class="button primary" href={`#/claim?device=${encodeURIComponent(device.id)}`}>Claim it</a></p>}
-      {device.state === "claimed" && <p class="note-next">{device.online ? "It is connected and takes up its new credential by itself." : "Power it and see that it is in the network. This takes a few seconds then."}</p>}
+      {device.state === "claimed" && <p class="note-next">{device.online ? "It is connected and does so by itself. This takes a few seconds." : "It is not connected. Power it and see that it is in the network; it then does so by itself."}</p>}
     </div>
   );
 }

@@ -49,7 +49,7 @@ export function DevicesPage() {
 }
 
 const HELD: Partial<Record<Device["state"], string>> = {
-  claimed: "Taking up its new credential.",
+  claimed: "Waiting for the device to fetch its key.",
   suspended: "Kept out by an owner.",
   quarantined: "An owner has to look at it.",
 };

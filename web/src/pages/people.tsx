@@ -7,7 +7,7 @@ import { Page } from "../components/page.tsx";
 import { PASSWORD_HINT, passwordError } from "../components/password.ts";
 import { ProblemNote } from "../components/problem.tsx";
 import { useTask } from "../components/use-task.ts";
-import { announcement, me } from "../store.ts";
+import { announcement, loadPeople, me, people } from "../store.ts";
 import type { Role, User } from "../types.ts";
 
 const ROLES: { role: Role; means: string }[] = [
@@ -18,14 +18,13 @@ const ROLES: { role: Role; means: string }[] = [
 
 export function PeoplePage() {
   const task = useTask();
-  const [people, setPeople] = useState<User[] | null>(null);
-  useEffect(() => void task.run(async () => setPeople(await api.users())), []);
+  useEffect(() => void task.run(loadPeople), []);
   return (
     <Page title="People">
       <ProblemNote problem={task.problem} />
-      {!people && !task.problem && <p class="quiet late" role="status">Loading…</p>}
+      {people.value.length === 0 && !task.problem && <p class="quiet late" role="status">Loading…</p>}
       <ul class="people">
-        {people?.map((user) => (
+        {people.value.map((user) => (
           <li key={user.id}>
             <span class="avatar" aria-hidden="true">{initial(user)}</span>
             <div><strong>{user.display_name || user.username}</strong><span class="quiet">{user.username}{user.id === me.value?.id && " · you"}</span></div>
@@ -33,7 +32,7 @@ export function PeoplePage() {
           </li>
         ))}
       </ul>
-      <AddPerson onAdded={(user) => setPeople([...(people ?? []), user])} />
+      <AddPerson onAdded={(user) => (people.value = [...people.value.filter((each) => each.id !== user.id), user])} />
     </Page>
   );
 }

@@ -36,7 +36,11 @@ export function SetupPage() {
   }
 
   return (
-    <Gate title="Welcome home" lead="This hub has no owner yet. The first account becomes the owner: it decides who and what may come in.">
+    <Gate title="Welcome home" lead="This hub has no owner yet. The first account becomes its owner.">
+      <div class="note explains">
+        <p><strong>The setup code</strong> proves that the hub is yours. The hub prints it when it starts: look at the console where <code>hearthkey hub</code> runs, or in its log. It works once.</p>
+        <p><strong>An owner</strong> adds people, decides which makers to trust, and may suspend or remove any device. There can be more than one.</p>
+      </div>
       <form noValidate onSubmit={submit}>
         <TextField
           label="Setup code"
@@ -46,7 +50,7 @@ export function SetupPage() {
           exact
           value={code}
           onText={setCode}
-          hint="The hub prints it when it starts, on its console or in its log. It works once."
+          hint="Three groups of four letters and digits."
           error={tried ? errors.code : ""}
         />
         <TextField label="Your name" name="name" optional autocomplete="name" value={name} onText={setName} hint="As others in this home will see it." />

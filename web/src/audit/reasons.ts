@@ -1,0 +1,38 @@
+// Why something was refused, or how it ended, in plain words: the hub's own words are for programs.
+
+const REASONS: Record<string, string> = {
+  // Signing in, of devices and of people over MQTT.
+  wrong_tag: "It could not prove that it has the key its maker gave it.",
+  wrong_credential: "It showed a key that is not, or is no longer, its own.",
+  replayed_token: "It showed a proof that had been used before. Somebody may have copied it.",
+  unknown_identity: "No maker that this hub trusts has told of a device with this name.",
+  unknown_certificate: "Its certificate was not issued by this hub, or has ended.",
+  malformed_id: "No device can have this name.",
+  no_credential: "It showed no proof of who it is.",
+  no_session: "It was not signed in as the person it named.",
+  suspended: "An owner has suspended it.",
+  quarantined: "It is quarantined because two things act as it. An owner has to look at it.",
+  // People.
+  wrong_code: "The code was not right.",
+  wrong_password: "The user name or the password was not right.",
+  bound_elsewhere: "The device belongs to somebody already. It has to be removed before it can be claimed again.",
+  not_its_topic: "It may only use its own topics.",
+  // Rights to a device.
+  account_ended: "The account has ended.",
+  not_claimed: "Nobody has claimed the device.",
+  not_bound: "The device is not shared with them.",
+  revoked: "Their right to the device was revoked.",
+  not_yet: "Their right to the device begins later.",
+  expired: "Their right to the device has ended.",
+  privilege_too_low: "Their right to the device does not go that far.",
+};
+
+export function explain(reason: string | null): string {
+  return REASONS[reason ?? ""] ?? "";
+}
+
+/** The hub writes down a flood of one refusal once a minute, with how many there were. */
+export function countedBefore(detail: string): string {
+  const more = /\((\d+) more like it in the minute before\)/.exec(detail)?.[1];
+  return more ? `It was tried ${more} more time${more === "1" ? "" : "s"} in the minute before.` : "";
+}

@@ -1,0 +1,86 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { plainText, tell } from "../src/audit/telling.ts";
+import type { Known } from "../src/audit/names.ts";
+import type { AuditEntry, Device } from "../src/types.ts";
+
+const MARA = "1f".repeat(16);
+const known: Known = {
+  people: [
+    { id: MARA, username: "mara", display_name: "Mara", role: "owner" },
+    { id: "2e".repeat(16), username: "tom", display_name: null, role: "guest" },
+  ],
+  devices: new Map([["door-1", { id: "door-1", brand: "acme", model: "gate", name: "Garage", title: "Garage door" } as Device]]),
+  models: new Map([["acme/gate", { model: "gate", version: 1, kind: "door", attributes: { auto_close: { type: "boolean", title: "Close by itself" } }, commands: { open: { title: "Open" } } }]]),
+};
+const entry = (action: string, some: Partial<AuditEntry> = {}): AuditEntry => ({ seq: 1, at: 1, actor: `user:${MARA}`, action, object: "door-1", outcome: "done", reason: "", detail: "", via: "https 10.0.0.1", ...some });
+const says = (action: string, some: Partial<AuditEntry> = {}) => plainText(tell(entry(action, some), known).parts);
+const why = (action: string, some: Partial<AuditEntry> = {}) => tell(entry(action, some), known).why;
+
+test("people and devices have their names, the hub and its console theirs", () => {
+  assert.equal(says("device.claim"), "Mara claimed Garage.");
+  assert.equal(says("device.suspend", { actor: `user:${"2e".repeat(16)}` }), "tom suspended Garage.");
+  assert.equal(says("device.suspend", { actor: `user:${"00".repeat(16)}` }), "Somebody suspended Garage.");
+  assert.equal(says("registry.import", { actor: "user:console", object: "acme" }), "The box itself imported devices of acme.");
+  assert.equal(says("registry.import", { actor: "console", object: "acme" }), "The box itself imported devices of acme.");
+  assert.equal(says("device.remove", { object: "lamp-9" }), "Mara removed lamp-9.");
+  assert.deepEqual(tell(entry("device.resume"), known).parts, [{ name: "Mara" }, " let ", { name: "Garage", device: "door-1" }, " in again."]);
+});
+
+test("no sentence shows an id where a name is known, whatever the act", () => {
+  const acts = ["hub.setup", "session.open", "session.end", "user.add", "device.claim", "claim.complete", "device.change", "device.suspend", "device.resume", "device.remove", "certificate.issue", "command.send", "command.end", "twin.desire", "twin.delete", "twin.moment_over", "registry.voucher", "device.rebase", "something.new"];
+  for (const act of acts) {
+    const actor = act === "claim.complete" || act === "command.end" ? "device:door-1" : `user:${MARA}`;
+    const object = act === "user.add" ? MARA : act.startsWith("session") || act === "hub.setup" ? "hub" : "door-1";
+    const text = says(act, { actor, object, detail: "open 0190-id" });
+    assert.doesNotMatch(text, /1f1f|user:|device:/, act);
+    if (act !== "something.new") assert.doesNotMatch(text, /0190-id|[a-z]\.[a-z]/, act);
+  }
+});
+
+test("a person's comings and goings", () => {
+  assert.equal(says("hub.setup", { object: "hub" }), "Mara set up this hub and became its owner.");
+  assert.equal(says("hub.setup", { actor: "?", outcome: "denied", reason: "wrong_code" }), "Somebody tried to set up this hub.");
+  assert.equal(says("session.open", { actor: "?mara", outcome: "denied", reason: "wrong_password" }), "Somebody tried to sign in as “mara”.");
+  assert.match(why("session.open", { actor: "?mara", outcome: "denied", reason: "wrong_password" }), /password was not right/);
+  assert.equal(says("session.open"), "Mara signed in.");
+  assert.equal(says("session.end"), "Mara signed out.");
+  assert.equal(says("user.add", { object: "2e".repeat(16), detail: "tom as Guest" }), "Mara added tom as a guest.");
+  assert.equal(says("user.add", { object: "77", detail: "ida as Owner" }), "Mara added ida as an owner.");
+});
+
+test("a device that is kept out is told with the reason, and is not called the device before it has proved it", () => {
+  const denied = { outcome: "denied", detail: "" } as const;
+  assert.equal(says("device.sign_in", { ...denied, actor: "?door-1", reason: "wrong_tag" }), "Something that calls itself “Garage” was kept out.");
+  assert.equal(says("device.sign_in", { ...denied, actor: "device:door-1", reason: "suspended" }), "Garage was kept out.");
+  for (const reason of ["wrong_tag", "wrong_credential", "replayed_token", "unknown_identity", "unknown_certificate", "malformed_id", "no_credential", "no_session", "suspended", "quarantined"])
+    assert.match(why("device.sign_in", { ...denied, actor: "?x", reason }), /^[A-Z].+\.$/, reason);
+  assert.match(why("device.sign_in", { ...denied, actor: "?x", reason: "wrong_tag", detail: "(50 more like it in the minute before)" }), /50 more times in the minute before\.$/);
+  assert.equal(says("device.rebase", { actor: "device:door-1", outcome: "allowed" }), "Garage signed in with an old counter, and was asked to prove itself.");
+  assert.match(says("device.rebase", { actor: "device:door-1", outcome: "done" }), /^Garage proved itself/);
+  assert.match(says("topic.publish", { ...denied, actor: "device:door-1", object: "hk/d/x/up/state", reason: "not_its_topic" }), /^Garage tried to write to a topic that is not its own: hk\/d\/x/);
+  assert.match(says("topic.subscribe", { ...denied, actor: "device:door-1", object: "#" }), /^Garage tried to listen/);
+});
+
+test("commands and wishes are told in the words of the device's model", () => {
+  assert.equal(says("command.send", { detail: "open 0190-id" }), "Mara told Garage to “Open”.");
+  const end = { actor: "device:door-1", detail: "open 0190-id the way is blocked" };
+  assert.equal(says("command.end", { ...end, reason: "done" }), "Garage finished “Open”.");
+  assert.equal(says("command.end", { ...end, reason: "failed" }), "Garage could not “Open”.");
+  assert.equal(why("command.end", { ...end, reason: "failed" }), "It says: the way is blocked.");
+  assert.equal(says("command.end", { ...end, actor: "hub", reason: "expired" }), "Garage did not answer to “Open” in time.");
+  assert.equal(says("twin.desire", { detail: "auto_close light" }), "Mara set “Close by itself” and “Light” of Garage.");
+  assert.equal(says("twin.delete", { actor: "device:door-1" }), "Garage erased its state.");
+  assert.equal(says("twin.moment_over", { actor: "hub", detail: "auto_close" }), "The wish for “Close by itself” of Garage has ended.");
+});
+
+test("what makers bring is counted", () => {
+  assert.equal(why("registry.import", { object: "acme", detail: "batch b1: 3 new, 1 known" }), "3 new, 1 known before.");
+  assert.equal(why("registry.import", { object: "acme", detail: "batch b1: 3 new, 0 known" }), "3 new.");
+  assert.equal(says("brand.trust", { object: "acme", detail: "ABCD" }), "Mara decided to trust the brand acme.");
+});
+
+test("an act without a sentence, and a name that objects have by nature, are told by their own words", () => {
+  assert.equal(says("weather.change", { object: "sky" }), "Mara: weather.change sky");
+  assert.equal(says("constructor", { object: "sky" }), "Mara: constructor sky");
+});
