@@ -4,7 +4,13 @@
 //!
 //! `cargo bench --bench router -- [throughput|lagging|memory|topic …] [--quick] [--batch=1] [--each]`
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a benchmark stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark stops at the first surprise"
+)]
 
 mod rig;
 
@@ -38,7 +44,8 @@ fn main() {
     let arguments = Arguments::read();
     let (runs, time) = if arguments.quick() { (1, Duration::from_millis(1_000)) } else { (3, Duration::from_millis(1_500)) };
     note("making a hub with ten claimed devices");
-    let bench = Bench { seeded: seed(10, 10), runs, time, batch: arguments.number("--batch=").unwrap_or(BATCH), each: arguments.has("--each") };
+    let bench =
+        Bench { seeded: seed(10, 10), runs, time, batch: arguments.number("--batch=").unwrap_or(BATCH), each: arguments.has("--each") };
     for (name, part) in
         [("throughput", Bench::throughput as fn(&Bench)), ("lagging", Bench::lagging), ("memory", Bench::memory), ("topic", Bench::topic)]
     {
@@ -74,7 +81,8 @@ impl Bench {
     }
 
     fn throughput(&self) {
-        let mut table = Table::new(&["case", "by", "deliveries/s", "missing", "p99 at 20,000 deliveries/s", "CPU per delivery", "peak RSS"]);
+        let mut table =
+            Table::new(&["case", "by", "deliveries/s", "missing", "p99 at 20,000 deliveries/s", "CPU per delivery", "peak RSS"]);
         for (topology, publishers, receivers) in [("one-to-one", 1, 1), ("fan-in 10→1", 10, 1), ("fan-out 1→50", 1, 50)] {
             for qos in [0, 1] {
                 note(&format!("{topology} qos{qos}"));

@@ -249,7 +249,8 @@ impl Broker {
             // Looked up in a statement of its own: the lock must be free again when the session is ended.
             let stale = self.sessions().get(&key).filter(|s| fresh && !s.is_connected()).cloned();
             if let Some(session) = stale {
-                self.end_session(&session);
+                // Unless another connection has taken it up in the meantime.
+                self.end_session_if(&session, |s| !s.is_connected());
             }
             let (epoch, table) = (self.service.epoch(), self.service.compile_for(signed_in));
             let mut sessions = self.sessions();
