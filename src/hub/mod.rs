@@ -154,6 +154,12 @@ impl Hub {
         &self.service
     }
 
+    /// The gate, for a program that brings connections of its own (a radio, another transport).
+    #[must_use]
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
     /// Ends every connection, waits for what is being written, and closes the store. Nothing acknowledged is lost.
     pub async fn shut_down(mut self) {
         self.shutdown.cancel();

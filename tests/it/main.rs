@@ -5,6 +5,7 @@
 mod certificates;
 mod house;
 mod page;
+mod revocation;
 mod signing_in;
 mod tour;
 mod web;
