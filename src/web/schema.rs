@@ -1,6 +1,10 @@
 //! The shapes of bodies, as `docs/protocol/api.md` has them: what calls read, and what the machine-readable description
 //! says of them. Answers are written by the service's own views; that both agree is a test of the descriptions.
 
+mod access;
+
+pub use access::{Action, Binding, Bindings, Explanation, NewBinding, Privilege, Question};
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -94,75 +98,6 @@ pub struct PasswordChange {
     /// The new one, 8 to 256 characters.
     #[schema(value_type = String, format = Password, min_length = 8, max_length = 256)]
     pub new: Secret,
-}
-
-/// A right to give.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewBinding {
-    /// To whom: a user name.
-    pub username: String,
-    /// How far.
-    pub privilege: Privilege,
-    /// Not before, ms since 1970.
-    #[serde(default)]
-    pub from: Option<u64>,
-    /// Not at or after, ms since 1970.
-    #[serde(default)]
-    pub until: Option<u64>,
-}
-
-/// How far a right goes; each holds those before it.
-#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Privilege {
-    /// Reads the twin.
-    View,
-    /// Also sets what is not critical.
-    Operate,
-    /// Also what is critical, and settings.
-    Manage,
-    /// Also bindings and removal.
-    Administer,
-}
-
-impl From<Privilege> for crate::domain::binding::Privilege {
-    fn from(p: Privilege) -> Self {
-        match p {
-            Privilege::View => Self::View,
-            Privilege::Operate => Self::Operate,
-            Privilege::Manage => Self::Manage,
-            Privilege::Administer => Self::Administer,
-        }
-    }
-}
-
-/// A right on a device.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Binding {
-    /// On which device.
-    pub device_id: String,
-    /// The account's id.
-    pub user: String,
-    /// The account's name.
-    pub username: String,
-    /// `view`, `operate`, `manage` or `administer`.
-    pub privilege: String,
-    /// Not before, ms since 1970.
-    pub from: Option<u64>,
-    /// Not at or after, ms since 1970.
-    pub until: Option<u64>,
-    /// Who gave it; `claim` for who showed the code.
-    pub granted_by: String,
-    /// When, ms since 1970.
-    pub granted_at: u64,
-}
-
-/// Rights.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Bindings {
-    /// Each of them.
-    pub bindings: Vec<Binding>,
 }
 
 /// What to change of a device's record.

@@ -1,6 +1,6 @@
 //! Every call there is, once: this table dispatches, and it describes itself.
 
-use super::api::{audit, bindings, commands, devices, hub, people, registry, twins};
+use super::api::{access, audit, bindings, commands, devices, hub, people, registry, twins};
 use super::caller::Session;
 use super::request::Request;
 use super::{Context, events, openapi};
@@ -248,6 +248,10 @@ pub(super) static CALLS: &[Call] = &[
     Call::signed_in(Get, "/api/v1/events", "What happens, as Server-Sent Events", |c, r, s| Box::pin(events::stream(c, r, s)))
         .gives(&[(200, Events)])
         .refuses(&[429]),
+    Call::signed_in(Post, "/api/v1/access/explain", "Why something is allowed, or not", |c, r, s| Box::pin(access::explain(c, r, s)))
+        .takes(Body::Json("Question"))
+        .gives(&[(200, Json("Explanation"))])
+        .refuses(&[403, 404]),
     Call::signed_in(Get, "/api/v1/audit", "Who did what, newest first", |c, r, s| Box::pin(audit::page(c, r, s)))
         .queried(&[("limit", "How many entries; 1 to 500, 50 unless given"), ("before", "Only entries with a lower number")])
         .gives(&[(200, Json("AuditPage"))])

@@ -1,0 +1,85 @@
+//! "Why can't I?": the policy's own answer for a subject, an action and a device, now or at another time.
+
+use super::rights::Rows;
+use super::{Actor, Refusal, Service};
+use crate::domain::account::{HubAction, User, Username};
+use crate::domain::binding::{Privilege, Subject};
+use crate::domain::ids::DeviceId;
+use crate::domain::policy::{Action, Reason, decide};
+use crate::store::Read;
+use crate::store::tables::UserName;
+use serde::Serialize;
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// On which device.
+    pub device: DeviceId,
+    /// To do what.
+    pub action: Action,
+    /// About whom: a user name; oneself when empty.
+    pub username: Option<String>,
+    /// At which time, ms since 1970; now when empty.
+    pub at: Option<u64>,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// Whether it may.
+    pub allowed: bool,
+    /// Why, as a word.
+    pub reason: Reason,
+    /// Why, and what to do, for a person.
+    pub explanation: &'static str,
+    /// How old the knowledge of revocations from outside is, in ms.
+    pub policy_age_ms: u64,
+    /// The privilege that the action needs.
+    pub needs: Privilege,
+    /// The privilege that the binding gives, if there is one.
+    pub privilege: Option<Privilege>,
+    /// Who gave it.
+    pub granted_by: Option<String>,
+}
+
+impl Service {
+    /// Answers with the same function that decides. About others only who administers the device, or an owner, may ask.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] for a device one may not know of or an account that is not there; [`Refusal::NotAllowed`].
+    pub fn explain(&self, actor: &Actor, question: &Question) -> Result<Explanation, Refusal> {
+        let own = actor.subject();
+        self.store.read(|v| {
+            let subject = match &question.username {
+                None => own.clone(),
+                Some(name) => {
+                    let folded = Username::parse(name)?.folded();
+                    let name = v.get::<UserName>(folded.as_bytes())?.ok_or(Refusal::NotFound("account"))?;
+                    Subject::User(name.id)
+                }
+            };
+            let sees_all = actor.role.may(HubAction::SeeAllDevices);
+            if subject != own && !sees_all {
+                self.require(v, actor, &question.device, Action::Administer)?;
+            } else if !sees_all && Rows::load(v, &own, &question.device)?.binding.is_none() {
+                return Err(Refusal::NotFound("device"));
+            }
+            let rows = Rows::load(v, &subject, &question.device)?;
+            let user = match &subject {
+                Subject::User(id) => v.get::<User>(id.as_str().as_bytes())?,
+                _ => None,
+            };
+            let facts = rows.facts(user.as_ref().is_some_and(|u| !u.ended), user.map(|u| u.role));
+            let decision = decide(&facts, question.action, question.at.unwrap_or_else(|| self.now()));
+            Ok::<_, Refusal>(Explanation {
+                allowed: decision.allowed,
+                reason: decision.reason,
+                explanation: decision.reason.explain(),
+                policy_age_ms: decision.policy_age_ms,
+                needs: question.action.needs(),
+                privilege: rows.binding.as_ref().map(|b| b.privilege),
+                granted_by: rows.binding.map(|b| b.granted_by),
+            })
+        })
+    }
+}
