@@ -4,7 +4,13 @@
 //!
 //! `cargo bench --bench decide [-- --quick]`
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a benchmark stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark stops at the first surprise"
+)]
 
 mod rig;
 
@@ -67,7 +73,10 @@ fn main() {
         ("decide, allowed".into(), Box::new(|_| decide(black_box(&one), black_box(Action::View), 100).allowed)),
         ("decide, denied".into(), Box::new(|_| !decide(black_box(&one), black_box(Action::Administer), 100).allowed)),
         ("device publishes, its own room".into(), Box::new(|i| device.publish(black_box(&own[i % 2]), false) != PublishVerdict::Deny)),
-        ("device publishes, another's room".into(), Box::new(|i| device.publish(black_box(&foreign[i % 64]), false) == PublishVerdict::Deny)),
+        (
+            "device publishes, another's room".into(),
+            Box::new(|i| device.publish(black_box(&foreign[i % 64]), false) == PublishVerdict::Deny),
+        ),
         ("device receives, its own room".into(), Box::new(|i| device.receive(black_box(&own[i % 2])))),
         ("person of 1,000 devices receives".into(), Box::new(|i| small.receive(black_box(&topics[i % 64])))),
         ("person of 1,000 devices, refused".into(), Box::new(|i| !small.receive(black_box(&foreign[i % 64])))),

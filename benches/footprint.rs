@@ -3,7 +3,13 @@
 //!
 //! `cargo bench --bench footprint [-- --quick] [--devices=1000]`
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a benchmark stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark stops at the first surprise"
+)]
 
 mod rig;
 
@@ -47,7 +53,11 @@ fn main() {
     let slowest = starts.iter().copied().fold(0.0, f64::max);
     let mut table = Table::new(&["what", "measured", "target"]);
     let mut row = |what: &str, measured: String, target: &str| table.row(&[what.to_owned(), measured, target.to_owned()]);
-    row(&format!("start to serving, {count} devices in the store"), format!("{:.0} ms (slowest of 10: {slowest:.0} ms)", median(starts)), "≤ 150 ms");
+    row(
+        &format!("start to serving, {count} devices in the store"),
+        format!("{:.0} ms (slowest of 10: {slowest:.0} ms)", median(starts)),
+        "≤ 150 ms",
+    );
     row("resident, idle", format!("{idle:.1} MB"), "≤ 20 MB");
     row(&format!("resident, {connected} idle devices over TLS"), format!("{full:.1} MB"), "≤ 60 MB");
     row("of that, for each device", format!("{:.1} kB", (full - idle) * 1e3 / connected as f64), "");

@@ -4,7 +4,13 @@
 //! `cargo bench --bench gate -- [one-to-one|fan-in|fan-out|qos0|qos1 …] [--quick] [--batch=1] [--each]`; `--batch` is the number
 //! of publishes per write (32), `--each` tells of each run.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a benchmark stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark stops at the first surprise"
+)]
 
 mod rig;
 
@@ -149,9 +155,15 @@ fn main() {
     }
     let (runs, time) = if arguments.quick() { (1, Duration::from_millis(1_000)) } else { (3, Duration::from_millis(2_000)) };
     note("making a hub with ten claimed devices");
-    let bench = Bench { seeded: seed(10, 10), mosquitto: peer.map(|(path, _)| path), batch: arguments.number("--batch=").unwrap_or(load::BATCH), each: arguments.has("--each"), runs, time };
-    let mut numbers =
-        Table::new(&["case", "broker", "msg/s", "deliveries/s", "missing", "p50", "p99", "CPU per delivery", "peak RSS"]);
+    let bench = Bench {
+        seeded: seed(10, 10),
+        mosquitto: peer.map(|(path, _)| path),
+        batch: arguments.number("--batch=").unwrap_or(load::BATCH),
+        each: arguments.has("--each"),
+        runs,
+        time,
+    };
+    let mut numbers = Table::new(&["case", "broker", "msg/s", "deliveries/s", "missing", "p50", "p99", "CPU per delivery", "peak RSS"]);
     let mut ratios = Table::new(&["case", "throughput", "target", "p99 at half of mosquitto's peak", "target", "missing"]);
     for case in CASES.iter().filter(|c| arguments.wants(&c.name())) {
         note(&case.name());

@@ -4,7 +4,13 @@
 //!
 //! `cargo bench --bench router -- [throughput|lossless|lagging|memory|topic …] [--quick] [--batch=1] [--each]`
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a benchmark stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark stops at the first surprise"
+)]
 
 mod rig;
 
@@ -38,10 +44,15 @@ fn main() {
     let arguments = Arguments::read();
     let (runs, time) = if arguments.quick() { (1, Duration::from_millis(1_000)) } else { (3, Duration::from_millis(1_500)) };
     note("making a hub with ten claimed devices");
-    let bench = Bench { seeded: seed(10, 10), runs, time, batch: arguments.number("--batch=").unwrap_or(BATCH), each: arguments.has("--each") };
-    for (name, part) in
-        [("throughput", Bench::throughput as fn(&Bench)), ("lossless", Bench::lossless), ("lagging", Bench::lagging), ("memory", Bench::memory), ("topic", Bench::topic)]
-    {
+    let bench =
+        Bench { seeded: seed(10, 10), runs, time, batch: arguments.number("--batch=").unwrap_or(BATCH), each: arguments.has("--each") };
+    for (name, part) in [
+        ("throughput", Bench::throughput as fn(&Bench)),
+        ("lossless", Bench::lossless),
+        ("lagging", Bench::lagging),
+        ("memory", Bench::memory),
+        ("topic", Bench::topic),
+    ] {
         if arguments.wants(name) {
             part(&bench);
         }

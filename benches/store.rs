@@ -4,7 +4,13 @@
 //! `cargo bench --bench store [-- --quick] [--card]`; with `--card` every sync takes 5 ms more, as on a memory card
 //! (strace delays it, where it is installed).
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a benchmark stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark stops at the first surprise"
+)]
 
 mod rig;
 
@@ -42,7 +48,8 @@ fn main() {
         let devices = house.devices("thermostat", 32).await;
         let address = house.hub.addresses.mqtt.expect("plain MQTT");
         let probes = if quick { 100 } else { 300 };
-        let mut table = Table::new(&["devices at once", "updates/s", "updates per commit", "median", "p99", "sync: median", "p99", "p99 in syncs"]);
+        let mut table =
+            Table::new(&["devices at once", "updates/s", "updates per commit", "median", "p99", "sync: median", "p99", "p99 in syncs"]);
         for writers in [1, 8, 32] {
             note(&format!("{writers} devices update their twins"));
             // The disk is others' too: it is asked before and after.

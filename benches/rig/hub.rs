@@ -66,7 +66,8 @@ pub fn seed(devices: u64, claimed: usize) -> Seeded {
         .output()
         .expect("a house");
     let said = String::from_utf8_lossy(&made.stdout).into_owned();
-    let made: Made = serde_json::from_str(said.trim()).unwrap_or_else(|e| panic!("no house was made: {e}: {}", String::from_utf8_lossy(&made.stderr)));
+    let made: Made =
+        serde_json::from_str(said.trim()).unwrap_or_else(|e| panic!("no house was made: {e}: {}", String::from_utf8_lossy(&made.stderr)));
     let Made { dir, hub_id, token, secrets, devices } = made;
     Seeded { _root: root, dir, hub_id, devices, who: Credentials { person: ("user:olivia".to_owned(), token), devices: secrets } }
 }

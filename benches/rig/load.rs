@@ -82,7 +82,9 @@ impl Outcome {
     /// In one line.
     pub fn summary(&self) -> String {
         let Outcome { sent, delivered, missing, disorder, cut, publishing_s, span_s, .. } = self;
-        format!("sent {sent} in {publishing_s:.2} s, delivered {delivered} in {span_s:.2} s, missing {missing}, disorder {disorder}, cut {cut}")
+        format!(
+            "sent {sent} in {publishing_s:.2} s, delivered {delivered} in {span_s:.2} s, missing {missing}, disorder {disorder}, cut {cut}"
+        )
     }
 
     /// Deliveries per second.
@@ -378,15 +380,8 @@ fn receive_all(streams: Vec<TcpStream>, how: &Receiving) -> Vec<Seen> {
 }
 
 async fn receive(mut stream: tokio::net::TcpStream, how: &Receiving, lags: bool) -> Seen {
-    let mut seen = Seen {
-        next: vec![0; how.publishers],
-        delivered: 0,
-        gaps: 0,
-        disorder: 0,
-        cut: false,
-        last: Duration::ZERO,
-        latencies: Vec::new(),
-    };
+    let mut seen =
+        Seen { next: vec![0; how.publishers], delivered: 0, gaps: 0, disorder: 0, cut: false, last: Duration::ZERO, latencies: Vec::new() };
     let (mut buf, mut len, mut acks, mut reads) = (vec![0u8; 128 * 1024], 0, Vec::new(), 0u64);
     loop {
         let n = tokio::select! {

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 /// Where mosquitto is, if it is installed, and its version.
 pub fn find() -> Option<(PathBuf, String)> {
-    let path = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/usr/bin/mosquitto"].map(PathBuf::from).into_iter().find(|p| p.exists())?;
+    let path =
+        ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/usr/bin/mosquitto"].map(PathBuf::from).into_iter().find(|p| p.exists())?;
     let said = Command::new(&path).arg("-h").output().ok()?;
     let first = String::from_utf8_lossy(&said.stdout).lines().next().unwrap_or_default().to_owned();
     Some((path, first.replace("mosquitto version ", "")))

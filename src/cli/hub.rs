@@ -38,10 +38,12 @@ pub struct HubArgs {
     /// Also serve MQTT without TLS, on this loopback address and port.
     #[arg(long)]
     mqtt: Option<SocketAddr>,
-    /// Trust a brand: `<brand>=<fingerprint of its root>`. May be given more than once.
+    /// Trust a brand: `<brand>=<fingerprint of its root>`. May be given more than once. Given here, a failure ends the
+    /// start; in the configuration it is logged, and the hub goes on with what it knows.
     #[arg(long, value_name = "BRAND=FINGERPRINT")]
     trust: Vec<String>,
-    /// Take a registry batch at start. May be given more than once; a known one changes nothing.
+    /// Take a registry batch at start. May be given more than once; a known one changes nothing. A failure counts as
+    /// with --trust.
     #[arg(long, value_name = "FILE")]
     import: Vec<PathBuf>,
     /// Directives for the log, such as `info` or `hearthkey=debug`.
@@ -82,12 +84,16 @@ pub fn run(args: HubArgs) -> anyhow::Result<()> {
             _ = int.recv() => bail!("interrupted while starting"),
         };
         announce(&hub, args.announce_json)?;
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
+        let failed = tokio::select! {
+            _ = term.recv() => false,
+            _ = int.recv() => false,
+            () = hub.failed() => true,
+        };
         tracing::info!("stopping");
         hub.shut_down().await;
+        if failed {
+            bail!("the database failed, and the hub stopped: check the free space and the health of the disk, then start it again. What was acknowledged is on disk");
+        }
         tracing::info!("stopped; everything acknowledged is on disk");
         Ok(())
     })
@@ -116,6 +122,9 @@ fn flags(args: &HubArgs) -> anyhow::Result<Dict> {
     }
     if !args.import.is_empty() {
         out.insert("import".into(), args.import.iter().map(|p| Value::from(p.display().to_string())).collect::<Vec<_>>().into());
+    }
+    if !args.trust.is_empty() || !args.import.is_empty() {
+        out.insert("provision_strictly".into(), Value::from(true));
     }
     Ok(out)
 }

@@ -1,5 +1,6 @@
 //! The command line: one thin file per subcommand, which turns arguments into a call and results into text.
 
+pub mod audit;
 pub mod demo;
 pub mod device;
 pub mod factory;
@@ -23,6 +24,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Run a simulated device.
     Device(device::DeviceArgs),
+    /// Check the audit of a hub that is stopped.
+    Audit(audit::AuditArgs),
     /// The maker's tool: brands, models, identities, batches, labels.
     Factory(factory::FactoryArgs),
 }
@@ -40,6 +43,7 @@ pub fn run(cli: Cli) -> anyhow::Result<std::process::ExitCode> {
             runtime.block_on(device::run(args, &mut std::io::stdout()))?;
             Ok(std::process::ExitCode::SUCCESS)
         }
+        Command::Audit(args) => audit::run(args, &mut std::io::stdout()).map(|()| std::process::ExitCode::SUCCESS),
         Command::Factory(args) => factory::run(args).map(|()| std::process::ExitCode::SUCCESS),
     }
 }

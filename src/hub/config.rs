@@ -36,6 +36,9 @@ pub struct Config {
     pub trust: BTreeMap<String, String>,
     /// Registry batches to take at start.
     pub import: Vec<PathBuf>,
+    /// Whether the hub refuses to start when one of `trust` and `import` fails. Otherwise it is logged and counted, and
+    /// the house goes on with what it knows.
+    pub provision_strictly: bool,
 }
 
 impl Default for Config {
@@ -53,6 +56,7 @@ impl Default for Config {
             credentials_dir: None,
             trust: BTreeMap::new(),
             import: Vec::new(),
+            provision_strictly: false,
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::store::tables::HubSecrets;
 use crate::store::{MasterKey, Read, Store, StoreError};
 use age::secrecy::ExposeSecret;
 use ed25519_dalek::SigningKey;
+use std::fs::Permissions;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -34,6 +35,9 @@ pub enum KeyError {
     /// Others may read it.
     #[error("{0} can be read by others: run `chmod 600` on it")]
     Open(String),
+    /// Not there, though the database is.
+    #[error("{0} is missing, and the database was sealed under it: put the file back, or restore a backup")]
+    Lost(String),
     /// No randomness.
     #[error("the system gave no randomness")]
     Random,
@@ -52,12 +56,16 @@ pub(super) struct Material {
 }
 
 /// The master key: from the service manager's credentials directory when there is one, else from the data directory,
-/// where it is made at first boot with mode 0600.
-pub(super) fn master_key(data_dir: &Path, credentials: Option<&Path>) -> Result<MasterKey, KeyError> {
+/// where it is made at `first_boot` with mode 0600.
+pub(super) fn master_key(data_dir: &Path, credentials: Option<&Path>, first_boot: bool) -> Result<MasterKey, KeyError> {
     let given = credentials.map(|dir| dir.join(MASTER_FILE)).filter(|p| p.exists());
     let path = given.clone().unwrap_or_else(|| data_dir.join(MASTER_FILE));
     let name = path.display().to_string();
     let file_error = |source| KeyError::File { path: name.clone(), source };
+    // Two hubs that start in one directory for the first time must not both make a key. Where a directory cannot be
+    // locked, the lock on the database still keeps the second one out.
+    let directory = std::fs::File::open(data_dir).map_err(file_error)?;
+    let _ = directory.lock();
     if path.exists() {
         let mode = std::fs::metadata(&path).map_err(file_error)?.permissions().mode();
         // A credential is the manager's to protect; a file of ours must be ours alone.
@@ -67,11 +75,18 @@ pub(super) fn master_key(data_dir: &Path, credentials: Option<&Path>) -> Result<
         let bytes = Zeroizing::new(std::fs::read(&path).map_err(file_error)?);
         return bytes.as_slice().try_into().map(MasterKey::new).map_err(|_| KeyError::Form(name));
     }
+    if !first_boot {
+        return Err(KeyError::Lost(name));
+    }
     let mut key = Zeroizing::new([0u8; 32]);
     getrandom::fill(key.as_mut_slice()).map_err(|_| KeyError::Random)?;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(file_error)?;
+    // Under another name until it is whole and on disk: a power cut must not leave half a key.
+    let unfinished = data_dir.join(format!("{MASTER_FILE}.new"));
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished).map_err(file_error)?;
+    // What a power cut left may have another mode.
+    file.set_permissions(Permissions::from_mode(0o600)).map_err(file_error)?;
     file.write_all(key.as_slice()).and_then(|()| file.sync_all()).map_err(file_error)?;
-    std::fs::File::open(data_dir).and_then(|d| d.sync_all()).map_err(file_error)?;
+    std::fs::rename(&unfinished, &path).and_then(|()| directory.sync_all()).map_err(file_error)?;
     Ok(MasterKey::new(*key))
 }
 
@@ -124,4 +139,30 @@ fn first_boot() -> Result<HubSecrets, KeyError> {
         ca_pem: ca.certificate().pem(),
         server_key_pem: ServerKey::generate()?.to_pem()?.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_for_its_owner_alone_and_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        master_key(dir.path(), None, true).unwrap();
+        let file = dir.path().join(MASTER_FILE);
+        let made = std::fs::read(&file).unwrap();
+        assert_eq!((made.len(), file.metadata().unwrap().permissions().mode() & 0o777), (32, 0o600));
+        master_key(dir.path(), None, true).unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), made);
+    }
+
+    #[test]
+    fn a_power_cut_while_the_key_was_written_leaves_no_half_key() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("master.key.new"), b"half").unwrap();
+        master_key(dir.path(), None, true).unwrap();
+        assert_eq!(dir.path().join(MASTER_FILE).metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, [MASTER_FILE]);
+    }
 }

@@ -15,8 +15,8 @@ pub(super) struct Listeners {
     pub(super) mqtt: Arc<Counters>,
 }
 
-/// The page.
-pub(super) fn page(broker: &Broker, service: &Service, listeners: &Listeners) -> String {
+/// The page. `not_provisioned`: how many of the brands and batches that the configuration names were not taken.
+pub(super) fn page(broker: &Broker, service: &Service, listeners: &Listeners, not_provisioned: usize) -> String {
     let mut out = String::new();
     let mut line = |name: &str, labels: &str, value: u64| {
         // Writing to a string cannot fail.
@@ -47,5 +47,6 @@ pub(super) fn page(broker: &Broker, service: &Service, listeners: &Listeners) ->
     let (writes, commits) = service.write_counts();
     line("store_writes_total", "", writes);
     line("store_commits_total", "", commits);
+    line("not_provisioned", "", not_provisioned as u64);
     out
 }

@@ -5,22 +5,25 @@ mod clock;
 mod config;
 mod keys;
 mod metrics;
+mod opening;
+mod provision;
 mod tls;
 
 pub use clock::SystemClock;
 pub use config::{Config, Listen};
 pub use keys::KeyError;
+pub use opening::verify_audit;
 
 use crate::broker::{self, Broker};
-use crate::domain::ids::BrandId;
 use crate::net::{self, Counters, Security, SourceLimiter};
-use crate::service::{Actor, Clock, HubIdentity, Refusal, Service};
-use crate::store::{OpenError, Store};
+use crate::service::{HubIdentity, Refusal, Service};
+use crate::store::OpenError;
 use crate::web;
+use data_encoding::HEXLOWER;
+use opening::Opened;
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tls::Certificates;
@@ -43,6 +46,12 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// The data directory holds other things, and others may look into it.
+    #[error("{0} can be read by others and is not a hub's: run `chmod 700` on it, or choose an empty directory with --data-dir")]
+    SharedDir(String),
+    /// There is no hub to look into.
+    #[error("{0} is not there: name the directory of a hub with --data-dir")]
+    NoHub(String),
     /// The database.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -68,6 +77,14 @@ pub enum StartError {
     /// MQTT without TLS is for loopback.
     #[error("mqtt.address {0} is not a loopback address: MQTT without TLS is for programs on this box only; use mqtts")]
     NotLoopback(SocketAddr),
+    /// A brand named in the configuration.
+    #[error("the brand {brand} is not trusted as configured: {source}")]
+    Trust {
+        /// Which.
+        brand: String,
+        /// Why.
+        source: Refusal,
+    },
     /// A batch named in the configuration.
     #[error("{path} was not imported, and nothing of it was taken: {source}")]
     Import {
@@ -100,6 +117,9 @@ pub struct Hub {
     pub addresses: Addresses,
     /// The one-time code for the first owner, while there is none.
     pub setup_code: Option<String>,
+    /// Brands and batches that the configuration names and that were not taken, each with the reason.
+    pub not_provisioned: Vec<String>,
+    store_failed: CancellationToken,
     service: Arc<Service>,
     broker: Arc<Broker>,
     shutdown: CancellationToken,
@@ -110,36 +130,55 @@ impl Hub {
     /// Starts a hub; when this returns, it serves.
     ///
     /// # Errors
-    /// [`StartError`]; nothing is left running.
+    /// [`StartError`]; nothing is left running or open.
     pub async fn start(config: Config) -> Result<Hub, StartError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let dir = &config.data_dir;
-        let dir_error = |source| StartError::DataDir { path: dir.display().to_string(), source };
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(dir_error)?;
         if config.mqtt.enabled && !config.mqtt.address.ip().to_canonical().is_loopback() {
             return Err(StartError::NotLoopback(config.mqtt.address));
         }
         let attempts = NonZeroU32::new(config.attempts_per_minute).ok_or(StartError::Setting("attempts_per_minute must be at least 1"))?;
-        let master = keys::master_key(dir, config.credentials_dir.as_deref())?;
-        let file = dir.join("hub.redb");
-        let store = tokio::task::spawn_blocking(move || Store::open(&file, master))
-            .await
-            .map_err(|_| StartError::Setting("the store could not be opened; see the log"))??;
+        let opened = opening::open(&config).await?;
+        let store = opened.store.clone();
+        let started = Hub::start_over(opened, &config, attempts).await;
+        if started.is_err() {
+            store.close().await;
+        }
+        started
+    }
+
+    async fn start_over(opened: Opened, config: &Config, attempts: NonZeroU32) -> Result<Hub, StartError> {
+        let Opened { store, clock } = opened;
         let (identity, material) = keys::load(&store, &config.name, clock.now_ms() / 1000).await?;
-        std::fs::write(dir.join("request.txt"), format!("{}\n", identity.request_line)).map_err(dir_error)?;
+        // Public on purpose: it holds no secret, and goes to the maker.
+        let request = config.data_dir.join("request.txt");
+        std::fs::write(&request, format!("{}\n", identity.request_line))
+            .map_err(|source| StartError::DataDir { path: request.display().to_string(), source })?;
         let certificates = Arc::new(Certificates::new(material, &config.name, clock.clone())?);
+        let store_failed = store.failed();
         let service = Service::new(store, clock, identity).await?;
         let broker = Broker::new(service.clone(), config.broker.clone())?;
-        service.connect(broker.clone());
-        provision(&service, &config).await?;
+        service.connect(&broker);
+        let not_provisioned = provision::provision(&service, config).await?;
         let setup_code = service.setup_code().await?;
-        let mut hub =
-            Hub { addresses: Addresses::default(), setup_code, service, broker, shutdown: CancellationToken::new(), tasks: JoinSet::new() };
-        if let Err(error) = hub.open_doors(&config, certificates, attempts).await {
+        let mut hub = Hub {
+            addresses: Addresses::default(),
+            setup_code,
+            not_provisioned,
+            store_failed,
+            service,
+            broker,
+            shutdown: CancellationToken::new(),
+            tasks: JoinSet::new(),
+        };
+        if let Err(error) = hub.open_doors(config, certificates, attempts).await {
             hub.shut_down().await;
             return Err(error);
         }
         Ok(hub)
+    }
+
+    /// Returns when the database has failed for good: the hub can write nothing any more, and has to be started again.
+    pub async fn failed(&self) {
+        self.store_failed.cancelled().await;
     }
 
     /// What the hub is.
@@ -183,6 +222,7 @@ impl Hub {
         }
         self.open_web(config, &certificates, &counters, &limiter).await?;
         self.tasks.spawn(self.broker.clone().expire_sessions(self.shutdown.clone()));
+        self.tasks.spawn(check_audit(self.service.clone(), self.shutdown.clone()));
         self.tasks.spawn(run_clock(self.service.clone(), certificates, self.shutdown.clone()));
         Ok(())
     }
@@ -228,6 +268,7 @@ impl Hub {
         mqtt: mpsc::Sender<web::MqttSocket>,
     ) -> web::Hooks {
         let (issuer, broker, service, counters) = (certificates.clone(), self.broker.clone(), self.service.clone(), counters.clone());
+        let not_provisioned = self.not_provisioned.len();
         web::Hooks {
             certify: Arc::new(move |csr, device| {
                 let (certificate, until) = issuer.certify_device(csr, device.as_str()).map_err(|e| e.to_string())?;
@@ -239,7 +280,7 @@ impl Hub {
                 })
             }),
             mqtt,
-            metrics: Arc::new(move || metrics::page(&broker, &service, &counters)),
+            metrics: Arc::new(move || metrics::page(&broker, &service, &counters, not_provisioned)),
             data_dir: config.data_dir.clone(),
             shutdown: self.shutdown.clone(),
         }
@@ -313,23 +354,24 @@ async fn serve_sockets(
     while open.join_next().await.is_some() {}
 }
 
-/// Trusts and imports what the configuration names. Each is idempotent, so that the same configuration starts again.
-async fn provision(service: &Service, config: &Config) -> Result<(), StartError> {
-    let console = Actor::console();
-    for (brand, fingerprint) in &config.trust {
-        let brand = BrandId::parse(brand).map_err(|_| StartError::Setting("trust names a brand by 1 to 64 of a-z, 0-9 and -"))?;
-        service.trust_brand(&console, brand, fingerprint).await?;
-    }
-    for file in &config.import {
-        let refused = |source| StartError::Import { path: file.display().to_string(), source };
-        let report = service.import_batch(&console, file.clone()).await.map_err(refused)?;
-        tracing::info!(brand = %report.brand, added = report.added, known = report.known, "batch imported");
-    }
-    Ok(())
-}
-
 async fn bind(what: &'static str, listen: &Listen) -> Result<TcpListener, StartError> {
     TcpListener::bind(listen.address).await.map_err(|source| StartError::Listen { what, address: listen.address, source })
+}
+
+/// Checks the audit once, beside everything else, and logs where its chain ends: whoever keeps the log elsewhere can
+/// tell later whether it was made anew.
+async fn check_audit(service: Arc<Service>, shutdown: CancellationToken) {
+    let check = tokio::task::spawn_blocking(move || service.verify_audit());
+    tokio::select! {
+        // The store's closing ends the check.
+        () = shutdown.cancelled() => {}
+        checked = check => match checked {
+            Ok(Ok(Some(newest))) => tracing::info!(entries = newest.seq, newest = %HEXLOWER.encode(&newest.hash), "the audit is whole"),
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the audit does not hold: somebody or something has changed the database"),
+            Err(error) => tracing::error!(%error, "the audit could not be checked"),
+        },
+    }
 }
 
 /// Runs what happens by itself: moments and commands end, sessions are swept, certificates renewed.

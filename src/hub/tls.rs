@@ -30,6 +30,11 @@ impl Certificates {
         let local = format!("{}.local", hub_name.to_ascii_lowercase());
         if ca::may_certify_name(&local) {
             names.push(local);
+        } else {
+            tracing::warn!(
+                name = hub_name,
+                "{local} is no name of a host: the hub is reached by its address only; use letters, digits and -"
+            );
         }
         let ips = addresses();
         let (leaf, validity) = issue(&material, &names, &ips, now_s(&*clock))?;

@@ -1,5 +1,6 @@
 //! People: the first owner by the one-time setup code, sign-in, and accounts made by owners.
 
+use super::rights::require_role;
 use super::{Actor, OpenedSession, Refusal, Service, audit, lock, random};
 use crate::domain::account::{AccountError, HouseholdRole, HubAction, User, UserId, Username, normal_password};
 use crate::domain::audit::Outcome;
@@ -243,15 +244,14 @@ impl Service {
     /// # Errors
     /// [`Refusal::RoleTooLow`], [`Refusal::Invalid`], [`Refusal::Conflict`] when the name is taken.
     pub async fn add_user(&self, actor: &Actor, new: NewUser) -> Result<UserView, Refusal> {
-        if !actor.role.may(HubAction::ManagePeople) {
-            return Err(Refusal::RoleTooLow);
-        }
+        self.store.read(|v| require_role(v, actor, HubAction::ManagePeople))?;
         let user = self.new_user(new, &actor.subject().to_string()).await?;
         let (now, event) =
             (self.now(), audit::done(actor, "user.add", user.id.as_str(), format!("{} as {:?}", user.username.as_str(), user.role)));
-        let view = UserView::from(&user);
+        let (who, view) = (actor.clone(), UserView::from(&user));
         self.store
             .write(move |tx| {
+                require_role(tx, &who, HubAction::ManagePeople)?;
                 insert_user(tx, &user)?;
                 audit::append(tx, now, event.clone())?;
                 Ok::<_, Refusal>(())

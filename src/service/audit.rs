@@ -4,7 +4,7 @@
 use super::{Actor, Refusal, Service, lock};
 use crate::domain::account::HubAction;
 use crate::domain::audit::{Entry, Event, Outcome};
-use crate::store::{Read, StoreError, Tx};
+use crate::store::{Read, Record, Store, StoreError, Tx};
 use std::collections::HashMap;
 
 /// Refusals of the same kind within this time are counted, not written one by one. In ms.
@@ -135,26 +135,36 @@ impl Service {
         Ok(rows.into_iter().map(|(_, e)| e).collect())
     }
 
-    /// Checks the whole chain; the number of entries.
+    /// Checks the whole chain, as [`verify_audit`].
     ///
     /// # Errors
-    /// [`Refusal::Conflict`] naming the first entry that does not follow the one before it.
-    pub fn verify_audit(&self) -> Result<u64, Refusal> {
-        let mut last: Option<Entry> = None;
-        loop {
-            let from = last.as_ref().map_or(0, |l| l.seq + 1);
-            let rows = self.store.read::<_, StoreError>(|v| {
-                v.decode_all::<Entry>(v.rows(<Entry as crate::store::Record>::TABLE, &from.to_be_bytes(), &[u8::MAX; 9], 500, false)?)
-            })?;
-            if rows.is_empty() {
-                return Ok(last.map_or(0, |l| l.seq));
+    /// The same.
+    pub fn verify_audit(&self) -> Result<Option<Entry>, Refusal> {
+        verify_audit(&self.store)
+    }
+}
+
+/// Checks the whole chain; its newest entry, if there is one. Takes as long as reading all entries. Who can write the
+/// file can make a whole chain anew, or cut off its end: only comparing the newest entry's hash with one noted down
+/// earlier tells.
+///
+/// # Errors
+/// [`Refusal::Conflict`] naming the first entry that does not follow the one before it.
+pub fn verify_audit(store: &Store) -> Result<Option<Entry>, Refusal> {
+    let mut last: Option<Entry> = None;
+    loop {
+        let from = last.as_ref().map_or(0, |l| l.seq + 1);
+        let rows = store.read::<_, StoreError>(|v| {
+            v.decode_all::<Entry>(v.rows(<Entry as Record>::TABLE, &from.to_be_bytes(), &[u8::MAX; 9], 500, false)?)
+        })?;
+        if rows.is_empty() {
+            return Ok(last);
+        }
+        for (key, entry) in rows {
+            if key != entry.seq.to_be_bytes() || !entry.follows(last.as_ref()) {
+                return Err(Refusal::Conflict(format!("the audit is broken at entry {}", last.map_or(1, |l| l.seq + 1))));
             }
-            for (_, entry) in rows {
-                if !entry.follows(last.as_ref()) {
-                    return Err(Refusal::Conflict(format!("the audit is broken at entry {}", entry.seq)));
-                }
-                last = Some(entry);
-            }
+            last = Some(entry);
         }
     }
 }

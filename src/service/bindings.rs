@@ -1,7 +1,8 @@
 //! Sharing: giving a right on a device to somebody, taking it away, leaving. A right given is never wider or longer
-//! than the giver's own; a right taken away leaves a mark for ever; the last administrator stays.
+//! than the giver's own; a right taken away leaves a mark for ever, and what its holder gave goes with it unless it is
+//! asked to stay; the last administrator stays.
 
-use super::rights::Rows;
+use super::rights::{Rows, require_role};
 use super::{Actor, CloseReason, Refusal, Service, audit};
 use crate::domain::account::{HouseholdRole, HubAction, User, UserId, Username};
 use crate::domain::binding::{Binding, Privilege, RevocationMark, Subject};
@@ -11,10 +12,13 @@ use crate::domain::policy::{Action, Reason};
 use crate::store::tables::{BindingIndex, UserName, binding_index_key, binding_key, device_prefix, subject_prefix};
 use crate::store::{Read, StoreError, Tx};
 use serde::Serialize;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Bindings of one device.
 const MAX_BINDINGS: usize = 1_000;
+/// Rights that an audit entry names; of more it gives the number.
+const NAMED: usize = 20;
 
 /// A right to give.
 #[derive(Clone, Debug)]
@@ -70,10 +74,11 @@ impl Service {
                 let user = user_by_name(tx, &folded)?;
                 let subject = Subject::User(user.id.clone());
                 may_give(&own, &grant)?;
-                if grant.privilege < Privilege::Administer || grant.until.is_some() {
-                    keep_an_administrator(tx, &id, &subject)?;
+                let all = bindings_of(tx, &id)?;
+                if grant.privilege < Privilege::Administer || grant.until.is_some() || grant.from.is_some_and(|from| from > now) {
+                    keep_an_administrator(tx, &all, &HashSet::from([subject.clone()]), now)?;
                 }
-                if tx.scan::<Binding>(&device_prefix(&id), MAX_BINDINGS)?.len() >= MAX_BINDINGS {
+                if all.len() >= MAX_BINDINGS && !all.iter().any(|b| b.subject == subject) {
                     return Err(Refusal::Conflict("this device is shared with too many: take a right away first".into()));
                 }
                 let by = who.subject().to_string();
@@ -88,30 +93,50 @@ impl Service {
         Ok(view)
     }
 
-    /// Takes a right away; one's own without being asked why. When this returns, nothing more reaches who had it.
+    /// Takes a right away, and by default (`with_grants`) every right on the device that its holder gave, and that those
+    /// gave in turn; one's own right without being asked why. Who leaves takes nobody along, and nobody takes away their
+    /// own right by taking that of their giver. Says which rights of others ended too. When this returns, nothing more
+    /// reaches whoever lost one.
     ///
     /// # Errors
     /// [`Refusal::NotAllowed`] below `administer` for the right of another; [`Refusal::NotFound`];
-    /// [`Refusal::Conflict`] for the last administrator.
-    pub async fn revoke(self: &Arc<Self>, actor: &Actor, device: &DeviceId, user: &UserId) -> Result<(), Refusal> {
+    /// [`Refusal::Conflict`] when nobody would be left to administer the device.
+    pub async fn revoke(
+        self: &Arc<Self>,
+        actor: &Actor,
+        device: &DeviceId,
+        user: &UserId,
+        with_grants: bool,
+    ) -> Result<Vec<BindingView>, Refusal> {
         let (service, who, id, now) = (self.clone(), actor.clone(), device.clone(), self.now());
         let subject = Subject::User(user.clone());
-        self.store
+        let lost = self
+            .store
             .write(move |tx| {
                 let own = subject == who.subject();
-                service.require(tx, &who, &id, if own { Action::View } else { Action::Administer })?;
-                keep_an_administrator(tx, &id, &subject)?;
-                if !revoke_in(tx, &id, &subject, &who.subject().to_string(), now)? {
+                if own {
+                    // To leave takes no right: not even one that has begun, or on a device that works.
+                    tx.get::<User>(who.user.as_str().as_bytes())?.filter(|u| !u.ended).ok_or(Refusal::SignedOut)?;
+                } else {
+                    service.require(tx, &who, &id, Action::Administer)?;
+                }
+                let all = bindings_of(tx, &id)?;
+                let with_it = if with_grants && !own { given_by(&all, &subject, &who.subject()) } else { Vec::new() };
+                let leaving = with_it.iter().map(|b| &b.subject).chain([&subject]).cloned().collect();
+                keep_an_administrator(tx, &all, &leaving, now)?;
+                let by = who.subject().to_string();
+                if !revoke_in(tx, &id, &subject, &by, now)? {
                     return Err(Refusal::NotFound("binding"));
                 }
+                let lost = revoke_all(tx, &with_it, &by, now)?;
                 let action = if own { "binding.leave" } else { "binding.revoke" };
-                audit::append(tx, now, audit::done(&who, action, id.as_str(), subject.to_string()))?;
-                Ok(())
+                audit::append(tx, now, audit::done(&who, action, id.as_str(), format!("{subject}{}", with_them(&lost))))?;
+                Ok(lost)
             })
             .await?;
         self.policy_changed().await;
         self.changed(super::Change::Device { id: device.clone() });
-        Ok(())
+        Ok(lost)
     }
 
     /// An owner of the hub takes the administration of a device, whoever it belongs to; audited like any grant.
@@ -125,6 +150,7 @@ impl Service {
         let (who, id, now) = (actor.clone(), device.clone(), self.now());
         self.store
             .write(move |tx| {
+                require_role(tx, &who, HubAction::SeeAllDevices)?;
                 if tx.get::<Registered>(id.as_str().as_bytes())?.is_none() {
                     return Err(Refusal::NotFound("device"));
                 }
@@ -166,8 +192,9 @@ impl Service {
         })
     }
 
-    /// Ends an account: its sessions, its rights, and by default (`with_grants`) every right it gave to others. Says
-    /// which rights of others that were. When this returns, nothing more reaches whoever lost one.
+    /// Ends an account: its sessions, its rights, and by default (`with_grants`) every right it gave to others, and that
+    /// those gave in turn, but none of the one who asks. Says which rights of others that were. When this returns,
+    /// nothing more reaches whoever lost one.
     ///
     /// # Errors
     /// [`Refusal::RoleTooLow`]; [`Refusal::NotFound`]; [`Refusal::Conflict`] for the last owner.
@@ -179,6 +206,7 @@ impl Service {
         let lost = self
             .store
             .write(move |tx| {
+                require_role(tx, &who, HubAction::ManagePeople)?;
                 let key = id.as_str().as_bytes();
                 let mut ended = tx.get::<User>(key)?.filter(|u| !u.ended).ok_or(Refusal::NotFound("account"))?;
                 let owners = tx.scan::<User>(b"", usize::MAX)?;
@@ -202,18 +230,12 @@ impl Service {
                 }
                 let mut lost = Vec::new();
                 if with_grants {
-                    for (_, binding) in tx.scan::<Binding>(b"", usize::MAX)? {
-                        let Subject::User(holder) = &binding.subject else { continue };
-                        if binding.granted_by != subject.to_string() || *holder == id {
-                            continue;
-                        }
-                        revoke_in(tx, &binding.device, &binding.subject, &by, now)?;
-                        if let Some(holder) = tx.get::<User>(holder.as_str().as_bytes())? {
-                            lost.push(view(&binding, &holder));
-                        }
+                    let all: Vec<Binding> = tx.scan::<Binding>(b"", usize::MAX)?.into_iter().map(|(_, b)| b).collect();
+                    for of_device in all.chunk_by(|a, b| a.device == b.device) {
+                        lost.extend(revoke_all(tx, &given_by(of_device, &subject, &who.subject()), &by, now)?);
                     }
                 }
-                let detail = format!("{}; {} rights it had given ended with it", ended.username.as_str(), lost.len());
+                let detail = format!("{}{}", ended.username.as_str(), with_them(&lost));
                 audit::append(tx, now, audit::done(&who, "user.end", id.as_str(), detail))?;
                 Ok::<_, Refusal>(lost)
             })
@@ -256,13 +278,63 @@ fn may_give(own: &Rows, grant: &Grant) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A device that nobody administers could never be given back: `leaving` must not be the last who does.
-fn keep_an_administrator(tx: &Tx<'_>, device: &DeviceId, leaving: &Subject) -> Result<(), Refusal> {
-    let all = tx.scan::<Binding>(&device_prefix(device), MAX_BINDINGS)?;
-    let lasting = |b: &Binding| b.privilege == Privilege::Administer && b.until.is_none();
-    let administers = all.iter().any(|(_, b)| b.subject == *leaving && lasting(b));
+fn bindings_of(tx: &Tx<'_>, device: &DeviceId) -> Result<Vec<Binding>, StoreError> {
+    Ok(tx.scan::<Binding>(&device_prefix(device), usize::MAX)?.into_iter().map(|(_, b)| b).collect())
+}
+
+/// Of the bindings of one device, those that `giver` gave, and that their holders gave in turn; not that of `spared`, nor
+/// what `spared` gave: who takes a right away keeps their own, whoever gave it.
+fn given_by(all: &[Binding], giver: &Subject, spared: &Subject) -> Vec<Binding> {
+    let mut by_giver: HashMap<&str, Vec<&Binding>> = HashMap::new();
+    for binding in all.iter().filter(|b| b.subject != *giver && b.subject != *spared) {
+        by_giver.entry(&binding.granted_by).or_default().push(binding);
+    }
+    let (mut out, mut givers) = (Vec::new(), vec![giver.to_string()]);
+    // Each giver is taken out once, so that two who gave to each other end.
+    while let Some(next) = givers.pop() {
+        for binding in by_giver.remove(next.as_str()).unwrap_or_default() {
+            givers.push(binding.subject.to_string());
+            out.push(binding.clone());
+        }
+    }
+    out
+}
+
+/// Ends these rights; as they are shown, those of people.
+fn revoke_all(tx: &Tx<'_>, bindings: &[Binding], by: &str, now: u64) -> Result<Vec<BindingView>, StoreError> {
+    let mut lost = Vec::new();
+    for binding in bindings {
+        revoke_in(tx, &binding.device, &binding.subject, by, now)?;
+        if let Subject::User(id) = &binding.subject
+            && let Some(holder) = tx.get::<User>(id.as_str().as_bytes())?
+        {
+            lost.push(view(binding, &holder));
+        }
+    }
+    Ok(lost)
+}
+
+/// For the audit: the rights that ended along with one.
+fn with_them(lost: &[BindingView]) -> String {
+    if lost.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("; {} rights given by it ended too:", lost.len());
+    for binding in lost.iter().take(NAMED) {
+        text.push_str(&format!(" user:{} on {}", binding.user, binding.device_id));
+    }
+    if lost.len() > NAMED {
+        text.push_str(" …");
+    }
+    text
+}
+
+/// A device that nobody administers could never be given back: among those `leaving` must not be the last who does.
+fn keep_an_administrator(tx: &Tx<'_>, all: &[Binding], leaving: &HashSet<Subject>, now: u64) -> Result<(), Refusal> {
+    let lasting = |b: &Binding| b.privilege == Privilege::Administer && b.until.is_none() && b.from.is_none_or(|from| from <= now);
+    let administers = all.iter().any(|b| leaving.contains(&b.subject) && lasting(b));
     let mut others = false;
-    for (_, binding) in all.iter().filter(|(_, b)| b.subject != *leaving && lasting(b)) {
+    for binding in all.iter().filter(|b| !leaving.contains(&b.subject) && lasting(b)) {
         if let Subject::User(id) = &binding.subject {
             others |= tx.get::<User>(id.as_str().as_bytes())?.is_some_and(|u| !u.ended);
         }

@@ -1,5 +1,6 @@
 //! Claiming: a person shows the code, the device becomes theirs, and gets the secret it will sign in with.
 
+use super::rights::require_role;
 use super::{Actor, CloseReason, DeviceView, Refusal, Service, audit, lock, random};
 use crate::domain::account::HubAction;
 use crate::domain::audit::Outcome;
@@ -48,13 +49,14 @@ impl Service {
             undelivered: Some(*secret.as_bytes()),
             made_at: self.now(),
         };
-        let (id, now, subject) = (registered.id.clone(), self.now(), actor.subject());
+        let (id, now, who) = (registered.id.clone(), self.now(), actor.clone());
         let (name, room) = (label(name, &registered), short(room));
         let event = audit::done(actor, "device.claim", id.as_str(), "administer");
         let device = id.clone();
         let done = self
             .store
-            .write::<bool, StoreError, _>(move |tx| {
+            .write::<bool, Refusal, _>(move |tx| {
+                require_role(tx, &who, HubAction::ClaimDevice)?;
                 let key = device.as_str().as_bytes();
                 let mut household = tx.get::<Household>(key)?.unwrap_or_default();
                 if household.standing != Standing::Waiting {
@@ -67,7 +69,7 @@ impl Service {
                 household.version += 1;
                 tx.put(key, &household)?;
                 tx.put(key, &credential)?;
-                super::bindings::put_binding(tx, &subject, &device, Privilege::Administer, (None, None), "claim", now)?;
+                super::bindings::put_binding(tx, &who.subject(), &device, Privilege::Administer, (None, None), "claim", now)?;
                 audit::append(tx, now, event.clone())?;
                 Ok(true)
             })

@@ -1,5 +1,5 @@
-//! Commands: what a person tells a device to do now. Sent only while the device is connected, never queued; kept in
-//! memory with their outcome for an hour, and in the audit for good.
+//! Commands: what a person tells a device to do now. Sent only while the device is connected, never queued; the last
+//! thousand are kept in memory with their outcome, and all of them in the audit for good.
 
 use super::{Actor, Change, Refusal, Service, audit, lock};
 use crate::domain::audit::Outcome;
@@ -19,8 +19,16 @@ const DEFAULT_TTL_MS: u64 = 30_000;
 const MAX_TTL_MS: u64 = 10 * 60 * 1000;
 /// Longest that a caller may wait for the result, in ms.
 const MAX_WAIT_MS: u64 = 30_000;
-/// Commands remembered; the oldest go first.
+/// Commands remembered; of those that are over, the oldest go first.
 const REMEMBERED: usize = 1_000;
+/// Commands of one device that may run at once.
+const AT_ONCE: usize = 50;
+/// Longest result a device may return, in bytes of JSON.
+const RESULT_MAX: usize = 8 * 1024;
+/// Longest message of a device, in characters.
+const MESSAGE_MAX: usize = 256;
+/// How often a device may say of one command that it is running.
+const RUNNING_MAX: u8 = 10;
 
 /// A command to run.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -79,6 +87,8 @@ pub(super) struct Commands {
 struct Running {
     view: CommandView,
     deadline: u64,
+    /// How often the device has said that it is running.
+    reports: u8,
     news: Arc<Notify>,
 }
 
@@ -86,14 +96,40 @@ impl Commands {
     fn find(&mut self, device: &DeviceId, id: &str) -> Option<&mut Running> {
         self.recent.iter_mut().rev().find(|r| r.view.id == id && r.view.device_id == *device)
     }
+
+    /// Whether one more may be sent: what still runs is never forgotten to make room.
+    fn has_room(&self, device: &DeviceId) -> bool {
+        let running = || self.recent.iter().filter(|r| !r.view.is_over());
+        running().count() < REMEMBERED && running().filter(|r| r.view.device_id == *device).count() < AT_ONCE
+    }
+
+    fn remember(&mut self, command: Running) {
+        if self.recent.len() >= REMEMBERED
+            && let Some(over) = self.recent.iter().position(|r| r.view.is_over())
+        {
+            self.recent.remove(over);
+        }
+        self.recent.push_back(command);
+    }
+
+    /// Forgets the commands of a device that has left the house.
+    pub(super) fn forget(&mut self, device: &DeviceId) {
+        self.recent.retain(|r| {
+            let stays = r.view.device_id != *device;
+            if !stays {
+                r.news.notify_waiters();
+            }
+            stays
+        });
+    }
 }
 
 impl Service {
     /// Checks, records and sends a command; waits for its result as long as the caller asks.
     ///
     /// # Errors
-    /// [`Refusal::NotAllowed`] (a critical command needs `manage`), [`Refusal::Offline`], [`Refusal::Invalid`] with the
-    /// path of what does not fit the model.
+    /// [`Refusal::NotAllowed`] (a critical command needs `manage`), [`Refusal::Offline`], [`Refusal::TooMany`] when too
+    /// many run already, [`Refusal::Invalid`] with the path of what does not fit the model.
     pub async fn command(self: &Arc<Self>, actor: &Actor, device: &DeviceId, request: CommandRequest) -> Result<CommandView, Refusal> {
         // First whether the device may be seen at all: else the model would tell.
         self.store.read(|v| self.require(v, actor, device, Action::View).map(|_| ()))?;
@@ -129,19 +165,16 @@ impl Service {
                 if !service.is_online(&id) {
                     return Err(Refusal::Offline);
                 }
+                if !lock(&service.commands).has_room(&id) {
+                    return Err(Refusal::TooMany(1_000));
+                }
                 audit::append(tx, now, audit::done(&who, "command.send", id.as_str(), line.clone()))?;
                 Ok(())
             })
             .await?;
         let news = Arc::new(Notify::new());
-        {
-            let mut commands = lock(&self.commands);
-            if commands.recent.len() >= REMEMBERED {
-                commands.recent.pop_front();
-            }
-            let deadline = self.clock.monotonic_ms() + ttl;
-            commands.recent.push_back(Running { view: view.clone(), deadline, news: news.clone() });
-        }
+        let deadline = self.clock.monotonic_ms() + ttl;
+        lock(&self.commands).remember(Running { view: view.clone(), deadline, reports: 0, news: news.clone() });
         self.changed(Change::Command(Box::new(view.clone())));
         let body = serde_json::json!({"id": view.id, "args": view.args, "expires_ms": ttl});
         let topic = format!("things/{device}/commands/{}", view.name);
@@ -176,7 +209,8 @@ impl Service {
     /// The device reports on a command. One that is over, unknown or of another name changes nothing.
     ///
     /// # Errors
-    /// [`Refusal::Invalid`] for a malformed report; the store's fault.
+    /// [`Refusal::Invalid`] for a malformed report or too long a result, [`Refusal::TooMany`] for the same news too often;
+    /// the store's fault.
     pub async fn command_result(&self, device: &DeviceId, name: &str, payload: &[u8]) -> Result<(), Refusal> {
         #[derive(Deserialize)]
         struct Report {
@@ -191,22 +225,30 @@ impl Service {
         if !matches!(report.status.as_str(), "running" | "done" | "failed") {
             return Err(Refusal::Invalid("status is running, done or failed".into()));
         }
+        if report.result.to_string().len() > RESULT_MAX {
+            return Err(Refusal::Invalid(format!("result: at most {RESULT_MAX} bytes")));
+        }
         let (view, news) = {
             let mut commands = lock(&self.commands);
             let Some(running) = commands.find(device, &report.id).filter(|r| r.view.name == name && !r.view.is_over()) else {
                 return Ok(());
             };
+            if report.status == "running" {
+                if running.reports >= RUNNING_MAX {
+                    return Err(Refusal::TooMany(1_000));
+                }
+                running.reports += 1;
+            }
             running.view.status = report.status;
-            running.view.message = report.message.chars().take(256).collect();
+            running.view.message = report.message.chars().filter(|c| !c.is_control()).take(MESSAGE_MAX).collect();
             running.view.result = report.result;
             (running.view.clone(), running.news.clone())
         };
-        if view.is_over() {
-            self.audit_command(&view, format!("device:{device}")).await?;
-        }
+        // Whoever waits is told even if the audit cannot be written.
+        let audited = if view.is_over() { self.audit_command(&view, format!("device:{device}")).await } else { Ok(()) };
         news.notify_waiters();
         self.changed(Change::Command(Box::new(view)));
-        Ok(())
+        audited
     }
 
     /// Ends commands whose time is over. Called by the hub's clock, about once a second.
@@ -225,12 +267,13 @@ impl Service {
                 (r.view.clone(), r.news.clone())
             })
             .collect();
+        let mut audited = Ok(());
         for (view, news) in over {
-            self.audit_command(&view, "hub".into()).await?;
             news.notify_waiters();
-            self.changed(Change::Command(Box::new(view)));
+            self.changed(Change::Command(Box::new(view.clone())));
+            audited = self.audit_command(&view, "hub".into()).await.and(audited);
         }
-        Ok(())
+        audited
     }
 
     async fn audit_command(&self, view: &CommandView, actor: String) -> Result<(), Refusal> {

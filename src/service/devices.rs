@@ -1,6 +1,7 @@
 //! Devices as people see them: listing, naming, suspending, removing, certificates; and presence, which comes from
 //! connections and not from the store.
 
+use super::rights::{Rows, require_role};
 use super::{Actor, CloseReason, Refusal, Service, audit, lock};
 use crate::domain::account::HubAction;
 use crate::domain::binding::{Binding, Privilege, Subject};
@@ -9,12 +10,15 @@ use crate::domain::ids::{BrandId, DeviceId, ModelName};
 use crate::domain::policy::{Action, Reason};
 use crate::domain::twin::Twin;
 use crate::store::tables::{BindingIndex, Credential, IssuedCertificate, Momentary, RetainedMessage, device_prefix, subject_prefix};
-use crate::store::{Read, StoreError};
+use crate::store::{Read, StoreError, Tx};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
 /// Last-seen is written at most so often while a device stays connected, in ms: a card wears.
 const LAST_SEEN_EVERY_MS: u64 = 10 * 60 * 1000;
+
+/// Certificates of one device that sign in.
+const CERTIFICATES: usize = 20;
 
 /// Whether a device is here.
 #[derive(Clone, Debug, Default)]
@@ -83,7 +87,7 @@ impl Service {
     /// The store's fault.
     pub fn devices(&self, actor: &Actor) -> Result<Vec<DeviceView>, Refusal> {
         let online: Vec<DeviceId> = lock(&self.presence).iter().filter(|(_, p)| p.is_online()).map(|(id, _)| id.clone()).collect();
-        let ids = self.store.read::<_, StoreError>(|v| {
+        self.store.read(|v| {
             let bound = v.scan::<BindingIndex>(&subject_prefix(&actor.subject()), 10_000)?;
             let mut ids: BTreeSet<DeviceId> = bound.into_iter().map(|(_, b)| b.device).collect();
             if actor.role.may(HubAction::SeeAllDevices) {
@@ -91,17 +95,16 @@ impl Service {
                 ids.extend(known.iter().filter_map(|(key, _)| std::str::from_utf8(key).ok().and_then(|k| DeviceId::parse(k).ok())));
                 ids.extend(online);
             }
-            Ok(ids)
-        })?;
-        let mut out = Vec::new();
-        for id in ids {
-            match self.device(actor, &id) {
-                Ok(view) => out.push(view),
-                Err(Refusal::NotFound(_)) => {}
-                Err(other) => return Err(other),
+            let mut out = Vec::new();
+            for id in ids {
+                match self.view_of(v, actor, &id) {
+                    Ok(view) => out.push(view),
+                    Err(Refusal::NotFound(_)) => {}
+                    Err(other) => return Err(other),
+                }
             }
-        }
-        Ok(out)
+            Ok(out)
+        })
     }
 
     /// One device.
@@ -109,11 +112,13 @@ impl Service {
     /// # Errors
     /// [`Refusal::NotFound`], also for what `actor` may not see.
     pub fn device(&self, actor: &Actor, id: &DeviceId) -> Result<DeviceView, Refusal> {
-        let (registered, rows, seen) = self.store.read::<_, StoreError>(|v| {
-            let key = id.as_str().as_bytes();
-            let rows = super::rights::Rows::load(v, &actor.subject(), id)?;
-            Ok((v.get::<Registered>(key)?, rows, v.get::<LastSeen>(key)?))
-        })?;
+        self.store.read(|v| self.view_of(v, actor, id))
+    }
+
+    fn view_of<R: Read>(&self, v: &R, actor: &Actor, id: &DeviceId) -> Result<DeviceView, Refusal> {
+        let key = id.as_str().as_bytes();
+        let rows = Rows::load(v, &actor.subject(), id)?;
+        let (registered, seen) = (v.get::<Registered>(key)?, v.get::<LastSeen>(key)?);
         let registered = registered.ok_or(Refusal::NotFound("device"))?;
         let privilege = self.privilege(&rows, actor.role);
         if privilege.is_none() && !actor.role.may(HubAction::SeeAllDevices) {
@@ -186,6 +191,7 @@ impl Service {
         let (device, now, who) = (id.clone(), self.now(), actor.clone());
         self.store
             .write(move |tx| {
+                require_role(tx, &who, HubAction::SuspendDevice)?;
                 let key = device.as_str().as_bytes();
                 if tx.get::<Registered>(key)?.is_none() {
                     return Err(Refusal::NotFound("device"));
@@ -222,7 +228,7 @@ impl Service {
     /// [`Refusal::NotAllowed`] below `administer`, [`Refusal::NotFound`].
     pub async fn remove_device(self: &std::sync::Arc<Self>, actor: &Actor, id: &DeviceId) -> Result<(), Refusal> {
         let (service, who, device, now) = (self.clone(), actor.clone(), id.clone(), self.now());
-        let retained = self
+        let mut retained = self
             .store
             .write(move |tx| {
                 let household = service.require(tx, &who, &device, Action::Administer)?.household;
@@ -236,15 +242,9 @@ impl Service {
                 for (_, binding) in tx.scan::<Binding>(&prefix, usize::MAX)? {
                     super::bindings::revoke_in(tx, &device, &binding.subject, &who.subject().to_string(), now)?;
                 }
-                tx.delete_prefix::<Twin>(&prefix)?;
                 tx.delete_prefix::<IssuedCertificate>(&prefix)?;
-                tx.delete_prefix::<Momentary>(&prefix)?;
                 tx.delete::<Credential>(key)?;
-                let room = format!("things/{device}/");
-                let retained: Vec<Vec<u8>> = tx.scan::<RetainedMessage>(room.as_bytes(), 10_000)?.into_iter().map(|(k, _)| k).collect();
-                for topic in &retained {
-                    tx.delete::<RetainedMessage>(topic)?;
-                }
+                let retained = forget_state(tx, &device)?;
                 tx.put(key, &Household { version: household.version + 1, ..Household::default() })?;
                 audit::append(tx, now, audit::done(&who, "device.remove", device.as_str(), "all bindings revoked"))?;
                 Ok(retained)
@@ -253,6 +253,18 @@ impl Service {
         lock(&self.momentary).retain(|(device, _), _| device != id);
         self.policy_changed().await;
         self.close_sessions(&Subject::Device(id.clone()), CloseReason::Administrative).await;
+        // What its last session was about to write when the removal was committed must not reach the next household.
+        let device = id.clone();
+        let late = self.store.write::<_, StoreError, _>(move |tx| {
+            let household = tx.get::<Household>(device.as_str().as_bytes())?.unwrap_or_default();
+            if household.standing == Standing::Waiting { forget_state(tx, &device) } else { Ok(Vec::new()) }
+        });
+        match late.await {
+            Ok(more) => retained.extend(more),
+            Err(error) => tracing::error!(%error, device = %id, "what a removed device wrote last could not be deleted"),
+        }
+        lock(&self.momentary).retain(|(device, _), _| device != id);
+        lock(&self.commands).forget(id);
         for topic in retained {
             self.publish(&String::from_utf8_lossy(&topic), "", 0, true);
         }
@@ -269,7 +281,8 @@ impl Service {
         self.store.read(|v| self.require(v, actor, id, Action::Administer).map(|_| ()))
     }
 
-    /// Records a certificate before it is handed out: only recorded ones sign in.
+    /// Records a certificate before it is handed out: only recorded ones sign in. Of a device's certificates the newest
+    /// 20 do; the one that would end first makes room.
     ///
     /// # Errors
     /// As [`Service::may_certify`].
@@ -284,8 +297,14 @@ impl Service {
         self.store
             .write(move |tx| {
                 service.require(tx, &who, &device, Action::Administer)?;
-                let shown = data_encoding::HEXLOWER.encode(&fingerprint);
-                let key = [device_prefix(&device), shown.as_bytes().to_vec()].concat();
+                let mut issued = tx.scan::<IssuedCertificate>(&device_prefix(&device), usize::MAX)?;
+                issued.sort_by_key(|(_, certificate)| std::cmp::Reverse(certificate.expires_at));
+                for (n, (key, certificate)) in issued.iter().enumerate() {
+                    if certificate.expires_at <= now || n + 1 >= CERTIFICATES {
+                        tx.delete::<IssuedCertificate>(key)?;
+                    }
+                }
+                let (key, shown) = (certificate_key(&device, &fingerprint), data_encoding::HEXLOWER.encode(&fingerprint));
                 tx.put(&key, &IssuedCertificate { fingerprint, by: who.subject().to_string(), expires_at })?;
                 audit::append(tx, now, audit::done(&who, "certificate.issue", device.as_str(), format!("sha-256 {shown}")))?;
                 Ok(())
@@ -306,6 +325,7 @@ impl Service {
     async fn presence_changed(&self, id: &DeviceId, up: bool) {
         let now = self.now();
         let (edge, online, write) = {
+            // The edge is told under the lock: told later, an older one could overtake a newer one and be retained.
             let mut all = lock(&self.presence);
             let p = all.entry(id.clone()).or_default();
             let before = p.is_online();
@@ -316,8 +336,22 @@ impl Service {
             if write {
                 p.last_written = now;
             }
-            (edge, p.is_online(), write)
+            let online = p.is_online();
+            if edge {
+                let body = serde_json::json!({"online": online, "since_ms": now});
+                self.publish(&format!("things/{id}/presence"), body.to_string(), 0, true);
+            }
+            (edge, online, write)
         };
+        if edge {
+            self.changed(super::Change::Device { id: id.clone() });
+        }
+        if edge
+            && !online
+            && let Err(error) = self.drop_momentary(|(device, _), _| device == id).await
+        {
+            tracing::error!(%error, device = %id, "momentary desires could not be dropped yet");
+        }
         if write {
             let device = id.clone();
             let written = self.store.write::<_, StoreError, _>(move |tx| tx.put(device.as_str().as_bytes(), &LastSeen { at: now })).await;
@@ -325,15 +359,6 @@ impl Service {
                 tracing::warn!(%error, device = %id, "last seen was not written");
             }
         }
-        if !edge {
-            return;
-        }
-        if !online && let Err(error) = self.drop_momentary(|(device, _), _| device == id).await {
-            tracing::error!(%error, device = %id, "momentary desires could not be dropped");
-        }
-        let body = serde_json::json!({"online": online, "since_ms": now});
-        self.publish(&format!("things/{id}/presence"), body.to_string(), 0, true);
-        self.changed(super::Change::Device { id: id.clone() });
     }
 
     pub(super) fn is_online(&self, id: &DeviceId) -> bool {
@@ -363,4 +388,21 @@ impl Service {
             .await?;
         Ok(())
     }
+}
+
+/// Key of a certificate's row: the device and the hex of the certificate's SHA-256.
+pub(super) fn certificate_key(device: &DeviceId, fingerprint: &[u8; 32]) -> Vec<u8> {
+    [device_prefix(device), data_encoding::HEXLOWER.encode(fingerprint).into_bytes()].concat()
+}
+
+/// Deletes what a device has said and was wished to be; the topics of its retained messages, to be taken back.
+fn forget_state(tx: &Tx<'_>, device: &DeviceId) -> Result<Vec<Vec<u8>>, StoreError> {
+    tx.delete_prefix::<Twin>(&device_prefix(device))?;
+    tx.delete_prefix::<Momentary>(&device_prefix(device))?;
+    let room = format!("things/{device}/");
+    let retained: Vec<Vec<u8>> = tx.scan::<RetainedMessage>(room.as_bytes(), 10_000)?.into_iter().map(|(k, _)| k).collect();
+    for topic in &retained {
+        tx.delete::<RetainedMessage>(topic)?;
+    }
+    Ok(retained)
 }

@@ -1,6 +1,7 @@
 //! Who is at the door: devices by counter token, operational secret or certificate, people by session token; and the
 //! way back for a device that has lost its counter.
 
+use super::devices::certificate_key;
 use super::{Actor, Refusal, Service, SessionToken, audit, lock, random};
 use crate::domain::account::User;
 use crate::domain::audit::Outcome;
@@ -8,7 +9,7 @@ use crate::domain::binding::Subject;
 use crate::domain::device::{Household, Registered, SignInCounter, Standing};
 use crate::domain::ids::DeviceId;
 use crate::domain::keys::{COUNTER_MAX, HubScopedKey, OperationalSecret, Token, verify_rebase_tag};
-use crate::store::tables::{Credential, IssuedCertificate, Session, StoredDeviceKey, device_prefix};
+use crate::store::tables::{Credential, IssuedCertificate, Session, StoredDeviceKey};
 use crate::store::{Read, StoreError};
 use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
@@ -21,6 +22,9 @@ use zeroize::Zeroizing;
 const CHALLENGE_MS: u64 = 30_000;
 /// Challenges remembered at once.
 const CHALLENGES: usize = 1_000;
+/// How far above the floor a re-base may set the counter. Ample for a device that counts in milliseconds since 1970; one
+/// faulty answer cannot use up the 2⁶³ there are.
+const REBASE_STEP: u64 = 1 << 40;
 
 /// What a client shows at CONNECT.
 pub struct SignInAttempt {
@@ -51,6 +55,10 @@ pub struct SignedIn {
     pub epoch: u64,
     /// For people: the session that let them in.
     session: Option<[u8; 32]>,
+    /// For devices: the claim under which it came in, as [`Household::claimed_at`] was in the same transaction.
+    claimed_at: Option<u64>,
+    /// For devices with a certificate: its SHA-256.
+    certificate: Option<[u8; 32]>,
 }
 
 /// Why it may not come in. Unknown identities and wrong proofs are one answer.
@@ -73,12 +81,12 @@ pub(super) struct Challenge {
 enum Proof {
     Token { counter: u64, digest: [u8; 32] },
     Secret { hash: [u8; 32] },
-    Certificate,
+    Certificate { fingerprint: [u8; 32] },
 }
 
 enum Verdict {
-    In { completed: bool },
-    Rebase,
+    In { completed: bool, claimed_at: Option<u64> },
+    Rebase { claimed_at: Option<u64> },
     Replayed,
     Wrong,
     Banned(Standing),
@@ -95,11 +103,16 @@ impl Service {
         self.recognise(attempt, via).await.map(|who| SignedIn { epoch, ..who })
     }
 
-    /// Whether who signed in may still be here: the device is not shut out, the person's session lives.
+    /// Whether who signed in may still be here: the device is not shut out, and under the same claim and certificate; the
+    /// person's session lives.
     #[must_use]
     pub fn still_stands(&self, who: &SignedIn) -> bool {
         let stands = self.store.read::<_, StoreError>(|v| match &who.subject {
-            Subject::Device(id) => Ok(v.get::<Household>(id.as_str().as_bytes())?.unwrap_or_default().standing.admits()),
+            Subject::Device(id) => {
+                let household = v.get::<Household>(id.as_str().as_bytes())?.unwrap_or_default();
+                let certified = who.certificate.map_or(Ok(true), |print| certificate_stands(v, id, &print, self.now()))?;
+                Ok(household.standing.admits() && household.claimed_at == who.claimed_at && certified)
+            }
             _ => {
                 let Some(session) = who.session.map(|key| v.get::<Session>(&key)).transpose()?.flatten() else { return Ok(false) };
                 let user = v.get::<User>(session.user.as_str().as_bytes())?;
@@ -111,10 +124,9 @@ impl Service {
 
     async fn recognise(&self, attempt: SignInAttempt, via: String) -> Result<SignedIn, SignInRefusal> {
         if let Some((device, fingerprint)) = &attempt.certificate {
-            let known = DeviceId::parse(device).ok().filter(|id| self.certificate_stands(id, fingerprint));
-            return match known {
-                Some(id) => self.admit(id, Proof::Certificate, &attempt, via).await,
-                None => Err(self.refuse(device, "unknown_certificate", &via)),
+            return match DeviceId::parse(device) {
+                Ok(id) => self.admit(id, Proof::Certificate { fingerprint: *fingerprint }, &attempt, via).await,
+                Err(_) => Err(self.refuse(device, "malformed_id", &via)),
             };
         }
         let account: String = attempt.username.chars().take(80).collect();
@@ -152,6 +164,7 @@ impl Service {
 
     async fn admit(&self, id: DeviceId, proof: Proof, attempt: &SignInAttempt, via: String) -> Result<SignedIn, SignInRefusal> {
         let (device, now, through) = (id.clone(), self.now(), via.clone());
+        let certificate = if let Proof::Certificate { fingerprint } = &proof { Some(*fingerprint) } else { None };
         let verdict = self
             .store
             .write::<_, StoreError, _>(move |tx| {
@@ -163,7 +176,11 @@ impl Service {
                 let banned = !household.standing.admits();
                 let mut completed = false;
                 match &proof {
-                    Proof::Certificate => {}
+                    Proof::Certificate { fingerprint } => {
+                        if !certificate_stands(tx, &device, fingerprint, now)? {
+                            return Ok(Verdict::Wrong);
+                        }
+                    }
                     Proof::Secret { hash } => {
                         let Some(mut credential) = tx.get::<Credential>(key)? else { return Ok(Verdict::Wrong) };
                         if !bool::from(credential.keyed_hash.ct_eq(hash)) {
@@ -191,12 +208,12 @@ impl Service {
                             return Ok(Verdict::Banned(household.standing));
                         }
                         if *counter <= last.counter {
-                            return Ok(Verdict::Rebase);
+                            return Ok(Verdict::Rebase { claimed_at: household.claimed_at });
                         }
                         tx.put(key, &SignInCounter { counter: *counter, last_token: digest.to_vec() })?;
                     }
                 }
-                Ok(if banned { Verdict::Banned(household.standing) } else { Verdict::In { completed } })
+                Ok(if banned { Verdict::Banned(household.standing) } else { Verdict::In { completed, claimed_at: household.claimed_at } })
             })
             .await
             .map_err(|error| {
@@ -206,16 +223,16 @@ impl Service {
         let subject = Subject::Device(id.clone());
         let account = attempt.username.clone();
         match verdict {
-            Verdict::In { completed } => {
+            Verdict::In { completed, claimed_at } => {
                 if completed {
                     self.changed(super::Change::Device { id });
                 }
-                Ok(SignedIn { subject, rebase: false, actor: None, via, epoch: 0, session: None })
+                Ok(SignedIn { subject, rebase: false, actor: None, via, epoch: 0, session: None, claimed_at, certificate })
             }
-            Verdict::Rebase => {
+            Verdict::Rebase { claimed_at } => {
                 let e = audit::event(subject.to_string(), "device.rebase", id.as_str(), Outcome::Allowed, "stale_counter", "", &via);
                 self.audit_refusal(e);
-                Ok(SignedIn { subject, rebase: true, actor: None, via, epoch: 0, session: None })
+                Ok(SignedIn { subject, rebase: true, actor: None, via, epoch: 0, session: None, claimed_at, certificate })
             }
             Verdict::Replayed => Err(self.refuse(&account, "replayed_token", &via)),
             Verdict::Wrong => Err(self.refuse(&account, "wrong_credential", &via)),
@@ -241,15 +258,11 @@ impl Service {
                 via,
                 epoch: 0,
                 session: Some(self.session_key(&token)),
+                claimed_at: None,
+                certificate: None,
             }),
             None => Err(self.refuse(&attempt.username, "no_session", &via)),
         }
-    }
-
-    fn certificate_stands(&self, id: &DeviceId, fingerprint: &[u8; 32]) -> bool {
-        let now = self.now();
-        let issued = self.store.read::<_, StoreError>(|v| v.scan::<IssuedCertificate>(&device_prefix(id), 100));
-        issued.is_ok_and(|all| all.iter().any(|(_, c)| c.fingerprint == *fingerprint && now < c.expires_at))
     }
 
     fn refuse(&self, account: &str, reason: &str, via: &str) -> SignInRefusal {
@@ -319,8 +332,8 @@ impl Service {
             .write(move |tx| {
                 let key = device.as_str().as_bytes();
                 let last = tx.get::<SignInCounter>(key)?.unwrap_or_default();
-                if answer.counter < last.counter {
-                    return Err(Refusal::Invalid("the counter is below the floor".into()));
+                if answer.counter < last.counter || answer.counter - last.counter > REBASE_STEP {
+                    return Err(Refusal::Invalid("the counter is below the floor, or too far above it".into()));
                 }
                 tx.put(key, &SignInCounter { counter: answer.counter, last_token: last.last_token })?;
                 let detail = format!("counter {}", answer.counter);
@@ -333,4 +346,9 @@ impl Service {
             })
             .await
     }
+}
+
+/// Whether the certificate was issued to this device, not taken back since, and is not over.
+fn certificate_stands<R: Read>(rows: &R, id: &DeviceId, fingerprint: &[u8; 32], now: u64) -> Result<bool, StoreError> {
+    Ok(rows.get::<IssuedCertificate>(&certificate_key(id, fingerprint))?.is_some_and(|c| now < c.expires_at))
 }

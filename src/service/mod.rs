@@ -21,6 +21,7 @@ mod twins;
 
 pub use crate::store::tables::RetainedMessage;
 pub use accounts::{NewUser, SetupRequest, UserView};
+pub use audit::verify_audit;
 pub use bindings::{BindingView, Grant};
 pub use commands::{CommandRequest, CommandView};
 pub use devices::{DeviceChange, DeviceView};
@@ -42,7 +43,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast};
 use zeroize::Zeroizing;
@@ -194,7 +195,7 @@ pub struct Service {
     store: Store,
     clock: Arc<dyn Clock>,
     hub: HubIdentity,
-    outlet: OnceLock<Arc<dyn Outlet>>,
+    outlet: OnceLock<Weak<dyn Outlet>>,
     epoch: AtomicU64,
     changes: broadcast::Sender<Change>,
     models: RwLock<HashMap<Vec<u8>, Arc<Model>>>,
@@ -241,9 +242,14 @@ impl Service {
         Ok(service)
     }
 
-    /// Connects the broker; once, before the listeners open.
-    pub fn connect(&self, outlet: Arc<dyn Outlet>) {
+    /// Connects the broker; once, before the listeners open. It is the caller's to keep: the broker holds the service.
+    pub fn connect(&self, outlet: &Arc<impl Outlet + 'static>) {
+        let outlet = Arc::downgrade(outlet);
         let _ = self.outlet.set(outlet);
+    }
+
+    fn outlet(&self) -> Option<Arc<dyn Outlet>> {
+        self.outlet.get().and_then(Weak::upgrade)
     }
 
     /// What the hub is.
@@ -276,7 +282,7 @@ impl Service {
         self.store.write_counts()
     }
 
-    /// Waits for what is being written, and stops writing.
+    /// Waits for what is being written, and closes the store.
     pub async fn close(&self) {
         self.store.close().await;
     }
@@ -284,25 +290,25 @@ impl Service {
     /// A right has changed: connections compile their tables anew, and lose what they lost before this returns.
     async fn policy_changed(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
-        if let Some(outlet) = self.outlet.get() {
+        if let Some(outlet) = self.outlet() {
             outlet.narrow().await;
         }
     }
 
     fn publish(&self, topic: &str, payload: impl Into<Bytes>, qos: u8, retain: bool) {
-        if let Some(outlet) = self.outlet.get() {
+        if let Some(outlet) = self.outlet() {
             outlet.publish(topic, payload.into(), qos, retain, None);
         }
     }
 
     fn publish_now_or_never(&self, topic: &str, payload: impl Into<Bytes>, life: Duration) {
-        if let Some(outlet) = self.outlet.get() {
+        if let Some(outlet) = self.outlet() {
             outlet.publish(topic, payload.into(), 1, false, Some(life));
         }
     }
 
     async fn close_sessions(&self, who: &Subject, reason: CloseReason) {
-        if let Some(outlet) = self.outlet.get() {
+        if let Some(outlet) = self.outlet() {
             outlet.close(who, reason).await;
         }
     }

@@ -1,6 +1,8 @@
 //! The registry: which brands are believed, which identities are known. A batch is read twice: first to verify all of
-//! it, then to take it, so that a refused one leaves nothing and an interrupted one can be taken again.
+//! it, then to take it, so that a refused one leaves nothing and an interrupted one can be taken again. Models are taken
+//! first: no device is known without what says which of its attributes are critical.
 
+use super::rights::require_role;
 use super::{Actor, Refusal, Service, audit};
 use crate::domain::account::HubAction;
 use crate::domain::batch::{BatchError, CHUNK_MAX, Entry, HEADER_MAX, VerifiedManifest, frame_length};
@@ -13,13 +15,14 @@ use crate::store::tables::{ImportedBatch, StoredDeviceKey, StoredModel, TrustedB
 use crate::store::{Read, Store, StoreError, Tx};
 use data_encoding::HEXLOWER;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use std::collections::HashSet;
 use std::io::{BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use subtle::ConstantTimeEq;
 
-/// Why a maker's file was not taken; nothing of it was.
+/// Why a maker's file was not taken. Refused ones leave nothing behind.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// The batch is wrong.
@@ -40,6 +43,9 @@ pub enum RegistryError {
     /// The identity is known, of another brand or with another key.
     #[error("the device {0} is known already with another key or brand")]
     Known(DeviceId),
+    /// The batch names an identity twice.
+    #[error("the batch names the device {0} twice: ask its maker for another one")]
+    Twice(DeviceId),
 }
 
 /// What an import did.
@@ -92,6 +98,7 @@ impl Service {
             .map_err(|_| Refusal::Invalid("a brand's fingerprint is 8 groups of 4 letters and digits, as its maker publishes it".into()))?;
         let now = self.now();
         let event = audit::done(actor, "brand.trust", brand.as_str(), fingerprint.to_string());
+        let who = actor.clone();
         let row = TrustedBrand {
             id: brand.clone(),
             fingerprint: fingerprint.to_string(),
@@ -101,6 +108,7 @@ impl Service {
         };
         self.store
             .write(move |tx| {
+                require_role(tx, &who, HubAction::ManageRegistry)?;
                 if let Some(known) = tx.get::<TrustedBrand>(brand.as_str().as_bytes())? {
                     return if known.fingerprint == row.fingerprint {
                         Ok(known.into())
@@ -129,7 +137,27 @@ impl Service {
         Ok(brands.into_iter().map(|(_, b)| BrandView { devices: devices(&b.id), ..b.into() }).collect())
     }
 
-    /// Takes the batch in the file at `path`, whole or not at all. Progress goes to the log.
+    /// Whether the batch in the file at `path`, of a trusted brand and for this hub, has been taken before. Reads its
+    /// header only.
+    ///
+    /// # Errors
+    /// [`Refusal::Registry`] with the reason.
+    pub async fn batch_is_known(&self, path: PathBuf) -> Result<bool, Refusal> {
+        let brands = self.store.read::<_, StoreError>(|v| v.scan::<TrustedBrand>(b"", 1_000))?;
+        let (hub, identity, store) = (self.hub.id, self.hub.age_identity.clone(), self.store.clone());
+        let trusts =
+            move |brand: &BrandId, print: &Fingerprint| brands.iter().any(|(_, b)| b.id == *brand && b.fingerprint == print.to_string());
+        tokio::task::spawn_blocking(move || {
+            let header = Decrypted::open(&path, &identity)?.frame(HEADER_MAX)?;
+            let manifest = VerifiedManifest::verify(&header, &hub, trusts).map_err(RegistryError::from)?;
+            Ok(store.read::<_, StoreError>(|v| v.get::<ImportedBatch>(&manifest.batch_id))?.is_some())
+        })
+        .await
+        .map_err(|_| RegistryError::Truncated)?
+    }
+
+    /// Takes the batch in the file at `path`. A refused one leaves nothing; one that is interrupted while it is taken
+    /// (the hub was switched off) leaves whole devices, and the rest comes when it is given again. Progress goes to the log.
     ///
     /// # Errors
     /// [`Refusal::RoleTooLow`], [`Refusal::Registry`] with the reason.
@@ -150,10 +178,18 @@ impl Service {
                 let mut reader = Decrypted::open(&file, &identity)?;
                 let manifest = VerifiedManifest::verify(&reader.frame(HEADER_MAX)?, &hub, trusts).map_err(RegistryError::from)?;
                 let mut devices = 0u64;
+                // Eight bytes of a hash stand for an id: a million of them fit a small box.
+                let mut seen: HashSet<[u8; 8]> = HashSet::new();
                 for index in 0..manifest.chunks() {
                     let entries = manifest.verify_chunk(index, &reader.frame(CHUNK_MAX)?).map_err(RegistryError::from)?;
                     devices += entries.len() as u64;
                     check_known(&store, &manifest.brand, &entries)?;
+                    for entry in &entries {
+                        let [a, b, c, d, e, f, g, h, ..] = <[u8; 32]>::from(Sha256::digest(entry.device_id.as_str()));
+                        if !seen.insert([a, b, c, d, e, f, g, h]) {
+                            return Err(RegistryError::Twice(entry.device_id.clone()).into());
+                        }
+                    }
                     tracing::info!(devices, of = manifest.devices, "batch verified so far");
                 }
                 manifest.check_count(manifest.chunks(), devices).map_err(RegistryError::from)?;
@@ -163,25 +199,41 @@ impl Service {
             .await
             .map_err(|_| RegistryError::Truncated)??
         };
+        self.take_models(actor, &verified).await?;
         let (manifest, mut report) = self.take_chunks(verified, path, identity).await?;
         let (now, by) = (self.now(), actor.subject().to_string());
         let detail = format!("batch {}: {} new, {} known", report.batch_id, report.added, report.known);
         let event = audit::done(actor, "registry.import", manifest.brand.as_str(), detail);
         let (batch, brand, devices) = (manifest.batch_id, manifest.brand.clone(), manifest.devices);
-        let models: Vec<(Vec<u8>, Model)> = manifest.models.iter().map(|m| (model_key(&manifest.brand, &m.name), m.clone())).collect();
-        let issued = manifest.created;
         self.store
             .write::<_, StoreError, _>(move |tx| {
-                for (key, model) in &models {
-                    put_model(tx, key, model, issued)?;
-                }
                 tx.put(&batch, &ImportedBatch { brand: brand.clone(), devices, at: now, by: by.clone() })?;
                 audit::append(tx, now, event.clone())
             })
             .await?;
-        self.models.write().unwrap_or_else(PoisonError::into_inner).clear();
         report.models = manifest.models.into_iter().map(|m| m.name).collect();
         Ok(report)
+    }
+
+    /// Before any identity: the models, and in the audit that a batch is being taken, should it never end.
+    async fn take_models(&self, actor: &Actor, manifest: &VerifiedManifest) -> Result<(), Refusal> {
+        let (now, who, issued) = (self.now(), actor.clone(), manifest.created);
+        let detail = format!("batch {}: {} devices", HEXLOWER.encode(&manifest.batch_id), manifest.devices);
+        let event = audit::done(actor, "registry.import.begin", manifest.brand.as_str(), detail);
+        let models: Vec<(Vec<u8>, Model)> = manifest.models.iter().map(|m| (model_key(&manifest.brand, &m.name), m.clone())).collect();
+        self.store
+            .write(move |tx| {
+                // Verifying took its time.
+                require_role(tx, &who, HubAction::ManageRegistry)?;
+                for (key, model) in &models {
+                    put_model(tx, key, model, issued)?;
+                }
+                audit::append(tx, now, event.clone())?;
+                Ok::<_, Refusal>(())
+            })
+            .await?;
+        self.models.write().unwrap_or_else(PoisonError::into_inner).clear();
+        Ok(())
     }
 
     /// The second reading: every chunk in a transaction of its own, so that the rest of the house can go on.
@@ -244,6 +296,8 @@ impl Service {
         if file.len() > VOUCHER_FILE_MAX {
             return Err(RegistryError::Statement(StatementError::TooLarge("the voucher file")).into());
         }
+        // Not while a batch is taken: it was verified against the identities that were known then.
+        let _one = self.importing.lock().await;
         let brands = self.store.read::<_, StoreError>(|v| v.scan::<TrustedBrand>(b"", 1_000))?;
         let introduced =
             verify_voucher_file(file, |brand, print| brands.iter().any(|(_, b)| b.id == *brand && b.fingerprint == print.to_string()))
@@ -261,10 +315,11 @@ impl Service {
             added_at: now,
         };
         let event = audit::done(actor, "registry.voucher", row.id.as_str(), row.brand.to_string());
-        let (model_row, model) = (model_key(&row.brand, &row.model), introduced.model);
+        let (model_row, model, who) = (model_key(&row.brand, &row.model), introduced.model, actor.clone());
         let out = self
             .store
             .write(move |tx| {
+                require_role(tx, &who, HubAction::ManageRegistry)?;
                 let key = row.id.as_str().as_bytes();
                 match tx.get::<Registered>(key)? {
                     Some(known) if known.brand != row.brand || known.claim_hash != row.claim_hash => {

@@ -1,7 +1,7 @@
 //! Facts for the policy, loaded from the store; decisions; and the tables compiled for connections.
 
 use super::{Actor, Refusal, Service, SignedIn};
-use crate::domain::account::{HouseholdRole, HubAction, User};
+use crate::domain::account::{HouseholdRole, HubAction, User, UserId};
 use crate::domain::binding::{Binding, Privilege, RevocationMark, Subject};
 use crate::domain::device::{Household, Registered};
 use crate::domain::ids::DeviceId;
@@ -39,6 +39,22 @@ impl Rows {
     }
 }
 
+/// Whether `actor` may do `action` to the hub, by the role that is stored now: called first in a transaction, because
+/// the account may have ended, or lost the role, since the request came in. The role, for what depends on it further.
+///
+/// # Errors
+/// [`Refusal::SignedOut`] for an account that has ended, [`Refusal::RoleTooLow`].
+pub(super) fn require_role<R: Read>(rows: &R, actor: &Actor, action: HubAction) -> Result<HouseholdRole, Refusal> {
+    let role = if actor.user == UserId::console() {
+        // Whoever holds the box has no account that could end.
+        actor.role
+    } else {
+        let user = rows.get::<User>(actor.user.as_str().as_bytes())?;
+        user.filter(|u| !u.ended).ok_or(Refusal::SignedOut)?.role
+    };
+    if role.may(action) { Ok(role) } else { Err(Refusal::RoleTooLow) }
+}
+
 impl Service {
     /// Whether `actor` may do `action` to `device`, from `rows`. What it may not even see is not found.
     ///
@@ -48,14 +64,17 @@ impl Service {
         let found = Rows::load(rows, &actor.subject(), device)?;
         // The account is read again inside the transaction: it may have ended since the request came in.
         let user = rows.get::<User>(actor.user.as_str().as_bytes())?;
-        let facts = found.facts(user.as_ref().is_some_and(|u| !u.ended), user.map(|u| u.role));
+        let role = user.as_ref().map(|u| u.role);
+        let facts = found.facts(user.is_some_and(|u| !u.ended), role);
         let now = self.now();
         let decision = decide(&facts, action, now);
         if decision.allowed {
             return Ok(found);
         }
         let may_know = decide(&facts, Action::View, now).allowed
-            || (actor.role.may(HubAction::SeeAllDevices) && rows.get::<Registered>(device.as_str().as_bytes())?.is_some());
+            || (facts.active
+                && role.is_some_and(|r| r.may(HubAction::SeeAllDevices))
+                && rows.get::<Registered>(device.as_str().as_bytes())?.is_some());
         Err(if may_know { Refusal::NotAllowed(decision.reason) } else { Refusal::NotFound("device") })
     }
 

@@ -21,6 +21,10 @@ use std::time::Duration;
 const MOMENT_MS: u64 = 30_000;
 /// Named shadows of one device.
 const MAX_SHADOWS: usize = 10;
+/// Rows of named shadows of one device, deleted ones that still keep their version included.
+const MAX_SHADOW_ROWS: usize = 50;
+/// What a device that is away answers, by the hub's mouth, to a desire that may not wait.
+const CRITICAL_OFFLINE: &str = "what is critical can be desired only while the device is connected";
 
 impl From<Rejection> for Refusal {
     fn from(r: Rejection) -> Self {
@@ -60,6 +64,7 @@ impl Service {
             Err(Refusal::Twin(rejection)) => ("rejected", rejection.to_json(self.now())),
             Err(Refusal::NotAllowed(reason)) => ("rejected", Rejection::new(403, reason.explain()).for_token(token).to_json(self.now())),
             Err(Refusal::NotFound(_)) => ("rejected", Rejection::new(404, "No shadow exists").for_token(token).to_json(self.now())),
+            Err(Refusal::Offline) => ("rejected", Rejection::new(409, CRITICAL_OFFLINE).for_token(token).to_json(self.now())),
             Err(fault) => return Err(fault),
         };
         self.publish(&topic(outcome), body.to_string(), 1, false);
@@ -140,7 +145,7 @@ impl Service {
     ///
     /// # Errors
     /// [`Refusal::VersionConflict`] when `if_version` is not the present one, [`Refusal::NotAllowed`],
-    /// [`Refusal::Twin`] for what the model does not allow.
+    /// [`Refusal::Offline`] for what is critical while the device is not connected, [`Refusal::Twin`] for what the model does not allow.
     pub async fn desire(
         self: &Arc<Self>,
         actor: &Actor,
@@ -163,33 +168,36 @@ impl Service {
         shadow: Option<&str>,
         request: UpdateRequest,
     ) -> Result<Applied, Refusal> {
-        let schema = self.schema(device, shadow)?;
+        let model = self.model_of(device)?;
         let (service, id, key, now) = (self.clone(), device.clone(), twin_key(device, shadow), self.now());
-        let (new_shadow, by) = (shadow.is_some(), hand.clone());
-        let online = self.is_online(device);
+        let (named, by) = (shadow.is_some(), hand.clone());
         let applied = self
             .store
             .write(move |tx| {
                 let writer = match &by {
                     Hand::Device => Writer::Device,
                     Hand::Person(actor) => {
-                        service.require(tx, actor, &id, needed(&request, schema.as_deref()))?;
+                        service.require(tx, actor, &id, needed(&request, model.as_deref(), named))?;
                         Writer::Person
                     }
                 };
                 let known = tx.get::<Twin>(&key)?;
-                let named = || -> Result<usize, StoreError> {
-                    let classic = twin_key(&id, None);
-                    Ok(tx.scan::<Twin>(&device_prefix(&id), MAX_SHADOWS + 1)?.iter().filter(|(key, _)| *key != classic).count())
-                };
-                if known.is_none() && new_shadow && named()? >= MAX_SHADOWS {
+                if named && !known.as_ref().is_some_and(Twin::exists) && !room_for_shadow(tx, &id, &key, now)? {
                     return Err(Rejection::new(403, "too many named shadows").into());
                 }
                 let twin = known.filter(|t| !t.is_forgotten(now)).unwrap_or_default();
-                let schema: &dyn Schema = schema.as_deref().map_or(&NoSchema, |m| m);
+                // The model types the classic shadow; named ones are the maker's own.
+                let schema: &dyn Schema = model.as_deref().filter(|_| !named).map_or(&NoSchema, |m| m);
                 let applied = twin.apply(request.clone(), writer, schema, &Limits::default(), now)?;
-                if !applied.critical.is_empty() && (!online || new_shadow) {
-                    return Err(Rejection::new(409, "what is critical can be desired only while the device is connected").into());
+                if !applied.critical.is_empty() {
+                    // First the moment, then the look whether the device is here, then the write: whenever its
+                    // connection ends, either this refuses or what ends with the connection finds the moment, and is
+                    // written after this. A moment without a desire does no harm.
+                    let until = service.clock.monotonic_ms() + MOMENT_MS;
+                    lock(&service.momentary).extend(applied.critical.iter().map(|a| ((id.clone(), a.clone()), until)));
+                    if !service.is_online(&id) {
+                        return Err(Refusal::Offline);
+                    }
                 }
                 tx.put(&key, &applied.twin)?;
                 for attribute in &applied.critical {
@@ -203,11 +211,6 @@ impl Service {
                 Ok::<_, Refusal>(applied)
             })
             .await?;
-        if !applied.critical.is_empty() {
-            let until = self.clock.monotonic_ms() + MOMENT_MS;
-            let mut momentary = lock(&self.momentary);
-            momentary.extend(applied.critical.iter().map(|a| ((device.clone(), a.clone()), until)));
-        }
         self.publish_applied(device, shadow, &applied);
         Ok(applied)
     }
@@ -246,11 +249,6 @@ impl Service {
         }
     }
 
-    /// The model types the classic shadow; named ones are the maker's own.
-    fn schema(&self, device: &DeviceId, shadow: Option<&str>) -> Result<Option<Arc<Model>>, Refusal> {
-        if shadow.is_some() { Ok(None) } else { self.model_of(device) }
-    }
-
     /// Ends critical desires whose moment is over. Called by the hub's clock, about once a second.
     ///
     /// # Errors
@@ -269,10 +267,18 @@ impl Service {
             }
             !ends
         });
+        let mut done = Ok(());
         for (device, attributes) in devices {
-            self.drop_desires(device, attributes).await?;
+            if let Err(fault) = self.drop_desires(device.clone(), attributes.clone()).await {
+                // Their time is over all the same: the next tick tries again.
+                let mut momentary = lock(&self.momentary);
+                for attribute in attributes {
+                    momentary.entry((device.clone(), attribute)).or_insert(0);
+                }
+                done = Err(fault);
+            }
         }
-        Ok(())
+        done
     }
 
     /// At start: whatever an earlier run left.
@@ -314,12 +320,60 @@ fn drop_in(tx: &Tx<'_>, device: &DeviceId, key: &[u8], attributes: &[String], no
     Ok(Some(applied))
 }
 
+/// Whether a device may have one more named shadow at `key`. Rows of shadows deleted long ago are erased on the way.
+fn room_for_shadow(tx: &Tx<'_>, device: &DeviceId, key: &[u8], now: u64) -> Result<bool, StoreError> {
+    let classic = twin_key(device, None);
+    let (mut shadows, mut rows) = (0, 0);
+    for (row, twin) in tx.scan::<Twin>(&device_prefix(device), MAX_SHADOW_ROWS + 2)? {
+        if row == classic || row == key {
+            continue;
+        }
+        if twin.is_forgotten(now) {
+            tx.delete::<Twin>(&row)?;
+            continue;
+        }
+        rows += 1;
+        shadows += usize::from(twin.exists());
+    }
+    Ok(shadows < MAX_SHADOWS && rows < MAX_SHADOW_ROWS)
+}
+
 /// What a person needs to make this request: the strongest that any attribute in it asks for.
-fn needed(request: &UpdateRequest, model: Option<&Model>) -> Action {
+fn needed(request: &UpdateRequest, model: Option<&Model>, named: bool) -> Action {
+    // Without a model nobody has said what is harmless.
+    let Some(model) = model else { return Action::OperateCritical };
+    if named {
+        return Action::Operate;
+    }
     // Who clears everything touches every attribute.
     let all = request.clears(Section::Desired);
-    let critical = |name: &str| model.is_some_and(|m| m.is_critical_attribute(name));
-    let any =
-        if all { model.is_some_and(|m| m.attributes.values().any(|a| a.critical)) } else { request.names(Section::Desired).any(critical) };
+    let any = if all {
+        model.attributes.values().any(|a| a.critical)
+    } else {
+        request.names(Section::Desired).any(|name| model.is_critical_attribute(name))
+    };
     if any { Action::OperateCritical } else { Action::Operate }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_model_everything_counts_as_critical() {
+        let model = Model::parse(
+            r#"{"model": "lock", "title": "Lock", "version": 1, "kind": "lock", "attributes": {
+                "locked": {"type": "boolean", "access": "write", "critical": true}, "light": {"type": "boolean", "access": "write"}}}"#,
+        )
+        .unwrap();
+        let request = |name: &str| {
+            let patch = serde_json::Map::from_iter([(name.to_owned(), Value::Bool(true))]);
+            UpdateRequest::of_desired(patch, None, &Limits::default()).unwrap()
+        };
+        assert_eq!(needed(&request("light"), None, false), Action::OperateCritical);
+        assert_eq!(needed(&request("light"), None, true), Action::OperateCritical);
+        assert_eq!(needed(&request("light"), Some(&model), false), Action::Operate);
+        assert_eq!(needed(&request("locked"), Some(&model), false), Action::OperateCritical);
+        assert_eq!(needed(&request("locked"), Some(&model), true), Action::Operate, "named shadows are the maker's own");
+    }
 }

@@ -13,13 +13,20 @@ pub use codec::{Record, Table};
 pub use vault::{MasterKey, Vault};
 pub use writer::Tx;
 
+use arc_swap::ArcSwapOption;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use serde::{Deserialize, Serialize};
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// The version of the tables' layout that this program writes. A newer file is refused, an older one migrated.
 pub const SCHEMA_VERSION: u32 = 1;
+
+const LAYOUT_ROW: &[u8] = b"version";
+const KEY_ROW: &[u8] = b"key";
 
 /// redb's page cache, in bytes. Its default of 1 GiB does not fit a small box.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
@@ -86,7 +93,8 @@ pub enum OpenError {
 /// A handle on the open store; cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    db: Arc<Database>,
+    /// `None` once closed: a handle that somebody still holds must not keep the file.
+    db: Arc<ArcSwapOption<Database>>,
     vault: Arc<Vault>,
     writer: writer::Handle,
 }
@@ -110,18 +118,27 @@ impl Record for KeyCheck {
 }
 
 impl Store {
-    /// Opens or creates the file at `path`, checks its integrity and its layout, and starts the writer thread.
+    /// Opens or creates the file at `path` (for its owner alone), checks its integrity and its layout, and starts the
+    /// writer thread.
     ///
     /// # Errors
-    /// See [`OpenError`]; the file is left as it was.
+    /// See [`OpenError`]; what the file holds is left as it was.
     pub fn open(path: &Path, master: MasterKey) -> Result<Store, OpenError> {
         let name = path.display().to_string();
         let fault = |source: StoreError| OpenError::Other { path: name.clone(), source };
-        let existed = path.exists();
+        let file_fault = |e: std::io::Error| fault(StoreError::Database(Box::new(redb::Error::Io(e))));
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(file_fault)?;
+        let found = file.metadata().map_err(file_fault)?;
+        if found.permissions().mode() & 0o077 != 0 {
+            file.set_permissions(Permissions::from_mode(0o600)).map_err(file_fault)?;
+        }
         // A plain open of a damaged file succeeds and panics later: the check at opening reads everything once.
-        let open = || Database::builder().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(existed).create(path);
+        let open = || {
+            let backend = redb::backends::FileBackend::new(file)?;
+            Database::builder().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(found.len() > 0).create_with_backend(backend)
+        };
         // redb may meet damage with a panic; here that is one more way of saying "damaged".
-        let db = match std::panic::catch_unwind(open) {
+        let db = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(open)) {
             Ok(Ok(db)) => db,
             Ok(Err(redb::DatabaseError::DatabaseAlreadyOpen)) => return Err(OpenError::InUse(name)),
             Ok(Err(redb::DatabaseError::Storage(redb::StorageError::Corrupted(why)))) => return Err(OpenError::Damaged(name, why)),
@@ -131,48 +148,51 @@ impl Store {
             Ok(Err(e)) => return Err(fault(e.into())),
             Err(_) => return Err(OpenError::Damaged(name, "its structure is inconsistent".into())),
         };
-        let db = Arc::new(db);
+        Store::over(db, master, name)
+    }
+
+    /// Checks whether `db` is for this program and this key before anything is written to it, then makes it ready.
+    fn over(db: Database, master: MasterKey, name: String) -> Result<Store, OpenError> {
+        let fault = |source: StoreError| OpenError::Other { path: name.clone(), source };
         let vault = Arc::new(Vault::new(master));
-        writer::in_one_transaction(&db, &vault, tables::create_all).map_err(fault)?;
-        let found = writer::in_one_transaction(&db, &vault, |tx| {
-            let found = tx.get::<Layout>(b"version")?;
-            if found.is_none() {
-                tx.put(b"version", &Layout { version: SCHEMA_VERSION })?;
-            }
-            Ok(found.map_or(SCHEMA_VERSION, |l| l.version))
-        })
-        .map_err(fault)?;
-        if found > SCHEMA_VERSION {
+        let look = View { txn: db.begin_read().map_err(|e| fault(e.into()))?, vault: &vault };
+        let found = look.first::<Layout>(LAYOUT_ROW).map_err(fault)?.map(|l| l.version);
+        if let Some(found) = found.filter(|found| *found > SCHEMA_VERSION) {
             return Err(OpenError::Newer { path: name, found, known: SCHEMA_VERSION });
         }
-        let sealed = writer::in_one_transaction(&db, &vault, |tx| match tx.get::<KeyCheck>(b"key") {
-            Ok(Some(_)) => Ok(true),
-            Ok(None) => tx.put(b"key", &KeyCheck { text: "hearthkey".into() }).map(|()| true),
-            Err(StoreError::Row { .. }) => Ok(false),
-            Err(e) => Err(e),
+        match look.first::<KeyCheck>(KEY_ROW) {
+            Err(StoreError::Row { .. }) => return Err(OpenError::WrongKey(name)),
+            other => other.map_err(fault)?,
+        };
+        drop(look);
+        writer::in_one_transaction(&db, &vault, |tx| {
+            tables::create_all(tx)?;
+            if tx.get::<KeyCheck>(KEY_ROW)?.is_none() {
+                tx.put(KEY_ROW, &KeyCheck { text: "hearthkey".into() })?;
+            }
+            if found.is_none() { tx.put(LAYOUT_ROW, &Layout { version: SCHEMA_VERSION }) } else { Ok(()) }
         })
         .map_err(fault)?;
-        if !sealed {
-            return Err(OpenError::WrongKey(name));
-        }
-        for version in found..SCHEMA_VERSION {
+        for version in found.unwrap_or(SCHEMA_VERSION)..SCHEMA_VERSION {
             tracing::info!(from = version, to = version + 1, "migrating the store");
             writer::in_one_transaction(&db, &vault, |tx| {
                 tables::migrate(tx, version)?;
-                tx.put(b"version", &Layout { version: version + 1 })
+                tx.put(LAYOUT_ROW, &Layout { version: version + 1 })
             })
             .map_err(fault)?;
         }
+        let db = Arc::new(db);
         let writer = writer::Handle::start(db.clone(), vault.clone()).map_err(fault)?;
-        Ok(Store { db, vault, writer })
+        Ok(Store { db: Arc::new(ArcSwapOption::new(Some(db))), vault, writer })
     }
 
     /// One consistent look at what is committed.
     ///
     /// # Errors
-    /// What `f` returns, or the database's fault.
+    /// What `f` returns, or the database's fault; [`StoreError::Stopped`] once closed.
     pub fn read<R, E: From<StoreError>>(&self, f: impl FnOnce(&View) -> Result<R, E>) -> Result<R, E> {
-        let txn = self.db.begin_read().map_err(StoreError::from)?;
+        let db = self.db.load_full().ok_or(StoreError::Stopped)?;
+        let txn = db.begin_read().map_err(StoreError::from)?;
         f(&View { txn, vault: &self.vault })
     }
 
@@ -192,9 +212,20 @@ impl Store {
         self.writer.submit(f).await
     }
 
-    /// Stops the writer after what it already holds; later writes return [`StoreError::Stopped`].
+    /// Stops the writer after what it already holds, and closes the file, whoever still has a handle: later reads and
+    /// writes return [`StoreError::Stopped`].
     pub async fn close(&self) {
         self.writer.stop().await;
+        let db = self.db.swap(None);
+        // Closing syncs the file; and after a fault redb may panic in it, which must not hide the fault.
+        let _ = tokio::task::spawn_blocking(move || drop(db)).await;
+    }
+
+    /// Cancelled when the database has failed for good: from then on nothing can be written, until the file is opened
+    /// again.
+    #[must_use]
+    pub fn failed(&self) -> CancellationToken {
+        self.writer.failed()
     }
 
     /// How many write jobs and how many synced commits there have been since the start.
@@ -267,6 +298,16 @@ pub trait Read {
 pub struct View<'a> {
     txn: redb::ReadTransaction,
     vault: &'a Vault,
+}
+
+impl View<'_> {
+    /// A row of a table that a new file does not have yet.
+    fn first<T: Record>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
+        match self.txn.open_table(T::TABLE.definition()) {
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            other => other.map_err(StoreError::from).and_then(|_| self.get(key)),
+        }
+    }
 }
 
 impl Read for View<'_> {

@@ -3,6 +3,9 @@
 use super::tables::{StoredDeviceKey, UserName};
 use super::*;
 use crate::domain::account::UserId;
+use redb::backends::InMemoryBackend;
+use std::io;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 fn key(n: u8) -> MasterKey {
     MasterKey::new([n; 32])
@@ -147,4 +150,97 @@ async fn a_damaged_file_is_refused_with_what_to_do() {
     let error = Store::open(&path, key(1)).err().expect("damage must be noticed");
     assert!(matches!(error, OpenError::Damaged(..)), "{error}");
     assert!(error.to_string().contains("backup"));
+}
+
+#[tokio::test]
+async fn a_closed_store_lets_go_of_its_file_whoever_still_holds_a_handle() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    store.close().await;
+    let again = open(&dir);
+    assert!(matches!(store.read::<_, StoreError>(|v| v.get::<UserName>(b"a")), Err(StoreError::Stopped)));
+    assert!(matches!(store.write::<_, StoreError, _>(|tx| tx.put(b"a", &name())).await, Err(StoreError::Stopped)));
+    again.write::<_, StoreError, _>(|tx| tx.put(b"a", &name())).await.unwrap();
+}
+
+#[test]
+fn the_tables_of_a_newer_file_are_left_as_they_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hub.redb");
+    let db = Database::create(&path).unwrap();
+    writer::in_one_transaction(&db, &Vault::new(key(1)), |tx| tx.put(LAYOUT_ROW, &Layout { version: SCHEMA_VERSION + 1 })).unwrap();
+    drop(db);
+    assert!(matches!(Store::open(&path, key(1)), Err(OpenError::Newer { .. })));
+    let tables = Database::open(&path).unwrap().begin_read().unwrap().list_tables().unwrap().count();
+    assert_eq!(tables, 1);
+}
+
+const SOUND: u8 = 0;
+const FULL: u8 = 1;
+const PANICS: u8 = 2;
+
+/// A disk that fails on demand.
+#[derive(Debug, Default)]
+struct Disk {
+    inner: InMemoryBackend,
+    state: Arc<AtomicU8>,
+}
+
+impl Disk {
+    fn check(&self) -> io::Result<()> {
+        match self.state.load(Ordering::SeqCst) {
+            SOUND => Ok(()),
+            FULL => Err(io::Error::from(io::ErrorKind::StorageFull)),
+            _ => panic!("a bug below"),
+        }
+    }
+}
+
+impl redb::StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.inner.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check()?;
+        self.inner.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.check()?;
+        self.inner.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.check()?;
+        self.inner.write(offset, data)
+    }
+}
+
+async fn fails_for_good(fault: u8) {
+    let disk = Disk::default();
+    let state = disk.state.clone();
+    let store = Store::over(Database::builder().create_with_backend(disk).unwrap(), key(1), "disk".into()).unwrap();
+    let failed = store.failed();
+    store.write::<_, StoreError, _>(|tx| tx.put(b"a", &name())).await.unwrap();
+    // A refusal of a use case is no fault of the database.
+    store.write::<(), Refused, _>(|_| Err(Refused::No)).await.unwrap_err();
+    assert!(!failed.is_cancelled());
+    state.store(fault, Ordering::SeqCst);
+    store.write::<_, StoreError, _>(|tx| tx.put(b"b", &name())).await.unwrap_err();
+    failed.cancelled().await;
+    // Space again: what has failed stays failed, which is why the hub must end.
+    state.store(SOUND, Ordering::SeqCst);
+    store.write::<_, StoreError, _>(|tx| tx.put(b"c", &name())).await.unwrap_err();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_to_whoever_has_to_end_the_hub() {
+    fails_for_good(FULL).await;
+}
+
+#[tokio::test]
+async fn the_end_of_the_writer_by_a_panic_is_told_as_well() {
+    fails_for_good(PANICS).await;
 }

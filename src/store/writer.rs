@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 /// At most so many jobs share one commit; more wait for the next.
 const BATCH: usize = 256;
@@ -146,6 +147,7 @@ struct Counts {
 pub(super) struct Handle {
     queue: mpsc::SyncSender<Message>,
     counts: Arc<Counts>,
+    failed: CancellationToken,
 }
 
 impl Handle {
@@ -153,10 +155,15 @@ impl Handle {
         let (queue, jobs) = mpsc::sync_channel(QUEUE);
         let counts = Arc::new(Counts::default());
         let shared = counts.clone();
+        let failed = CancellationToken::new();
+        let fails = failed.clone();
         std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
-                let stopped = write_loop(&db, &vault, &jobs, &shared);
+                // Cancels also when the thread ends by a panic.
+                let guard = fails.clone().drop_guard();
+                let stopped = write_loop(&db, &vault, &jobs, &shared, &fails);
+                guard.disarm();
                 // Who waits for the end may open the file again: let go of it first.
                 drop(db);
                 if let Some(stopped) = stopped {
@@ -164,7 +171,7 @@ impl Handle {
                 }
             })
             .map_err(|_| StoreError::Stopped)?;
-        Ok(Handle { queue, counts })
+        Ok(Handle { queue, counts, failed })
     }
 
     pub(super) async fn submit<R, E, F>(&self, work: F) -> Result<R, E>
@@ -192,13 +199,23 @@ impl Handle {
         }
     }
 
+    pub(super) fn failed(&self) -> CancellationToken {
+        self.failed.clone()
+    }
+
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.counts.jobs.load(Ordering::Relaxed), self.counts.commits.load(Ordering::Relaxed))
     }
 }
 
 /// Runs until it is told to stop, and returns whom to tell that it has.
-fn write_loop(db: &Database, vault: &Vault, jobs: &mpsc::Receiver<Message>, counts: &Counts) -> Option<oneshot::Sender<()>> {
+fn write_loop(
+    db: &Database,
+    vault: &Vault,
+    jobs: &mpsc::Receiver<Message>,
+    counts: &Counts,
+    failed: &CancellationToken,
+) -> Option<oneshot::Sender<()>> {
     while let Ok(first) = jobs.recv() {
         let mut batch = Vec::new();
         let mut stop = None;
@@ -213,7 +230,10 @@ fn write_loop(db: &Database, vault: &Vault, jobs: &mpsc::Receiver<Message>, coun
         }
         counts.jobs.fetch_add(batch.len() as u64, Ordering::Relaxed);
         if !batch.is_empty() {
-            commit(db, vault, batch);
+            if !commit(db, vault, batch) {
+                // redb refuses every write after a fault of the disk, until the file is opened anew.
+                failed.cancel();
+            }
             counts.commits.fetch_add(1, Ordering::Relaxed);
         }
         if stop.is_some() {
@@ -223,8 +243,8 @@ fn write_loop(db: &Database, vault: &Vault, jobs: &mpsc::Receiver<Message>, coun
     None
 }
 
-/// Runs a batch in one transaction, again without each job that has to be undone.
-fn commit(db: &Database, vault: &Vault, mut batch: Vec<Box<dyn Job>>) {
+/// Runs a batch in one transaction, again without each job that has to be undone. Whether the database served.
+fn commit(db: &Database, vault: &Vault, mut batch: Vec<Box<dyn Job>>) -> bool {
     let mut out: Vec<Box<dyn Job>> = Vec::new();
     let result = 'again: loop {
         let txn = match db.begin_write() {
@@ -256,9 +276,10 @@ fn commit(db: &Database, vault: &Vault, mut batch: Vec<Box<dyn Job>>) {
             fault.as_ref().map_or(Ok(()), |why| Err(StoreError::Database(Box::new(redb::Error::Io(std::io::Error::other(why.clone())))))),
         );
     }
-    if let Some(why) = fault {
+    if let Some(why) = &fault {
         tracing::error!(%why, "a commit failed; nothing of it was acknowledged");
     }
+    fault.is_none()
 }
 
 /// One transaction on the calling thread, for opening and migrating.

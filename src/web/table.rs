@@ -212,11 +212,12 @@ pub(super) static CALLS: &[Call] = &[
         .takes(Body::Json("NewBinding"))
         .gives(&[(200, Json("Binding"))])
         .refuses(&[409]),
-    Call::signed_in(Delete, "/api/v1/devices/{id}/bindings/{user}", "Take a right away, or leave", |c, r, s| {
+    Call::signed_in(Delete, "/api/v1/devices/{id}/bindings/{user}", "Take a right away, and the rights it gave; or leave", |c, r, s| {
         Box::pin(bindings::revoke(c, r, s))
     })
-    .gives(&[(204, Nothing)])
-    .refuses(&[409]),
+    .queried(&[("keep_grants", "1 to let the rights stand that it gave to others")])
+    .gives(&[(200, Json("Bindings"))])
+    .refuses(&[409, 422]),
     Call::signed_in(Post, "/api/v1/devices/{id}/administration", "Take its administration, as an owner of the hub", |c, r, s| {
         Box::pin(bindings::administer(c, r, s))
     })

@@ -112,15 +112,23 @@ impl House {
         let request = &self.hub.identity().request_line;
         self.workshop.batch(&self.brand, &RunChoice::One(run.run.clone()), request, &file, &()).unwrap();
         self.hub.service().import_batch(&self.owner, file).await.unwrap();
+        run.devices().map(|minted| self.as_device(minted.unwrap())).collect()
+    }
+
+    /// A minted device as it behaves towards this hub, whether the hub knows it or not.
+    pub fn as_device(&self, minted: Minted) -> Device {
         let hub: HubId = self.hub.identity().id.to_string().parse().unwrap();
-        run.devices()
-            .map(|minted| {
-                let minted = minted.unwrap();
-                let secret = DeviceSecret::read(&minted.secret).unwrap();
-                let code = secret.claim_qr();
-                Device { id: minted.device_id.clone(), keys: secret.for_hub(hub), code, minted, counter: AtomicU64::new(0) }
-            })
-            .collect()
+        let secret = DeviceSecret::read(&minted.secret).unwrap();
+        let code = secret.claim_qr();
+        Device { id: minted.device_id.clone(), keys: secret.for_hub(hub), code, minted, counter: AtomicU64::new(0) }
+    }
+
+    /// The hub's CA certificate as a PEM file, for clients that read one.
+    pub fn ca_file(&self) -> std::path::PathBuf {
+        let path = self.dir.path().join("ca.pem");
+        let base64 = data_encoding::BASE64_MIME.encode(&self.hub.identity().ca_der);
+        std::fs::write(&path, format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", base64.trim())).unwrap();
+        path
     }
 
     /// Mints one device and lets the hub know it.

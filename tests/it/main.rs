@@ -3,9 +3,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 mod certificates;
+mod durability;
+mod gate;
 mod house;
+mod late;
+mod lifetime;
+mod matrix;
 mod page;
+mod peers;
+mod registry;
 mod revocation;
+mod sharing;
 mod signing_in;
 mod tour;
+mod twins;
 mod web;
+mod wire;

@@ -114,7 +114,7 @@ async fn two_hundred_of_a_thousand_live_sessions_lose_their_right_and_nobody_els
     }
     let mut last_allowed = Vec::new();
     for user in people.iter().take(REVOKED) {
-        house.hub.service().revoke(&house.owner, &lamp.id, user).await.unwrap();
+        house.hub.service().revoke(&house.owner, &lamp.id, user, true).await.unwrap();
         last_allowed.push(sent.load(Ordering::SeqCst));
     }
     revoked_everyone.cancel();

@@ -23,8 +23,9 @@ pub(in crate::web) async fn grant(context: Arc<Context>, mut request: Request, s
 
 pub(in crate::web) async fn revoke(context: Arc<Context>, request: Request, session: Session) -> Answered {
     let user = account(&request, 1)?;
-    context.service.revoke(&session.actor, &request.device()?, &user).await.map_err(refusal::problem)?;
-    Ok(answer::nothing())
+    let keep = request.number("keep_grants")?.unwrap_or(0) != 0;
+    let lost = context.service.revoke(&session.actor, &request.device()?, &user, !keep).await.map_err(refusal::problem)?;
+    answer::ok(&json!({"bindings": lost}))
 }
 
 pub(in crate::web) async fn administer(context: Arc<Context>, request: Request, session: Session) -> Answered {
