@@ -279,8 +279,10 @@ impl Broker {
             sessions.insert(key.clone(), session.clone());
             break (session, present);
         };
-        // From here on a revocation finds the session. One that came between the sign-in and now is caught here.
-        if self.service.epoch() != signed_in.epoch && !self.service.still_stands(signed_in) {
+        // From here on a revocation finds the session. One that came between the sign-in and now is caught here; a person
+        // who signs out changes no policy.
+        let moved = signed_in.actor.is_some() || self.service.epoch() != signed_in.epoch;
+        if moved && !self.service.still_stands(signed_in) {
             session.detach();
             self.end_session(&session);
             *session.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;

@@ -265,6 +265,15 @@ impl Outlet for Broker {
         Box::pin(self.close_all(self.sessions_of(who), code))
     }
 
+    fn close_session<'a>(&'a self, session: [u8; 32]) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        let holds = |s: &Session| {
+            let holder = s.holder.lock().unwrap_or_else(PoisonError::into_inner);
+            holder.as_ref().is_some_and(|who| who.is_of_session(&session))
+        };
+        let ended: Vec<_> = self.sessions().values().filter(|s| holds(s)).cloned().collect();
+        Box::pin(self.close_all(ended, DisconnectReasonCode::NotAuthorized))
+    }
+
     fn narrow<'a>(&'a self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(async move {
             let stale: Vec<_> = self.sessions().values().filter(|s| !self.is_current(s)).cloned().collect();

@@ -1,6 +1,8 @@
 //! People: the first owner by the one-time setup code, sign-in, and accounts made by owners.
 
+use super::passwords::{Asker, Place};
 use super::rights::require_role;
+use super::sessions::{put_session, sessions_of};
 use super::{Actor, OpenedSession, Refusal, Service, audit, lock, random};
 use crate::domain::account::{AccountError, HouseholdRole, HubAction, User, UserId, Username, normal_password};
 use crate::domain::audit::Outcome;
@@ -8,9 +10,12 @@ use crate::store::tables::{Session, SetupCode, UserName};
 use crate::store::{Read, StoreError, Tx};
 use serde::Serialize;
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+/// Under which name guesses at the setup code are counted.
+const SETUP: &str = "setup";
 const SETUP_KEY: &[u8] = b"setup";
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// Symbols of the setup code: 60 bits.
@@ -67,7 +72,10 @@ impl Service {
     /// # Errors
     /// The store's fault.
     pub fn setup_required(&self) -> Result<bool, Refusal> {
-        Ok(!self.store.read::<_, StoreError>(|v| has_owner(v))?)
+        if !self.owned.load(Ordering::Relaxed) && self.store.read::<_, StoreError>(|v| has_owner(v))? {
+            self.owned.store(true, Ordering::Relaxed);
+        }
+        Ok(!self.owned.load(Ordering::Relaxed))
     }
 
     /// The setup code while there is no owner, made when there is none, in groups of four.
@@ -103,7 +111,7 @@ impl Service {
         if !self.setup_required()? {
             return Err(Refusal::Conflict("this hub has an owner already: sign in".into()));
         }
-        self.check_lockout(source, "setup")?;
+        self.attempt(source, SETUP)?;
         let given: Zeroizing<String> = Zeroizing::new(
             request
                 .code
@@ -119,11 +127,12 @@ impl Service {
         );
         let known = self.store.read::<_, StoreError>(|v| v.get::<SetupCode>(SETUP_KEY))?;
         if !known.is_some_and(|k| bool::from(k.code.as_bytes().ct_eq(given.as_bytes()))) {
-            let wait = self.failed_attempt(source, "setup");
             self.audit_refusal(audit::event("?", "hub.setup", "hub", Outcome::Denied, "wrong_code", "", via));
-            return Err(if wait > 0 { Refusal::TooMany(wait) } else { Refusal::WrongPassword });
+            return Err(self.wrong_password(source, SETUP));
         }
-        let user = self.new_user(NewUser { role: HouseholdRole::Owner, ..request.user }, "setup").await?;
+        self.succeeded_attempt(source, SETUP);
+        let place = self.hash_place(Asker::Source(source))?;
+        let user = self.new_user(&place, NewUser { role: HouseholdRole::Owner, ..request.user }, "setup").await?;
         let (token, now) = (Self::new_token()?, self.now());
         let (key, session) = (self.session_key(&token), self.session_for(&user, source));
         let event = audit::event(format!("user:{}", user.id), "hub.setup", "hub", Outcome::Done, "setup_code", user.username.as_str(), via);
@@ -136,12 +145,11 @@ impl Service {
                 }
                 insert_user(tx, &user)?;
                 tx.delete::<SetupCode>(SETUP_KEY)?;
-                tx.put(&key, &session)?;
+                put_session(tx, &key, &session)?;
                 audit::append(tx, now, event.clone())?;
                 Ok(())
             })
             .await?;
-        self.succeeded_attempt(source, "setup");
         Ok(OpenedSession { token, expires, user: view })
     }
 
@@ -157,40 +165,55 @@ impl Service {
         via: &str,
     ) -> Result<OpenedSession, Refusal> {
         let name = Username::parse(username).ok();
-        let account = name.as_ref().map_or_else(|| "?".to_owned(), Username::folded);
-        self.check_lockout(source, &account)?;
+        let folded = name.as_ref().map(Username::folded).unwrap_or_default();
+        let account = guessed(&folded);
+        let place = self.hash_place(Asker::Source(source))?;
+        self.attempt(source, &account)?;
         let user = self.store.read::<_, StoreError>(|v| {
-            let known = v.get::<UserName>(account.as_bytes())?;
+            let known = v.get::<UserName>(folded.as_bytes())?;
             known.map_or(Ok(None), |n| v.get::<User>(n.id.as_str().as_bytes()))
         })?;
         let user = user.filter(|u| !u.ended);
         // Normalised as at creation; what could never be a password is checked all the same, for equal time.
         let password = name.as_ref().and_then(|n| normal_password(&password, n).ok()).unwrap_or(password);
-        let fits = self.password_fits(password, user.as_ref().map(|u| u.password_hash.clone())).await?;
+        let fits = self.password_fits(&place, password, user.as_ref().map(|u| u.password_hash.clone())).await?;
+        let tried = format!("?{}", shown_name(username, user.is_some()));
+        let refused = audit::event(tried, "session.open", "hub", Outcome::Denied, "wrong_password", "", via);
         let Some(user) = user.filter(|_| fits) else {
-            let wait = self.failed_attempt(source, &account);
-            let tried: String = username.chars().take(64).collect();
-            self.audit_refusal(audit::event(format!("?{tried}"), "session.open", "hub", Outcome::Denied, "wrong_password", "", via));
-            return Err(if wait > 0 { Refusal::TooMany(wait) } else { Refusal::WrongPassword });
+            self.audit_refusal(refused);
+            return Err(self.wrong_password(source, &account));
         };
-        self.succeeded_attempt(source, &account);
         let (token, now) = (Self::new_token()?, self.now());
         let (key, session) = (self.session_key(&token), self.session_for(&user, source));
         let event = audit::event(format!("user:{}", user.id), "session.open", user.id.as_str(), Outcome::Done, "password", "", via);
-        let expires = session.expires_at;
-        self.store
+        let (expires, verified) = (session.expires_at, user.clone());
+        let opened = self
+            .store
             .write::<_, StoreError, _>(move |tx| {
-                tx.put(&key, &session)?;
-                audit::append(tx, now, event.clone())
+                if still_verified(tx, &verified)?.is_none() {
+                    return Ok(None);
+                }
+                let ended = put_session(tx, &key, &session)?;
+                audit::append(tx, now, event.clone())?;
+                Ok(Some(ended))
             })
             .await?;
+        let Some(ended) = opened else {
+            self.audit_refusal(refused);
+            return Err(self.wrong_password(source, &account));
+        };
+        self.succeeded_attempt(source, &account);
+        for session in ended {
+            self.close_session(session).await;
+        }
         Ok(OpenedSession { token, expires, user: UserView::from(&user) })
     }
 
     /// Changes one's own password. Every other session of the account ends, live connections too.
     ///
     /// # Errors
-    /// [`Refusal::WrongPassword`], [`Refusal::TooMany`], [`Refusal::Invalid`].
+    /// [`Refusal::WrongPassword`], [`Refusal::TooMany`], [`Refusal::Invalid`]; [`Refusal::SignedOut`] when the session
+    /// has ended in the meantime.
     pub async fn change_password(
         &self,
         actor: &Actor,
@@ -200,41 +223,47 @@ impl Service {
     ) -> Result<(), Refusal> {
         let key = actor.user.as_str().as_bytes().to_vec();
         let user = self.store.read::<_, StoreError>(|v| v.get::<User>(&key))?.ok_or(Refusal::SignedOut)?;
-        let account = user.username.folded();
-        self.check_lockout(actor.source, &account)?;
+        let account = guessed(&user.username.folded());
+        let new = normal_password(&new, &user.username)?;
+        let place = self.hash_place(Asker::Account(actor.user.clone()))?;
+        self.attempt(actor.source, &account)?;
         let current = normal_password(&current, &user.username).unwrap_or(current);
-        if !self.password_fits(current, Some(user.password_hash.clone())).await? {
-            let wait = self.failed_attempt(actor.source, &account);
-            let event = audit::event(
-                actor.subject().to_string(),
-                "password.change",
-                actor.user.as_str(),
-                Outcome::Denied,
-                "wrong_password",
-                "",
-                &actor.via,
-            );
-            self.audit_refusal(event);
-            return Err(if wait > 0 { Refusal::TooMany(wait) } else { Refusal::WrongPassword });
+        let refuse = || {
+            let who = actor.subject().to_string();
+            let refused = audit::event(who, "password.change", actor.user.as_str(), Outcome::Denied, "wrong_password", "", &actor.via);
+            self.audit_refusal(refused);
+            self.wrong_password(actor.source, &account)
+        };
+        if !self.password_fits(&place, current, Some(user.password_hash.clone())).await? {
+            return Err(refuse());
         }
-        self.succeeded_attempt(actor.source, &account);
-        let hash = self.hash_password(normal_password(&new, &user.username)?).await?;
+        let hash = self.hash_password(&place, new).await?;
         let (now, kept, who) = (self.now(), self.session_key(token), actor.clone());
-        self.store
+        let changed = self
+            .store
             .write(move |tx| {
-                let mut user = tx.get::<User>(&key)?.filter(|u| !u.ended).ok_or(Refusal::SignedOut)?;
+                // Hashing takes its time, and others may have been quicker: whoever changed the password or ended this
+                // session since has the last word.
+                let mut user = still_verified(tx, &user)?.ok_or(Refusal::WrongPassword)?;
+                if tx.get::<Session>(&kept)?.is_none_or(|s| s.user != user.id) {
+                    return Err(Refusal::SignedOut);
+                }
                 user.password_hash.clone_from(&hash);
                 tx.put(&key, &user)?;
-                for (session, row) in tx.scan::<Session>(b"", usize::MAX)? {
-                    if row.user == user.id && session != kept {
+                for (session, _) in sessions_of(tx, &user.id)? {
+                    if session != kept {
                         tx.delete::<Session>(&session)?;
                     }
                 }
                 audit::append(tx, now, audit::done(&who, "password.change", user.id.as_str(), "other sessions ended"))?;
-                Ok::<_, Refusal>(())
+                Ok(())
             })
-            .await?;
-        self.policy_changed().await;
+            .await;
+        match changed {
+            Err(Refusal::WrongPassword) => return Err(refuse()),
+            other => other?,
+        }
+        self.succeeded_attempt(actor.source, &account);
         self.close_sessions(&actor.subject(), super::CloseReason::NotAuthorized).await;
         Ok(())
     }
@@ -245,7 +274,8 @@ impl Service {
     /// [`Refusal::RoleTooLow`], [`Refusal::Invalid`], [`Refusal::Conflict`] when the name is taken.
     pub async fn add_user(&self, actor: &Actor, new: NewUser) -> Result<UserView, Refusal> {
         self.store.read(|v| require_role(v, actor, HubAction::ManagePeople))?;
-        let user = self.new_user(new, &actor.subject().to_string()).await?;
+        let place = self.hash_place(Asker::Account(actor.user.clone()))?;
+        let user = self.new_user(&place, new, &actor.subject().to_string()).await?;
         let (now, event) =
             (self.now(), audit::done(actor, "user.add", user.id.as_str(), format!("{} as {:?}", user.username.as_str(), user.role)));
         let (who, view) = (actor.clone(), UserView::from(&user));
@@ -265,10 +295,10 @@ impl Service {
     /// # Errors
     /// [`Refusal::RoleTooLow`].
     pub fn users(&self, actor: &Actor) -> Result<Vec<UserView>, Refusal> {
-        if !actor.role.may(HubAction::ManagePeople) {
-            return Err(Refusal::RoleTooLow);
-        }
-        let rows = self.store.read::<_, StoreError>(|v| v.scan::<User>(b"", 10_000))?;
+        let rows = self.store.read::<_, Refusal>(|v| {
+            require_role(v, actor, HubAction::ManagePeople)?;
+            Ok(v.scan::<User>(b"", 10_000)?)
+        })?;
         Ok(rows.iter().filter(|(_, u)| !u.ended).map(|(_, u)| UserView::from(u)).collect())
     }
 
@@ -278,10 +308,10 @@ impl Service {
     /// [`Refusal::SignedOut`] when it has ended in the meantime.
     pub fn me(&self, actor: &Actor) -> Result<UserView, Refusal> {
         let user = self.store.read::<_, StoreError>(|v| v.get::<User>(actor.user.as_str().as_bytes()))?;
-        user.as_ref().map(UserView::from).ok_or(Refusal::SignedOut)
+        user.filter(|u| !u.ended).as_ref().map(UserView::from).ok_or(Refusal::SignedOut)
     }
 
-    async fn new_user(&self, new: NewUser, by: &str) -> Result<User, Refusal> {
+    async fn new_user(&self, place: &Place, new: NewUser, by: &str) -> Result<User, Refusal> {
         let username = Username::parse(&new.username)?;
         let password = normal_password(&new.password, &username)?;
         let display_name: String = new.display_name.trim().chars().filter(|c| !c.is_control()).take(64).collect();
@@ -290,12 +320,22 @@ impl Service {
             id,
             display_name: if display_name.is_empty() { username.as_str().to_owned() } else { display_name },
             role: new.role,
-            password_hash: self.hash_password(password).await?,
+            password_hash: self.hash_password(place, password).await?,
             created_at: self.now(),
             created_by: by.to_owned(),
             ended: false,
             username,
         })
+    }
+
+    /// Counts an attempt as a failure until it has succeeded, unless it has to wait.
+    fn attempt(&self, source: IpAddr, account: &str) -> Result<(), Refusal> {
+        lock(&self.lockout).attempt(source, account, self.clock.monotonic_ms()).map_err(Refusal::TooMany)
+    }
+
+    /// The answer to a failed attempt that has been counted.
+    fn wrong_password(&self, source: IpAddr, account: &str) -> Refusal {
+        self.check_lockout(source, account).err().unwrap_or(Refusal::WrongPassword)
     }
 
     pub(super) fn check_lockout(&self, source: IpAddr, account: &str) -> Result<(), Refusal> {
@@ -311,6 +351,28 @@ impl Service {
     }
 }
 
+/// Under which name guesses at the password of a user name are counted, apart from all other kinds of guesses.
+fn guessed(folded: &str) -> String {
+    format!("user {folded}")
+}
+
+/// A name that was tried, as the audit shows it. People also type passwords there: of one that is no account's, only
+/// the beginning.
+fn shown_name(tried: &str, known: bool) -> String {
+    let shown = if known { 64 } else { 3 };
+    let mut text: String = tried.chars().take(shown).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if tried.chars().nth(shown).is_some() {
+        text.push('…');
+    }
+    text
+}
+
+/// The account as it is now, unless it has ended or has another password than the one that was verified.
+fn still_verified<R: Read>(rows: &R, verified: &User) -> Result<Option<User>, StoreError> {
+    let now = rows.get::<User>(verified.id.as_str().as_bytes())?;
+    Ok(now.filter(|u| !u.ended && u.password_hash == verified.password_hash))
+}
+
 fn has_owner<R: Read>(rows: &R) -> Result<bool, StoreError> {
     // The first accounts of a hub are its owners; a house has few accounts.
     Ok(rows.scan::<User>(b"", 10_000)?.iter().any(|(_, u)| u.role == HouseholdRole::Owner && !u.ended))
@@ -324,4 +386,27 @@ fn insert_user(tx: &Tx<'_>, user: &User) -> Result<(), Refusal> {
     tx.put(folded.as_bytes(), &UserName { id: user.id.clone() })?;
     tx.put(user.id.as_str().as_bytes(), user)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_typed_as_a_name_is_shown_without_line_breaks_and_whole_only_when_it_is_one() {
+        assert_eq!(shown_name("olivia", true), "olivia");
+        assert_eq!(shown_name("correct horse battery", false), "cor…");
+        assert_eq!(shown_name("a\nrefused actor=owner", false), "a\u{fffd}r…");
+        assert_eq!(shown_name(&"x".repeat(70), true).chars().count(), 65);
+        assert_eq!(shown_name("", false), "");
+    }
+
+    #[test]
+    fn guesses_at_different_things_are_counted_apart() {
+        // A user may be called like anything else that is guessed at.
+        for other in [SETUP, "claim 0123", "lamp-1"] {
+            assert_ne!(guessed(other), other);
+            assert!(guessed(other).starts_with("user "));
+        }
+    }
 }

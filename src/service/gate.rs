@@ -78,6 +78,14 @@ pub(super) struct Challenge {
     until: u64,
 }
 
+impl SignedIn {
+    /// Whether this is a person who was let in by the session with this key.
+    #[must_use]
+    pub fn is_of_session(&self, session: &[u8; 32]) -> bool {
+        self.session.as_ref() == Some(session)
+    }
+}
+
 enum Proof {
     Token { counter: u64, digest: [u8; 32] },
     Secret { hash: [u8; 32] },

@@ -1,18 +1,32 @@
 //! The exponential back-off that answers guessing, per source and account.
 //!
 //! A source is one address, in full: a house shares its IPv6 network, and one lamp in it must not lock the others out.
+//! As one host can use every address of such a network, a second, gentle back-off counts per network and account. It
+//! slows guessing down to about one guess a minute; whoever has signed in from its address before is not held up by it.
 //! Never per device or account alone: else anyone could lock a family out of its own house. Memory is bounded,
 //! whatever addresses and names arrive. What counts as a failure is the caller's to say.
 
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
-use std::net::IpAddr;
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Exponential back-off per source and account. Pure: the time is an argument.
 #[derive(Debug)]
 pub(super) struct Lockout {
-    entries: HashMap<(IpAddr, [u8; 32]), Failures>,
+    entries: HashMap<Key, Failures>,
     capacity: usize,
+    /// Addresses from which an account was signed in to, the latest last.
+    trusted: VecDeque<(IpAddr, [u8; 32])>,
+}
+
+/// What is counted; of the account only a hash, as a name sent by a stranger may be long.
+type Key = (Scope, [u8; 32]);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Scope {
+    Address(IpAddr),
+    /// An IPv6 network of 64 bits.
+    Network(IpAddr),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -21,51 +35,81 @@ struct Failures {
     last_ms: u64,
 }
 
-/// The failure that starts the back-off.
+/// The failure of one address that starts the back-off.
 pub(super) const FREE_FAILURES: u32 = 5;
+/// The failure of one network that starts it.
+pub(super) const NETWORK_FREE_FAILURES: u32 = 30;
 /// The first wait, in milliseconds; each further failure doubles it.
 pub(super) const FIRST_WAIT_MS: u64 = 1_000;
-/// The longest wait, in milliseconds.
+/// The longest wait of an address, in milliseconds.
 pub(super) const LONGEST_WAIT_MS: u64 = 15 * 60 * 1_000;
+/// The longest wait of a network, in milliseconds: a nuisance to those who share it, not a lock-out.
+pub(super) const NETWORK_LONGEST_WAIT_MS: u64 = 60 * 1_000;
 /// After this time without a failure (milliseconds), a source begins anew.
 pub(super) const FORGET_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Addresses remembered that have signed in.
+const TRUSTED: usize = 256;
 
 impl Lockout {
     /// Remembers at most `capacity` pairs of source and account (at least one).
     pub(super) fn new(capacity: usize) -> Self {
-        Self { entries: HashMap::new(), capacity: capacity.max(1) }
+        Self { entries: HashMap::new(), capacity: capacity.max(1), trusted: VecDeque::new() }
     }
 
     /// Whether `source` may try `account` at `now` (milliseconds of any clock that does not
     /// run backwards); if not, for how many milliseconds it has to wait.
     pub(super) fn check(&self, source: IpAddr, account: &str, now: u64) -> Result<(), u64> {
-        let Some(failures) = self.entries.get(&key(source, account)) else {
-            return Ok(());
-        };
-        match failures.wait_ms(now) {
+        let waits = self.keys(source, account).filter_map(|key| Some(self.entries.get(&key)?.wait_ms(key.0, now)));
+        match waits.max().unwrap_or(0) {
             0 => Ok(()),
             wait => Err(wait),
         }
     }
 
-    /// Notes a failure at `now` (milliseconds); answers how long the next attempt has to wait.
-    pub(super) fn failed(&mut self, source: IpAddr, account: &str, now: u64) -> u64 {
-        let key = key(source, account);
-        if !self.entries.contains_key(&key) && self.entries.len() >= self.capacity {
-            self.evict(now);
-        }
-        let failures = self.entries.entry(key).or_insert(Failures { count: 0, last_ms: now });
-        if failures.is_forgotten(now) {
-            failures.count = 0;
-        }
-        failures.count = failures.count.saturating_add(1);
-        failures.last_ms = now;
-        failures.wait_ms(now)
+    /// Takes an attempt, and notes it as a failure until [`Lockout::succeeded`] says otherwise: of many at the same
+    /// time no more are let through than of as many in a row.
+    pub(super) fn attempt(&mut self, source: IpAddr, account: &str, now: u64) -> Result<(), u64> {
+        self.check(source, account, now)?;
+        self.failed(source, account, now);
+        Ok(())
     }
 
-    /// Notes a success: the pair begins anew.
+    /// Notes a failure at `now` (milliseconds); answers how long the next attempt has to wait.
+    pub(super) fn failed(&mut self, source: IpAddr, account: &str, now: u64) -> u64 {
+        for key in self.keys(source, account).collect::<Vec<_>>() {
+            if !self.entries.contains_key(&key) && self.entries.len() >= self.capacity {
+                self.evict(now);
+            }
+            let failures = self.entries.entry(key).or_insert(Failures { count: 0, last_ms: now });
+            if failures.is_forgotten(now) {
+                failures.count = 0;
+            }
+            failures.count = failures.count.saturating_add(1);
+            failures.last_ms = now;
+        }
+        self.check(source, account, now).err().unwrap_or(0)
+    }
+
+    /// Notes a success: the pair begins anew, and its network with it.
     pub(super) fn succeeded(&mut self, source: IpAddr, account: &str) {
-        self.entries.remove(&key(source, account));
+        let (source, account) = (source.to_canonical(), hash(account));
+        for scope in [Scope::Address(source), Scope::Network(network_of(source))] {
+            self.entries.remove(&(scope, account));
+        }
+        self.trusted.retain(|pair| *pair != (source, account));
+        if self.trusted.len() >= TRUSTED {
+            self.trusted.pop_front();
+        }
+        self.trusted.push_back((source, account));
+    }
+
+    /// What an attempt counts for.
+    fn keys(&self, source: IpAddr, account: &str) -> impl Iterator<Item = Key> + use<> {
+        let (source, account) = (source.to_canonical(), hash(account));
+        // An IPv4 address is its own network.
+        let network = source.is_ipv6() && !self.trusted.contains(&(source, account));
+        let network = network.then(|| (Scope::Network(network_of(source)), account));
+        std::iter::once((Scope::Address(source), account)).chain(network)
     }
 
     /// How many pairs are remembered.
@@ -87,8 +131,11 @@ impl Lockout {
         if self.entries.len() < self.capacity {
             return;
         }
-        let least =
-            self.entries.iter().min_by_key(|(_, failures)| (failures.wait_ms(now), failures.count, failures.last_ms)).map(|(key, _)| *key);
+        let least = self
+            .entries
+            .iter()
+            .min_by_key(|((scope, _), failures)| (failures.wait_ms(*scope, now), failures.count, failures.last_ms))
+            .map(|(key, _)| *key);
         if let Some(key) = least {
             self.entries.remove(&key);
         }
@@ -97,11 +144,15 @@ impl Lockout {
 
 impl Failures {
     /// How long an attempt at `now` is still to wait (milliseconds).
-    fn wait_ms(&self, now: u64) -> u64 {
-        let Some(doublings) = self.count.checked_sub(FREE_FAILURES) else {
+    fn wait_ms(&self, scope: Scope, now: u64) -> u64 {
+        let (free, longest) = match scope {
+            Scope::Address(_) => (FREE_FAILURES, LONGEST_WAIT_MS),
+            Scope::Network(_) => (NETWORK_FREE_FAILURES, NETWORK_LONGEST_WAIT_MS),
+        };
+        let Some(doublings) = self.count.checked_sub(free) else {
             return 0;
         };
-        let wait = FIRST_WAIT_MS.saturating_mul(1 << doublings.min(32)).min(LONGEST_WAIT_MS);
+        let wait = FIRST_WAIT_MS.saturating_mul(1 << doublings.min(32)).min(longest);
         wait.saturating_sub(now.saturating_sub(self.last_ms))
     }
 
@@ -110,9 +161,16 @@ impl Failures {
     }
 }
 
-/// Accounts are kept as hashes: a name sent by a stranger may be long.
-fn key(source: IpAddr, account: &str) -> (IpAddr, [u8; 32]) {
-    (source.to_canonical(), Sha256::digest(account.as_bytes()).into())
+fn hash(account: &str) -> [u8; 32] {
+    Sha256::digest(account.as_bytes()).into()
+}
+
+/// The network of 64 bits that an IPv6 address belongs to; an IPv4 address stands for itself.
+pub(super) fn network_of(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
+        v4 @ IpAddr::V4(_) => v4,
+    }
 }
 
 #[cfg(test)]
@@ -167,6 +225,50 @@ mod tests {
             lockout.failed(source, "ada", 0);
         }
         assert_eq!(lockout.failed(source, "ada", FORGET_MS), 0);
+    }
+
+    #[test]
+    fn attempts_at_the_same_time_are_no_more_than_attempts_in_a_row() {
+        let mut lockout = Lockout::new(10);
+        let source = ip("10.0.0.1");
+        // None of them has been answered yet.
+        let let_through = (0..100).filter(|_| lockout.attempt(source, "ada", 0).is_ok()).count();
+        assert_eq!(let_through, 5);
+        lockout.succeeded(source, "ada");
+        assert_eq!(lockout.attempt(source, "ada", 0), Ok(()));
+    }
+
+    #[test]
+    fn a_fresh_address_for_each_guess_does_not_help_the_guesser() {
+        let mut lockout = Lockout::new(10_000);
+        let (mut guesses, hour) = (0, 3_600_000);
+        for n in 0..u64::from(u32::MAX) {
+            let now = n * 100;
+            if now >= hour {
+                break;
+            }
+            let fresh = IpAddr::V6(Ipv6Addr::from_bits((0xfd00_u128 << 112) | u128::from(n)));
+            guesses += u32::from(lockout.attempt(fresh, "olivia", now).is_ok());
+        }
+        assert!((60..=100).contains(&guesses), "{guesses}");
+    }
+
+    #[test]
+    fn guesses_of_a_neighbour_hold_the_family_up_for_a_minute_at_most() {
+        let mut lockout = Lockout::new(1_000);
+        let (tablet, phone) = (ip("fd00::aaaa"), ip("fd00::bbbb"));
+        lockout.succeeded(tablet, "olivia");
+        for n in 0..500 {
+            lockout.failed(ip(&format!("fd00::{n:x}")), "olivia", 0);
+        }
+        // Not at all where she was signed in before, nor in another network, nor anybody else.
+        assert_eq!(lockout.check(tablet, "olivia", 0), Ok(()));
+        assert_eq!(lockout.check(ip("fd00:0:0:1::1"), "olivia", 0), Ok(()));
+        assert_eq!(lockout.check(phone, "mia", 0), Ok(()));
+        assert_eq!(lockout.check(phone, "olivia", 0), Err(NETWORK_LONGEST_WAIT_MS));
+        assert_eq!(lockout.check(phone, "olivia", NETWORK_LONGEST_WAIT_MS), Ok(()));
+        // What she then gets wrong herself counts for her address alone.
+        assert_eq!((0..5).map(|_| lockout.failed(tablet, "olivia", 0)).last(), Some(FIRST_WAIT_MS));
     }
 
     #[test]

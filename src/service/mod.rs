@@ -42,7 +42,7 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 use std::time::Duration;
 use tokio::sync::{Semaphore, broadcast};
@@ -72,6 +72,8 @@ pub trait Outlet: Send + Sync {
     fn publish(&self, topic: &str, payload: Bytes, qos: u8, retain: bool, life: Option<Duration>);
     /// Ends all sessions of `who`; when it returns, nothing more reaches them.
     fn close<'a>(&'a self, who: &'a Subject, reason: CloseReason) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+    /// Ends the connections that signed in with this session of a person (its keyed hash), and no others of the account.
+    fn close_session<'a>(&'a self, session: [u8; 32]) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
     /// Applies a policy that has changed to all live sessions; when it returns, nothing more reaches who lost a right.
     fn narrow<'a>(&'a self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 }
@@ -202,7 +204,9 @@ pub struct Service {
     presence: Mutex<HashMap<DeviceId, devices::Presence>>,
     lockout: Mutex<lockout::Lockout>,
     hashing: Arc<Semaphore>,
-    hash_waiters: Arc<Semaphore>,
+    hash_places: Arc<passwords::Places>,
+    /// There is an owner, and as the last one stays, there always will be.
+    owned: AtomicBool,
     commands: Mutex<commands::Commands>,
     challenges: Mutex<HashMap<DeviceId, gate::Challenge>>,
     refusals: Mutex<audit::Refusals>,
@@ -230,7 +234,8 @@ impl Service {
             presence: Mutex::default(),
             lockout: Mutex::new(lockout::Lockout::new(10_000)),
             hashing: Arc::new(Semaphore::new(2)),
-            hash_waiters: Arc::new(Semaphore::new(32)),
+            hash_places: Arc::default(),
+            owned: AtomicBool::new(false),
             commands: Mutex::default(),
             challenges: Mutex::default(),
             refusals: Mutex::default(),
@@ -310,6 +315,12 @@ impl Service {
     async fn close_sessions(&self, who: &Subject, reason: CloseReason) {
         if let Some(outlet) = self.outlet() {
             outlet.close(who, reason).await;
+        }
+    }
+
+    async fn close_session(&self, session: [u8; 32]) {
+        if let Some(outlet) = self.outlet() {
+            outlet.close_session(session).await;
         }
     }
 

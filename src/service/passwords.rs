@@ -1,12 +1,77 @@
 //! Hashing and checking passwords: argon2id, off the runtime's threads, at most two at a time so that a flood of
-//! sign-ins takes neither all memory nor all processors.
+//! sign-ins takes neither all memory nor all processors. Who wants one takes a place first: nobody gets so many that
+//! the others have none.
 
-use super::{Refusal, Service};
+use super::lockout::network_of;
+use super::{Refusal, Service, lock};
+use crate::domain::account::UserId;
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Params, Version};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
 use zeroize::Zeroizing;
+
+/// Who wants a password hashed or checked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Asker {
+    /// Somebody who is not signed in, at this address.
+    Source(IpAddr),
+    /// An account that is signed in. Its place is beside those of strangers.
+    Account(UserId),
+}
+
+/// Places of one account or address.
+const EACH: usize = 4;
+/// Places of one IPv6 network of 64 bits, of which one host can use every address.
+const PER_NETWORK: usize = 16;
+/// Places of all who are not signed in: the last of them waits for some seconds on a small box, not for hours.
+const STRANGERS: usize = 32;
+
+/// Who is being served or waits to be.
+#[derive(Debug, Default)]
+pub(super) struct Places(Mutex<HashMap<Asker, usize>>);
+
+/// A place, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Arc<Places>,
+    asker: Asker,
+}
+
+impl Places {
+    /// A place for `asker`; `None` when it has its share, or when all are taken.
+    pub(super) fn take(self: &Arc<Self>, asker: Asker) -> Option<Place> {
+        let mut taken = lock(&self.0);
+        if let Asker::Source(source) = &asker {
+            let strangers = || taken.iter().filter_map(|(a, n)| if let Asker::Source(ip) = a { Some((*ip, *n)) } else { None });
+            let network: usize = strangers().filter(|(ip, _)| network_of(*ip) == network_of(*source)).map(|(_, n)| n).sum();
+            let all: usize = strangers().map(|(_, n)| n).sum();
+            if network >= PER_NETWORK || all >= STRANGERS {
+                return None;
+            }
+        }
+        if taken.get(&asker).is_some_and(|n| *n >= EACH) {
+            return None;
+        }
+        *taken.entry(asker.clone()).or_default() += 1;
+        Some(Place { places: self.clone(), asker })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = lock(&self.places.0);
+        if let Some(n) = taken.get_mut(&self.asker) {
+            *n -= 1;
+            if *n == 0 {
+                taken.remove(&self.asker);
+            }
+        }
+    }
+}
 
 /// OWASP's second recommendation for argon2id: 19 MiB, 2 passes, 1 lane (Password Storage Cheat Sheet). It fits a box
 /// of 512 MB with two at a time.
@@ -19,14 +84,19 @@ fn hasher() -> Argon2<'static> {
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$aGVhcnRoa2V5LW5vYm9keQ$M0xzcqFTRmeFcCp3gwXQpV3OX/jdD6kSH1zVe7/8IXE";
 
 impl Service {
-    pub(super) async fn hash_password(&self, password: Zeroizing<String>) -> Result<String, Refusal> {
+    /// A place among those who wait for a hash. Taken before anything is counted against the asker.
+    pub(super) fn hash_place(&self, asker: Asker) -> Result<Place, Refusal> {
+        self.hash_places.take(asker).ok_or(Refusal::TooMany(2_000))
+    }
+
+    pub(super) async fn hash_password(&self, _place: &Place, password: Zeroizing<String>) -> Result<String, Refusal> {
         self.off_thread(move || hasher().hash_password(password.as_bytes()).map(|h| h.to_string()))
             .await?
             .map_err(|_| Refusal::Conflict("the password could not be hashed; try again".into()))
     }
 
     /// Whether `password` belongs to `hash`; with no hash the work is done all the same, and the answer is no.
-    pub(super) async fn password_fits(&self, password: Zeroizing<String>, hash: Option<String>) -> Result<bool, Refusal> {
+    pub(super) async fn password_fits(&self, _place: &Place, password: Zeroizing<String>, hash: Option<String>) -> Result<bool, Refusal> {
         let known = hash.is_some();
         let fits = self
             .off_thread(move || {
@@ -38,8 +108,6 @@ impl Service {
     }
 
     async fn off_thread<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> Result<R, Refusal> {
-        // A flood of sign-ins must not queue for hours: beyond these few the next one is asked to come back.
-        let _place = self.hash_waiters.clone().try_acquire_owned().map_err(|_| Refusal::TooMany(2_000))?;
         let permit = self.hashing.clone().acquire_owned().await.map_err(|_| Refusal::TooMany(1_000))?;
         let out = tokio::task::spawn_blocking(move || {
             let _permit = permit;
@@ -53,6 +121,10 @@ impl Service {
 mod tests {
     use super::*;
 
+    fn source(ip: &str) -> Asker {
+        Asker::Source(ip.parse().unwrap())
+    }
+
     #[test]
     fn the_stand_in_for_unknown_accounts_costs_as_much_as_a_real_one() {
         let parsed = PasswordHash::new(NOBODY).expect("a well-formed hash");
@@ -60,5 +132,25 @@ mod tests {
         let real = PasswordHash::new(&real).unwrap();
         assert_eq!(format!("{:?}", parsed.params), format!("{:?}", real.params));
         assert!(hasher().verify_password(b"anything", &parsed).is_err());
+    }
+
+    #[test]
+    fn nobody_takes_the_places_of_the_others() {
+        let places = Arc::new(Places::default());
+        let mut held: Vec<Place> = std::iter::from_fn(|| places.take(source("10.0.0.1"))).take(100).collect();
+        assert_eq!(held.len(), EACH);
+        // One host with all addresses of its network.
+        held.extend((0..100).filter_map(|n| places.take(source(&format!("2001:db8::{n:x}")))));
+        assert_eq!(held.len(), EACH + PER_NETWORK);
+        held.extend(places.take(source("2001:db8:0:1::1")));
+        assert_eq!(held.len(), EACH + PER_NETWORK + 1);
+        held.extend((0..100).filter_map(|n| places.take(source(&format!("10.0.1.{n}")))));
+        assert_eq!(held.len(), STRANGERS);
+        let account = Asker::Account(UserId::console());
+        let own: Vec<Place> = std::iter::from_fn(|| places.take(account.clone())).take(100).collect();
+        assert_eq!(own.len(), EACH, "who is signed in does not wait behind strangers");
+        drop((held, own));
+        assert!(lock(&places.0).is_empty());
+        assert!(places.take(source("10.0.0.1")).is_some());
     }
 }

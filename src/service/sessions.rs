@@ -1,15 +1,17 @@
 //! Sessions of people: opaque random tokens, kept only as a keyed hash, ended by sign-out, expiry or the account's end.
 
 use super::{Actor, Refusal, Service, audit, random};
-use crate::domain::account::User;
+use crate::domain::account::{User, UserId};
 use crate::store::tables::Session;
-use crate::store::{Read, StoreError};
+use crate::store::{Read, StoreError, Tx};
 use data_encoding::BASE64URL_NOPAD;
 use std::net::IpAddr;
 use zeroize::Zeroizing;
 
 /// How long a session lasts, in ms.
 const LIFETIME_MS: u64 = 30 * 24 * 3600 * 1000;
+/// Sessions of one account: the oldest gives way to a further one.
+const PER_ACCOUNT: usize = 50;
 /// What a token begins with, so that leaked ones can be searched for.
 const PREFIX: &str = "hkt1.";
 
@@ -80,7 +82,7 @@ impl Service {
         Ok(Actor { user: user.id, role: user.role, via: format!("{protocol} {source}"), source })
     }
 
-    /// Ends the session of `token`, and the live connections that came with its account.
+    /// Ends the session of `token`, and the live connections that signed in with it.
     ///
     /// # Errors
     /// The store's fault.
@@ -92,8 +94,7 @@ impl Service {
                 audit::append(tx, now, event.clone())
             })
             .await?;
-        self.policy_changed().await;
-        self.close_sessions(&actor.subject(), super::CloseReason::NotAuthorized).await;
+        self.close_session(key).await;
         Ok(())
     }
 
@@ -112,5 +113,52 @@ impl Service {
             })
             .await?;
         Ok(())
+    }
+}
+
+/// Writes a session. Beyond [`PER_ACCOUNT`] of its account the oldest end: their keys, whose connections end too.
+pub(super) fn put_session(tx: &Tx<'_>, key: &[u8; 32], session: &Session) -> Result<Vec<[u8; 32]>, StoreError> {
+    let mut known = sessions_of(tx, &session.user)?;
+    known.sort_by_key(|(_, s)| s.created_at);
+    let mut ended = Vec::new();
+    for (old, _) in known.iter().take((known.len() + 1).saturating_sub(PER_ACCOUNT)) {
+        tx.delete::<Session>(old)?;
+        ended.extend(<[u8; 32]>::try_from(old.as_slice()));
+    }
+    tx.put(key, session)?;
+    Ok(ended)
+}
+
+/// All sessions of an account, with their keys.
+pub(super) fn sessions_of<R: Read>(rows: &R, user: &UserId) -> Result<Vec<(Vec<u8>, Session)>, StoreError> {
+    let mut all = rows.scan::<Session>(b"", usize::MAX)?;
+    all.retain(|(_, s)| s.user == *user);
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{MasterKey, Store};
+
+    #[tokio::test]
+    async fn the_oldest_session_of_an_account_gives_way_and_those_of_others_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("hub.redb"), MasterKey::new([7; 32])).unwrap();
+        let of = |user: &UserId, n: u8| {
+            let row = Session { user: user.clone(), created_at: u64::from(n), expires_at: 1_000, source: String::new() };
+            let store = store.clone();
+            let key = [n; 32];
+            async move { store.write::<_, StoreError, _>(move |tx| put_session(tx, &key, &row)).await.unwrap() }
+        };
+        let (mia, max) = (UserId::from_uuid(uuid::Uuid::from_u128(1)), UserId::from_uuid(uuid::Uuid::from_u128(2)));
+        assert!(of(&max, 0).await.is_empty());
+        for n in 1..=50 {
+            assert!(of(&mia, n).await.is_empty(), "{n}");
+        }
+        assert_eq!(of(&mia, 51).await, [[1; 32]]);
+        assert_eq!(of(&mia, 52).await, [[2; 32]]);
+        let count = |user: &UserId| store.read::<_, StoreError>(|v| sessions_of(v, user)).unwrap().len();
+        assert_eq!((count(&mia), count(&max)), (50, 1));
     }
 }

@@ -11,6 +11,7 @@ mod lifetime;
 mod matrix;
 mod page;
 mod peers;
+mod people;
 mod registry;
 mod revocation;
 mod sharing;
