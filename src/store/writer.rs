@@ -270,7 +270,11 @@ fn commit(db: &Database, vault: &Vault, mut batch: Vec<Box<dyn Job>>) -> bool {
         break if wrote { txn.commit().map_err(StoreError::from) } else { txn.abort().map_err(StoreError::from) };
     };
     // A fault is told to everyone: nothing of this batch was acknowledged.
-    let fault = result.as_ref().err().map(ToString::to_string);
+    let fault = result.as_ref().err().map(|e| match e {
+        // Only the cause: what to do is said by whoever is told.
+        StoreError::Database(cause) => cause.to_string(),
+        other => other.to_string(),
+    });
     for job in batch.into_iter().chain(out) {
         job.finish(
             fault.as_ref().map_or(Ok(()), |why| Err(StoreError::Database(Box::new(redb::Error::Io(std::io::Error::other(why.clone())))))),
