@@ -115,7 +115,7 @@ async fn read(mut reader: OwnedReadHalf, mut buf: BytesMut, mut tx: LinkTx, user
 
 async fn write(mut writer: OwnedWriteHalf, mut rx: LinkRx, ack: Notification) {
     let mut out = BytesMut::with_capacity(64 * 1024);
-    let mut put = |notification: Notification, out: &mut BytesMut| {
+    let put = |notification: Notification, out: &mut BytesMut| {
         if let Some(packet) = Option::<Packet>::from(notification) {
             let _ = V4.write(packet, out);
         }

@@ -55,8 +55,12 @@ impl Broker {
                     return End::Gone;
                 }
             }
-            if client.session.control_backlog() > MAX_CONTROL {
-                return End::Reason(DisconnectReasonCode::QuotaExceeded);
+            // A client may have 65,535 publishes on their way unanswered: it is read on when its answers are out. One
+            // that does not take them ends by the writer's deadline.
+            tokio::select! {
+                biased;
+                () = connection.kill.cancelled() => return End::Gone,
+                () = client.session.answered(MAX_CONTROL) => {}
             }
             if buf.is_empty() && buf.capacity() > 64 * 1024 {
                 *buf = BytesMut::new();

@@ -95,6 +95,8 @@ struct Queue {
     asleep: bool,
     /// Publishers have waited for this reader in vain; they do so again only once it has made room.
     lagging: bool,
+    /// It was told to end because it does not read what it is owed.
+    overflowed: bool,
     attached: u64,
     dropped: u64,
 }
@@ -131,6 +133,7 @@ pub(super) struct Session {
     queue: Mutex<Queue>,
     work: Notify,
     room: Notify,
+    answered: Notify,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -151,6 +154,7 @@ impl Session {
             queue: Mutex::default(),
             work: Notify::new(),
             room: Notify::new(),
+            answered: Notify::new(),
         })
     }
 
@@ -179,6 +183,7 @@ impl Session {
         q.online = true;
         q.asleep = false;
         q.lagging = false;
+        q.overflowed = false;
         q.attached += 1;
         q.resend = q
             .flight
@@ -213,7 +218,9 @@ impl Session {
             return Offer::Dropped;
         }
         if over(HARD) {
-            return Offer::Overflow;
+            q.dropped += 1;
+            // Said once: its connection is ending.
+            return if std::mem::replace(&mut q.overflowed, true) { Offer::Dropped } else { Offer::Overflow };
         }
         q.waiting_bytes = bytes;
         q.waiting.push_back(delivery);
@@ -238,11 +245,6 @@ impl Session {
         self.queue().online
     }
 
-    /// Control packets that wait: a peer that asks and never reads is closed by this.
-    pub(super) fn control_backlog(&self) -> usize {
-        self.queue().control.len()
-    }
-
     /// Waits until there is something to send.
     pub(super) async fn ready(&self) {
         loop {
@@ -260,6 +262,7 @@ impl Session {
     /// Takes what can be sent now: all control packets, and at most `max` publishes.
     pub(super) fn drain(&self, out: &mut Vec<Outgoing>, max: usize) {
         let mut q = self.queue();
+        let answers = q.control.len();
         out.extend(q.control.drain(..).map(Outgoing::Control));
         while q.may_resend() {
             let Some((pkid, delivery)) = q.resend.pop_front() else { break };
@@ -295,6 +298,22 @@ impl Session {
         if before != q.waiting.len() && q.is_short() {
             q.lagging = false;
             self.room.notify_waiters();
+        }
+        if answers > 0 {
+            self.answered.notify_waiters();
+        }
+    }
+
+    /// Waits until at most `max` answers wait for the writer.
+    pub(super) async fn answered(&self, max: usize) {
+        loop {
+            let waiting = self.answered.notified();
+            tokio::pin!(waiting);
+            waiting.as_mut().enable();
+            if self.queue().control.len() <= max {
+                return;
+            }
+            waiting.await;
         }
     }
 

@@ -73,7 +73,7 @@ impl Service {
                 let own = service.require(tx, &who, &id, Action::Administer)?;
                 let user = user_by_name(tx, &folded)?;
                 let subject = Subject::User(user.id.clone());
-                may_give(&own, &grant)?;
+                may_give(&own, &grant, now)?;
                 let all = bindings_of(tx, &id)?;
                 if grant.privilege < Privilege::Administer || grant.until.is_some() || grant.from.is_some_and(|from| from > now) {
                     keep_an_administrator(tx, &all, &HashSet::from([subject.clone()]), now)?;
@@ -268,10 +268,10 @@ fn user_by_name(tx: &Tx<'_>, folded: &str) -> Result<User, Refusal> {
 }
 
 /// Nobody gives more than they have: not wider, not earlier, not longer.
-fn may_give(own: &Rows, grant: &Grant) -> Result<(), Refusal> {
+fn may_give(own: &Rows, grant: &Grant, now: u64) -> Result<(), Refusal> {
     let Some(own) = &own.binding else { return Err(Refusal::NotAllowed(Reason::NotBound)) };
     let longer = own.until.is_some_and(|end| grant.until.is_none_or(|until| until > end));
-    let earlier = own.from.is_some_and(|start| grant.from.is_none_or(|from| from < start));
+    let earlier = own.from.is_some_and(|start| grant.from.unwrap_or(now) < start);
     if grant.privilege > own.privilege || longer || earlier {
         return Err(Refusal::NotAllowed(Reason::PrivilegeTooLow));
     }

@@ -13,7 +13,9 @@ pub(super) fn problem(refusal: Refusal) -> Problem {
     match refusal {
         Refusal::SignedOut => Problem::signed_out(),
         Refusal::WrongPassword => Problem::sign_in_refused(),
-        Refusal::NotAllowed(_) | Refusal::RoleTooLow => Problem::not_allowed(detail),
+        // The reason says itself what to do.
+        Refusal::NotAllowed(_) => Problem::not_allowed(detail).next(""),
+        Refusal::RoleTooLow => Problem::not_allowed(detail),
         Refusal::NotFound(_) => Problem::not_found().detail(detail),
         Refusal::ClaimRefused => Problem::claim_refused(),
         Refusal::Invalid(_) => Problem::invalid(detail),

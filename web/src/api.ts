@@ -1,6 +1,6 @@
 // The REST API as functions. Signing in is the cookie's business: no token is ever kept by a script.
 
-import type { AuditEntry, Brand, Command, Device, Hub, Model, Role, Twin, User, Values } from "./types.ts";
+import type { Action, AuditEntry, Binding, Brand, Command, Device, Explanation, Hub, Model, Privilege, Role, Twin, User, Values } from "./types.ts";
 
 /** Why a call did not do what it should, in words for a person (RFC 9457 from the hub, or the same shape made here). */
 export class Problem extends Error {
@@ -25,12 +25,22 @@ export const api = {
   users: async () => listOf<User>(await call<unknown>("GET", "/users"), "users"),
   addUser: (body: { username: string; password: string; display_name?: string; role: Role }) =>
     call<User>("POST", "/users", body),
+  /** Ends an account; tells which rights of others ended with it. */
+  endUser: async (id: string, keepGrants: boolean) =>
+    listOf<Binding>(await call<unknown>("DELETE", `/users/${enc(id)}?keep_grants=${keepGrants ? 1 : 0}`), "bindings"),
+  changePassword: (current: string, next: string) => call<void>("PUT", "/me/password", { current, new: next }),
   devices: async () => listOf<Device>(await call<unknown>("GET", "/devices"), "devices"),
   device: (id: string) => call<Device>("GET", `/devices/${enc(id)}`),
   editDevice: (id: string, body: { name?: string; room?: string }) => call<Device>("PATCH", `/devices/${enc(id)}`, body),
   removeDevice: (id: string) => call<void>("DELETE", `/devices/${enc(id)}`),
   suspend: (id: string) => call<Device>("POST", `/devices/${enc(id)}/suspend`),
   resume: (id: string) => call<Device>("POST", `/devices/${enc(id)}/resume`),
+  bindings: async (id: string) => listOf<Binding>(await call<unknown>("GET", `/devices/${enc(id)}/bindings`), "bindings"),
+  grant: (id: string, body: { username: string; privilege: Privilege; from?: number; until?: number }) =>
+    call<Binding>("POST", `/devices/${enc(id)}/bindings`, body),
+  revoke: (id: string, user: string) => call<void>("DELETE", `/devices/${enc(id)}/bindings/${enc(user)}`),
+  administer: (id: string) => call<Device>("POST", `/devices/${enc(id)}/administration`),
+  explain: (id: string, action: Action) => call<Explanation>("POST", "/access/explain", { device_id: id, action }),
   twin: (id: string) => call<Twin>("GET", `/devices/${enc(id)}/twin`),
   desire: (id: string, desired: Values) => call<Twin>("PATCH", `/devices/${enc(id)}/twin/desired`, desired),
   command: (id: string, name: string, args: Values) => call<Command>("POST", `/devices/${enc(id)}/commands`, { name, args }),

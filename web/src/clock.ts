@@ -6,13 +6,18 @@ let skew = 0;
 /** Goes forward every 20 seconds, so that “2 minutes ago” does not stand still. */
 export const now = signal(Date.now());
 
+/** The hub's time at this moment. */
+export function present(): number {
+  return Date.now() + skew;
+}
+
 export function keepTime(): void {
-  setInterval(() => (now.value = Date.now() + skew), 20_000);
+  setInterval(() => (now.value = present()), 20_000);
 }
 
 export function skewFrom(hubTime: number): void {
   if (Number.isFinite(hubTime)) skew = hubTime - Date.now();
-  now.value = Date.now() + skew;
+  now.value = present();
 }
 
 const relative = new Intl.RelativeTimeFormat("en", { numeric: "auto" });

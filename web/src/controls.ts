@@ -59,7 +59,7 @@ export function obstacle(device: Device, thing: Attribute | ModelCommand, isComm
   if (device.state === "quarantined") return "This device is quarantined.";
   if (device.state === "waiting") return "Claim this device first.";
   if (!mayAtLeast(device.privilege, thing.critical ? "manage" : "operate"))
-    return thing.critical ? "This needs the privilege to manage the device." : "You may only look at this device.";
+    return device.privilege === "operate" ? "You may use this device, but not what is critical." : "You may see this device, not use it.";
   if (!device.online && (isCommand || thing.critical)) return "The device is offline.";
   return null;
 }

@@ -4,7 +4,7 @@
 import { effect, signal } from "@preact/signals";
 import { api, EVENTS } from "./api.ts";
 import { skewFrom } from "./clock.ts";
-import { dropDevice, loadDevices, me, takeCommand, takeDevice, takeTwin } from "./store.ts";
+import { dropDevice, loadDevices, me, meetDevice, takeCommand, takeTwin } from "./store.ts";
 import type { Command, Device, Twin } from "./types.ts";
 
 export type LiveState = "off" | "connecting" | "live" | "lost";
@@ -52,7 +52,7 @@ function connect(): void {
     skewFrom(at);
     void loadDevices();
   });
-  on<Device>("device", takeDevice);
+  on<Device>("device", meetDevice);
   on<{ id: string }>("removed", ({ id }) => dropDevice(id));
   on<Twin & { device_id: string }>("twin", (twin) => takeTwin(twin.device_id, twin));
   on<Command>("command", takeCommand);

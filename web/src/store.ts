@@ -88,6 +88,7 @@ export async function loadDevices(): Promise<void> {
 export function takeDevice(device: Device): void {
   touched?.add(device.id);
   devices.value = new Map(devices.value ?? []).set(device.id, device);
+  if (device.privilege === null) dropTwin(device.id);
 }
 
 export function dropDevice(id: string): void {
@@ -95,9 +96,22 @@ export function dropDevice(id: string): void {
   const next = new Map(devices.value ?? []);
   next.delete(id);
   devices.value = next;
+  dropTwin(id);
+}
+
+/** What one may not see any more is not kept either. */
+function dropTwin(id: string): void {
+  if (!twins.value.has(id)) return;
   const left = new Map(twins.value);
   left.delete(id);
   twins.value = left;
+}
+
+/** Takes a device that an event tells of; one that has just come into view brings its state. */
+export function meetDevice(device: Device): void {
+  const sawState = devices.value?.get(device.id)?.privilege;
+  takeDevice(device);
+  if (!sawState) void loadTwins([device]);
 }
 
 /** Takes a twin unless a newer one is known; `fresh` overrules that. */

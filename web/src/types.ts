@@ -40,6 +40,30 @@ export interface Device {
   version: number;
 }
 
+/** Somebody's right to a device. */
+export interface Binding {
+  device_id: string;
+  user: string;
+  username: string;
+  privilege: Privilege;
+  from: number | null;
+  until: number | null;
+  /** `user:<id>`, or `claim` for who showed the code. */
+  granted_by: string;
+  granted_at: number;
+}
+
+export type Action = "view" | "operate" | "operate_critical" | "manage" | "administer";
+
+export interface Explanation {
+  allowed: boolean;
+  reason: string;
+  explanation: string;
+  policy_age_ms: number;
+  needs?: Privilege;
+  privilege: Privilege | null;
+}
+
 export interface Twin {
   desired: Values;
   reported: Values;

@@ -35,8 +35,9 @@ test("what hinders is said: state, privilege, connection", () => {
   const lamp = { type: "boolean", access: "write" } as const;
   const door = { critical: true };
   assert.equal(obstacle(device, lamp, false), null);
-  assert.match(obstacle({ ...device, privilege: "view" }, lamp, false) ?? "", /only look/);
-  assert.match(obstacle(device, door, true) ?? "", /manage/);
+  assert.match(obstacle({ ...device, privilege: "view" }, lamp, false) ?? "", /may see this device, not use it/);
+  assert.match(obstacle(device, door, true) ?? "", /may use this device, but not what is critical/);
+  assert.match(obstacle({ ...device, privilege: "view" }, door, true) ?? "", /not use it/);
   assert.match(obstacle({ ...device, state: "suspended" }, lamp, false) ?? "", /suspended/);
   const away = { ...device, online: false, privilege: "manage" as const };
   assert.equal(obstacle(away, lamp, false), null);

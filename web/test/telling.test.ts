@@ -84,3 +84,22 @@ test("an act without a sentence, and a name that objects have by nature, are tol
   assert.equal(says("weather.change", { object: "sky" }), "Mara: weather.change sky");
   assert.equal(says("constructor", { object: "sky" }), "Mara: constructor sky");
 });
+
+test("sharing: who gave what to whom, and who took it", () => {
+  const tom = `user:${"2e".repeat(16)}`;
+  assert.equal(says("binding.grant", { detail: `operate to ${tom}` }), "Mara shared Garage with tom.");
+  assert.equal(why("binding.grant", { detail: `manage to ${tom}` }), "tom uses it, also what is critical.");
+  assert.equal(says("binding.grant", { detail: `view to user:${"00".repeat(16)}` }), "Mara shared Garage with somebody.");
+  assert.equal(says("binding.revoke", { detail: tom }), "Mara took away the right of tom to Garage.");
+  assert.equal(says("binding.leave", { actor: tom, detail: tom }), "tom gave up their right to Garage.");
+  assert.equal(says("binding.take", { detail: "administer" }), "Mara took the administration of Garage.");
+});
+
+test("an account ends, a password changes", () => {
+  const ended = { object: "2e".repeat(16), detail: "tom; 2 rights it had given ended with it" };
+  assert.equal(says("user.end", ended), "Mara ended the account of tom.");
+  assert.match(why("user.end", ended), /^2 rights/);
+  assert.equal(why("user.end", { ...ended, detail: "tom; 0 rights it had given ended with it" }), "");
+  assert.equal(says("password.change", { object: MARA, detail: "other sessions ended" }), "Mara changed their password.");
+  assert.equal(says("password.change", { object: MARA, outcome: "denied", reason: "wrong_password" }), "Mara tried to change their password.");
+});

@@ -1,5 +1,6 @@
 // A person's first evening with a hub, in a real browser: set up, claim a garage door by its label, open it, read what
-// happened, look at all of it on a phone, scan a label. The hub and a simulated garage door run already; this is told where by
+// happened, share the door with a guest and take it back, look at all of it on a phone, scan a label, change the password.
+// The hub and a simulated garage door run already; this is told where by
 //   HEARTHKEY_URL         https://127.0.0.1:<port>
 //   HEARTHKEY_SETUP_CODE  the one-time code the hub printed
 //   HEARTHKEY_LABEL       the text of the door's QR code, HK1:<device_id>:<code>
@@ -8,8 +9,7 @@
 // Every wait is for something to show, never for time to pass, save for the guard against nervous double taps.
 
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { chromium } from "playwright-core";
@@ -19,39 +19,48 @@ assert.ok(url && setupCode && label, "HEARTHKEY_URL, HEARTHKEY_SETUP_CODE and HE
 const [, deviceId, symbols] = /^HK1:([A-Za-z0-9_-]{1,64}):([0-9A-Za-z]{21})$/.exec(label) ?? [];
 assert.ok(deviceId && symbols, "HEARTHKEY_LABEL is a QR text");
 
+const DOOR = `#/device/${encodeURIComponent(deviceId)}`;
 const PASSWORD = "hearth & home, 🔑 42";
+const NEXT_PASSWORD = "embers & ash, 🔥 43";
 const OWNER = "Mara Lind";
+const GUEST = { username: "tom", name: "Tom Sand", password: "a guest of the house" };
 const WAIT = 15_000;
-const profile = mkdtempSync(join(tmpdir(), "ui-rig-"));
 const complaints = [];
-let context;
+let browser;
 let page;
+/** The browser of the guest that the door is shared with. */
+let guest;
 
 before(async () => {
   if (shots) mkdirSync(shots, { recursive: true });
-  context = await chromium.launchPersistentContext(profile, {
+  browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     headless: true,
     args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"],
+  });
+  page = await visitor();
+});
+
+after(() => browser?.close());
+
+/** Somebody's browser, with cookies of its own. */
+async function visitor() {
+  const context = await browser.newContext({
     // The hub's certificate comes from its own CA, which this browser has never seen.
     ignoreHTTPSErrors: true,
     viewport: { width: 1280, height: 860 },
     locale: "en-GB",
   });
-  page = context.pages()[0] ?? (await context.newPage());
-  page.setDefaultTimeout(WAIT);
-  page.on("pageerror", (error) => complaints.push(`script: ${error.message}`));
+  const theirs = await context.newPage();
+  theirs.setDefaultTimeout(WAIT);
+  theirs.on("pageerror", (error) => complaints.push(`script: ${error.message}`));
   // A refused request is part of the story; a blocked script or style never is.
-  page.on("console", (message) => message.type() === "error" && /content security policy/i.test(message.text()) && complaints.push(message.text()));
-  page.on("request", (request) => {
+  theirs.on("console", (message) => message.type() === "error" && /content security policy/i.test(message.text()) && complaints.push(message.text()));
+  theirs.on("request", (request) => {
     if (new URL(request.url()).origin !== new URL(url).origin) complaints.push(`foreign request: ${request.url()}`);
   });
-});
-
-after(async () => {
-  await context?.close();
-  rmSync(profile, { recursive: true, force: true });
-});
+  return theirs;
+}
 
 test("a person sets up the hub, claims a door by its label and opens it", async (t) => {
   await t.test("a wrong setup code is refused with what to do next", async () => {
@@ -98,7 +107,7 @@ test("a person sets up the hub, claims a door by its label and opens it", async 
     await page.getByRole("button", { name: "Claim", exact: true }).click();
     await page.getByRole("heading", { level: 1, name: "Garage" }).waitFor();
     await page.getByRole("list", { name: "Trust and state" }).getByText("Ready").waitFor();
-    assert.ok(page.url().endsWith(`#/device/${encodeURIComponent(deviceId)}`));
+    assert.ok(page.url().endsWith(DOOR));
   });
 
   await t.test("two taps open the door, and its position moves", async () => {
@@ -154,6 +163,88 @@ test("a person sets up the hub, claims a door by its label and opens it", async 
     await page.unroute("**/api/v1/audit?*");
   });
 
+  await t.test("the owner adds a person and lets them use the door for an hour", async () => {
+    await page.getByRole("link", { name: "People" }).click();
+    await page.getByLabel("User name").fill(GUEST.username);
+    await page.getByLabel("Name (optional)").fill(GUEST.name);
+    await page.getByLabel("Password", { exact: true }).fill(GUEST.password);
+    await page.getByText("Only uses what is shared").click();
+    await page.getByRole("button", { name: "Add", exact: true }).click();
+    await page.locator(".people").getByText(GUEST.name).waitFor();
+
+    await page.evaluate((to) => (location.hash = to), DOOR);
+    const rights = page.getByRole("region", { name: "Who may use it" });
+    await rights.getByText("You administer it").waitFor();
+    assert.equal(await rights.getByText("Leave this device").count(), 0, "the last who administers it stays");
+    await rights.getByText("Share it with somebody").click();
+    await rights.getByRole("button", { name: "Share" }).click();
+    await rights.getByText("Type the user name").waitFor();
+    await page.waitForFunction((name) => [...document.querySelectorAll("datalist option")].some((each) => each.value === name), GUEST.username);
+    await rights.getByLabel("User name").fill("nobody");
+    await rights.getByText("Uses it", { exact: true }).click();
+    await rights.getByText("One hour").click();
+    await shot("share");
+    await rights.getByRole("button", { name: "Share" }).click();
+    await rights.getByText("Nobody here signs in with this name.").waitFor();
+    await rights.getByLabel("User name").fill(GUEST.username);
+    await rights.getByRole("button", { name: "Share" }).click();
+    const theirs = rights.getByRole("listitem").filter({ hasText: `${GUEST.name} uses it` });
+    await theirs.getByText(/^until .*given by you$/).waitFor();
+    await shot("shared");
+  });
+
+  await t.test("the guest sees the door, and is told what they may not do", async () => {
+    guest = await visitor();
+    await guest.goto(url);
+    await guest.getByLabel("User name").fill(GUEST.username);
+    await guest.getByLabel("Password", { exact: true }).fill(GUEST.password);
+    await guest.getByRole("button", { name: "Sign in" }).click();
+    await guest.getByRole("link", { name: "Garage" }).click();
+    const open = guest.getByRole("button", { name: /Open$/ });
+    await open.waitFor();
+    assert.equal(await open.isDisabled(), true);
+    const reason = await guest.locator(`[id="${await open.getAttribute("aria-describedby")}"]`).textContent();
+    assert.equal(reason, "You may use this device, but not what is critical.");
+    await guest.getByRole("region", { name: "Your right to it" }).getByText(/^until /).waitFor();
+    assert.equal(await guest.getByText("Share it with somebody").count(), 0);
+    await shot("guest", guest);
+
+    // A page that believes to know better is refused by the hub, which says why.
+    const pretend = async (route) => {
+      const answer = await route.fetch();
+      const body = await answer.json();
+      for (const device of body.devices ?? [body]) device.privilege = "manage";
+      await route.fulfill({ response: answer, json: body });
+    };
+    const device = new RegExp(`/api/v1/devices(/${deviceId})?$`);
+    await guest.route(device, pretend);
+    await guest.reload();
+    await open.click();
+    await guest.getByRole("button", { name: "Tap again: Open" }).waitFor();
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    await open.click();
+    await guest.getByRole("button", { name: "Why?" }).click();
+    await guest.getByText("You may use it, except what is critical. This needs the right to use it, also what is critical.").waitFor();
+    await shot("guest-why", guest);
+    await guest.unroute(device, pretend);
+    await guest.reload();
+    await guest.getByText("You may use this device, but not what is critical.").first().waitFor();
+  });
+
+  await t.test("the owner takes the right away, and the door leaves the guest's page by itself", async () => {
+    const take = page.getByRole("button", { name: `Take away the right of ${GUEST.name}` });
+    await take.click();
+    await shot("take-away");
+    await page.getByRole("button", { name: "Take it away" }).click();
+    await take.waitFor({ state: "detached" });
+    await guest.getByText("You do not see this device any more").waitFor();
+    await shot("guest-gone", guest);
+    await guest.getByRole("link", { name: "All devices" }).click();
+    await guest.getByRole("heading", { name: "Nothing is shared with you yet" }).waitFor();
+    assert.equal(await guest.getByText("Garage").count(), 0);
+    await shot("guest-after", guest);
+  });
+
   await t.test("nothing is cut off at 360 pixels, and nothing lies under the bar at the end of a page, by day or by night", async () => {
     let scrolled = 0;
     await page.setViewportSize({ width: 360, height: 740 });
@@ -161,7 +252,7 @@ test("a person sets up the hub, claims a door by its label and opens it", async 
       await page.emulateMedia({ colorScheme: scheme });
       for (const [name, hash, heading] of [
         ["devices", "#/", "Devices"],
-        ["device", `#/device/${encodeURIComponent(deviceId)}`, "Garage"],
+        ["device", DOOR, "Garage"],
         ["claim", "#/claim", "Claim a device"],
         ["activity", "#/activity", "Activity"],
         ["people", "#/people", "People"],
@@ -228,11 +319,35 @@ test("a person sets up the hub, claims a door by its label and opens it", async 
     await page.evaluate(() => (location.hash = "#/settings"));
   });
 
+  await t.test("the owner ends the guest's account, and the guest is signed out", async () => {
+    await page.getByRole("link", { name: "People" }).click();
+    await page.getByRole("button", { name: `End the account of ${GUEST.name}` }).click();
+    await shot("end-account-360");
+    await page.getByRole("button", { name: "End it" }).click();
+    await page.getByText(`The account of ${GUEST.name} has ended.`).first().waitFor();
+    assert.equal(await page.locator(".people").getByText(GUEST.name).count(), 0);
+    await guest.getByRole("heading", { level: 1, name: "Sign in" }).waitFor();
+    await guest.getByText("Your session has ended").waitFor();
+  });
+
+  await t.test("the password changes, for who knows the present one", async () => {
+    await page.getByRole("link", { name: "Settings" }).click();
+    await page.getByText("Change your password").click();
+    await page.getByLabel("Present password").fill("not the password");
+    await page.getByLabel("New password").fill(NEXT_PASSWORD);
+    await page.getByRole("button", { name: "Change password" }).click();
+    await page.getByText("This is not your present password.").waitFor();
+    await page.getByLabel("Present password").fill(PASSWORD);
+    await page.getByRole("button", { name: "Change password" }).click();
+    await page.getByRole("main").getByText("Your password is changed.").waitFor();
+    await shot("password-360");
+  });
+
   await t.test("signing out and in again leads back", async () => {
     await page.getByRole("button", { name: "Sign out" }).click();
     await page.getByRole("heading", { level: 1, name: "Sign in" }).waitFor();
     await page.getByLabel("User name").fill("mara");
-    await page.getByLabel("Password", { exact: true }).fill(PASSWORD);
+    await page.getByLabel("Password", { exact: true }).fill(NEXT_PASSWORD);
     await shot("sign-in-360");
     await page.getByRole("button", { name: "Sign in" }).click();
     await page.getByRole("button", { name: "Sign out" }).waitFor();
@@ -251,6 +366,6 @@ function lookAtTheEnd() {
   return { covered: covered.map((each) => `${each.localName}: ${each.textContent.slice(0, 40)}`), barAtBottom: Math.abs(bar.bottom - innerHeight) < 1, scrolled: scrollY > 0 };
 }
 
-async function shot(name) {
-  if (shots) await page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
+async function shot(name, of = page) {
+  if (shots) await of.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
 }

@@ -1,8 +1,9 @@
 // An entry of the audit as a sentence that a person understands. Pure: entry and names in, parts of a sentence out.
 // What no sentence is known for is told by its own words, so that nothing is ever hidden.
 
-import type { AuditEntry } from "../types.ts";
+import type { AuditEntry, Privilege } from "../types.ts";
 import { actorPart, cut, devicePart, personName, titleIn, triedName, type Known, type Part } from "./names.ts";
+import { RIGHTS } from "../rights.ts";
 import { countedBefore, explain } from "./reasons.ts";
 
 export interface Telling {
@@ -46,6 +47,23 @@ const SENTENCES: Record<string, Sentence> = {
     const [username, role] = cut(detail, " as ");
     return { parts: [who, " added ", { name: personName(known, entry.object) ?? username }, role ? ` as ${article(role.toLowerCase())}.` : "."] };
   },
+
+  "user.end": ({ who, detail }) => {
+    const [username, rest] = cut(detail, "; ");
+    const given = Number(/^\d+/.exec(rest)?.[0] ?? 0);
+    return { parts: [who, " ended the account of ", { name: username }, "."], why: given ? `${given} right${given === 1 ? "" : "s"} that it had given to others ended with it.` : "" };
+  },
+  "password.change": ({ who, denied }) => ({ parts: [who, denied ? " tried to change their password." : " changed their password."] }),
+
+  "binding.grant": ({ who, device, known, detail }) => {
+    const [privilege, subject] = cut(detail, " to ");
+    const whom = actorPart(known, subject);
+    const right = Object.hasOwn(RIGHTS, privilege) ? RIGHTS[privilege as Privilege].does : "";
+    return { parts: [who, " shared ", device, " with ", inside(whom), "."], why: right && `${plainText([whom])} ${right}.` };
+  },
+  "binding.revoke": ({ who, device, known, detail }) => ({ parts: [who, " took away the right of ", inside(actorPart(known, detail)), " to ", device, "."] }),
+  "binding.leave": ({ who, device }) => ({ parts: [who, " gave up their right to ", device, "."] }),
+  "binding.take": ({ who, device }) => ({ parts: [who, " took the administration of ", device, "."], why: "An owner of the hub may do so without being asked." }),
 
   "device.claim": ({ who, device, denied }) =>
     denied ? { parts: [who, " tried to claim a device, and was refused."] } : { parts: [who, " claimed ", device, "."] },
@@ -107,6 +125,11 @@ function attributes({ entry, known, detail }: Pick<Told, "entry" | "known" | "de
   const names = detail.split(" ").filter(Boolean).map((name) => `“${titleIn(known, entry.object, "attributes", name)}”`);
   if (names.length === 0) return "something";
   return names.length === 1 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
+}
+
+/** “Somebody” within a sentence. */
+function inside(part: Part): Part {
+  return typeof part !== "string" && part.name === "Somebody" ? "somebody" : part;
 }
 
 function article(noun: string): string {

@@ -4,9 +4,9 @@ import { useId } from "preact/hooks";
 import { controlOf, formatValue, humanise, obstacle, shownValue } from "../controls.ts";
 import { asked, desire, twins } from "../store.ts";
 import type { Attribute, Device } from "../types.ts";
-import { ProblemNote } from "./problem.tsx";
 import { useTask } from "./use-task.ts";
 import { ValueInput } from "./value-input.tsx";
+import { Refusal } from "./why.tsx";
 
 export function AttributeRow({ device, name, attribute }: { device: Device; name: string; attribute: Attribute }) {
   const id = useId();
@@ -43,7 +43,7 @@ export function AttributeRow({ device, name, attribute }: { device: Device; name
         />
       </div>
       {wide && hint}
-      {task.problem && <div class="row-problem"><ProblemNote problem={task.problem} /></div>}
+      {task.problem && <div class="row-problem"><Refusal problem={task.problem} device={device} action={attribute.critical ? "operate_critical" : "operate"} /></div>}
     </li>
   );
 }

@@ -4,9 +4,9 @@ import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { humanise, inputOf, isOver, obstacle } from "../controls.ts";
 import { announcement, commands, sendCommand } from "../store.ts";
 import type { Attribute, Command, Device, Json, ModelCommand } from "../types.ts";
-import { ProblemNote } from "./problem.tsx";
 import { useTask } from "./use-task.ts";
 import { ValueInput } from "./value-input.tsx";
+import { Refusal } from "./why.tsx";
 
 /** A second tap this soon is the same nervous finger, not a decision. */
 const DOUBLE_TAP_MS = 350;
@@ -72,7 +72,7 @@ export function CommandRow({ device, name, command }: { device: Device; name: st
       <div id={id} class="command-state">
         {blocked ?? (missing ? `Choose “${missing[1].title ?? humanise(missing[0])}” first.` : <Progress run={run} sending={task.busy} critical={command.critical === true} />)}
       </div>
-      {task.problem && <ProblemNote problem={task.problem} />}
+      {task.problem && <Refusal problem={task.problem} device={device} action={command.critical ? "operate_critical" : "operate"} />}
       {optional.length > 0 && (
         <details class="inner">
           <summary>Options for “{title}”</summary>

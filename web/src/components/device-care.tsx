@@ -12,6 +12,7 @@ import { TextField } from "./field.tsx";
 import { ProblemNote } from "./problem.tsx";
 import { Rooms } from "./rooms.tsx";
 import { useTask } from "./use-task.ts";
+import { Refusal } from "./why.tsx";
 
 export function DeviceCare({ device }: { device: Device }) {
   const owner = me.value?.role === "owner";
@@ -50,7 +51,7 @@ function Naming({ device }: { device: Device }) {
         <TextField label="Room" maxLength={64} list="care-rooms" value={room} onText={setRoom} />
       </div>
       <Rooms id="care-rooms" />
-      <ProblemNote problem={task.problem} />
+      <Refusal problem={task.problem} device={device} action="manage" />
       <button class="button" disabled={!changed || task.busy}>Save</button>
     </form>
   );
@@ -84,7 +85,7 @@ function Removal({ device }: { device: Device }) {
   return (
     <div class="care">
       <p>Removing ends everybody's access and erases its state. It then waits to be claimed again with the code on its label.</p>
-      <ProblemNote problem={task.problem} />
+      <Refusal problem={task.problem} device={device} action="administer" />
       <Confirm label="Remove this device" question={`Remove “${nameOf(device)}” for everybody?`} yes={task.busy ? "Removing…" : "Remove it"} busy={task.busy} onYes={remove} />
     </div>
   );

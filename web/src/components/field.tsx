@@ -14,6 +14,7 @@ interface FieldProps {
 }
 
 interface TextFieldProps extends FieldProps {
+  type?: "text" | "datetime-local";
   optional?: boolean;
   /** A code or a name for machines: never corrected, never capitalised. */
   exact?: boolean;
@@ -24,7 +25,7 @@ interface TextFieldProps extends FieldProps {
   onLeave?: () => void;
 }
 
-export function TextField({ label, name, value, onText, autocomplete = "off", hint, error, optional, exact, mono, maxLength, list, placeholder, onLeave }: TextFieldProps) {
+export function TextField({ label, name, value, onText, autocomplete = "off", hint, error, type = "text", optional, exact, mono, maxLength, list, placeholder, onLeave }: TextFieldProps) {
   const id = useId();
   return (
     <div class="field">
@@ -32,6 +33,7 @@ export function TextField({ label, name, value, onText, autocomplete = "off", hi
       <input
         id={id}
         name={name}
+        type={type as "text"}
         class={mono ? "mono" : undefined}
         value={value}
         onInput={(event) => onText(event.currentTarget.value)}

@@ -1,15 +1,17 @@
 // One device: what it reports, what may be asked of it, and who it is.
 
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { AttributeRow } from "../components/attribute-row.tsx";
 import { Badges, nameOf, Presence, STATE, TRUST } from "../components/badges.tsx";
 import { CommandRow } from "../components/command-row.tsx";
 import { DeviceCare } from "../components/device-care.tsx";
 import { Page } from "../components/page.tsx";
 import { ProblemNote } from "../components/problem.tsx";
+import { Sharing } from "../components/sharing.tsx";
 import { useTask, type Task } from "../components/use-task.ts";
 import { api } from "../api.ts";
 import { controlOf, formatValue, humanise } from "../controls.ts";
+import { RIGHTS } from "../rights.ts";
 import { devices, loadModel, loadTwin, modelKey, models, takeDevice, twins } from "../store.ts";
 import type { Device } from "../types.ts";
 
@@ -18,9 +20,13 @@ export function DevicePage({ id }: { id: string }) {
   const device = devices.value?.get(id);
   const state = device?.state;
   const privilege = device?.privilege;
+  const wasHere = useRef(false);
+  wasHere.current ||= device !== undefined;
+  const gone = !device && wasHere.current;
   useEffect(() => {
-    void task.run(() => load(id));
+    if (!gone) void task.run(() => load(id));
   }, [id, state, privilege]);
+  if (gone) return <Page title="Not here" back="#/"><Gone /></Page>;
   if (!device)
     return (
       <Page title={task.problem ? "Not here" : "Device"} back="#/">
@@ -36,9 +42,19 @@ export function DevicePage({ id }: { id: string }) {
       </div>
       <Standing device={device} />
       {device.state !== "waiting" && <Live device={device} task={task} />}
+      {device.state !== "waiting" && <Sharing key={device.id} device={device} />}
       <Facts device={device} />
       <DeviceCare device={device} />
     </Page>
+  );
+}
+
+function Gone() {
+  return (
+    <div class="note" role="status">
+      <p>You do not see this device any more: your right to it was taken away or has ended, or the device was removed.</p>
+      <p class="note-next">Ask somebody who administers it to share it with you again. It then comes back by itself.</p>
+    </div>
   );
 }
 
@@ -65,7 +81,7 @@ function Standing({ device }: { device: Device }) {
 function Live({ device, task }: { device: Device; task: Task }) {
   const found = models.value.get(modelKey(device));
   const twin = twins.value.get(device.id);
-  if (device.privilege === null) return <p class="quiet">You are not bound to this device: you may not see its state.</p>;
+  if (device.privilege === null) return <p class="quiet">You have no right to this device: you may see that it is here, but not its state.</p>;
   if (task.problem) return <ProblemNote problem={task.problem} />;
   if (!found || !twin) return <p class="quiet late" role="status">Loading its state…</p>;
   const model = found === "missing" ? undefined : found;
@@ -110,7 +126,7 @@ function Facts({ device }: { device: Device }) {
     ["Hardware", device.hardware],
     ["Serial number", device.serial],
     ["Trust", TRUST[device.trust]?.means ?? device.trust],
-    ["You may", device.privilege ?? "nothing but see that it is here"],
+    ["You may", device.privilege ? RIGHTS[device.privilege].you : "see that it is here, and nothing more"],
   ];
   return (
     <details class="panel">

@@ -1,13 +1,16 @@
-// Who lives and visits here, and adding somebody.
+// Who lives and visits here, adding somebody, and what ended with an account.
 
 import { useEffect, useState } from "preact/hooks";
 import { api } from "../api.ts";
+import { nameOf } from "../components/badges.tsx";
 import { PasswordField, TextField } from "../components/field.tsx";
 import { Page } from "../components/page.tsx";
 import { PASSWORD_HINT, passwordError } from "../components/password.ts";
+import { Person, type Ended } from "../components/person.tsx";
 import { ProblemNote } from "../components/problem.tsx";
 import { useTask } from "../components/use-task.ts";
-import { announcement, loadPeople, me, people } from "../store.ts";
+import { calledOf, RIGHTS } from "../rights.ts";
+import { announcement, devices, loadPeople, people } from "../store.ts";
 import type { Role, User } from "../types.ts";
 
 const ROLES: { role: Role; means: string }[] = [
@@ -18,22 +21,39 @@ const ROLES: { role: Role; means: string }[] = [
 
 export function PeoplePage() {
   const task = useTask();
+  const [ended, setEnded] = useState<Ended | null>(null);
   useEffect(() => void task.run(loadPeople), []);
   return (
     <Page title="People">
       <ProblemNote problem={task.problem} />
       {people.value.length === 0 && !task.problem && <p class="quiet late" role="status">Loading…</p>}
+      {ended && <Gone ended={ended} />}
       <ul class="people">
-        {people.value.map((user) => (
-          <li key={user.id}>
-            <span class="avatar" aria-hidden="true">{initial(user)}</span>
-            <div><strong>{user.display_name || user.username}</strong><span class="quiet">{user.username}{user.id === me.value?.id && " · you"}</span></div>
-            <span class={user.role === "owner" ? "badge accent" : "badge plain"}>{user.role}</span>
-          </li>
-        ))}
+        {people.value.map((user) => <Person key={user.id} user={user} onEnded={setEnded} />)}
       </ul>
       <AddPerson onAdded={(user) => (people.value = [...people.value.filter((each) => each.id !== user.id), user])} />
     </Page>
+  );
+}
+
+/** What ended with an account, so that whoever ended it can give it anew. */
+function Gone({ ended: { user, bindings } }: { ended: Ended }) {
+  const device = (id: string) => {
+    const known = devices.value?.get(id);
+    return known ? nameOf(known) : id;
+  };
+  return (
+    <div class="note ended">
+      <p>The account of {user.display_name || user.username} has ended.</p>
+      {bindings.length > 0 && (
+        <>
+          <p class="note-next">With it ended what they had given to others:</p>
+          <ul>
+            {bindings.map((each) => <li key={each.device_id + each.user}>{calledOf(each, people.value)} {RIGHTS[each.privilege].does}: <a href={`#/device/${encodeURIComponent(each.device_id)}`}>{device(each.device_id)}</a></li>)}
+          </ul>
+        </>
+      )}
+    </div>
   );
 }
 
@@ -84,8 +104,4 @@ function AddPerson({ onAdded }: { onAdded: (user: User) => void }) {
       </form>
     </section>
   );
-}
-
-function initial(user: User): string {
-  return ([...(user.display_name || user.username)][0] ?? "?").toUpperCase();
 }

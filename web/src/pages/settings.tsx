@@ -5,6 +5,7 @@ import { Brands } from "../components/brands.tsx";
 import { Copyable } from "../components/copy.tsx";
 import { Imports } from "../components/imports.tsx";
 import { HubRequest } from "../components/hub-request.tsx";
+import { PasswordChange } from "../components/password-change.tsx";
 import { Page } from "../components/page.tsx";
 import { ProblemNote } from "../components/problem.tsx";
 import { useTask } from "../components/use-task.ts";
@@ -27,6 +28,7 @@ export function SettingsPage() {
           <button type="button" class="button" disabled={task.busy} onClick={() => void task.run(async () => { await api.signOut(); signedOut("You are signed out."); })}>Sign out</button>
         </div>
         <ProblemNote problem={task.problem} />
+        <PasswordChange />
       </section>
       <section class="panel" aria-labelledby="hub-heading">
         <h2 id="hub-heading">This hub</h2>
