@@ -9,6 +9,7 @@ use super::request::Request;
 use super::{Context, answer, refusal};
 use crate::domain::account::UserId;
 use crate::domain::ids::DeviceId;
+use crate::domain::policy::Table;
 use crate::net::problem::Problem;
 use crate::service::{Actor, Change, CommandView, Refusal, Service};
 use futures_util::stream;
@@ -85,7 +86,7 @@ pub(super) async fn stream(context: Arc<Context>, request: Request, session: Ses
         due.push_back(Due::Resync);
     }
     let epoch = context.service.epoch();
-    let follower = Follower { service: context.service.clone(), source: request.caller.ip, session, visible, epoch, due };
+    let follower = Follower { service: context.service.clone(), source: request.caller.ip, session, visible, epoch, until: 0, due };
     // One place: the next event is loaded when the one before it is on its way.
     let (events, mut ready) = mpsc::channel(1);
     let shutdown = context.hooks.shutdown.clone();
@@ -118,6 +119,8 @@ struct Follower {
     /// The devices the other side knows of: of others it is not even told that they are gone.
     visible: HashSet<DeviceId>,
     epoch: u64,
+    /// When the next right of the account begins or ends by its time, ms since 1970.
+    until: u64,
     due: VecDeque<Due>,
 }
 
@@ -179,13 +182,14 @@ impl Follower {
         }
     }
 
-    /// After a change of rights: devices that came into view or went out of it, though nothing happened to them.
+    /// After a change of rights, or when one begins or ends by its time: devices that came into view or went out of it, though nothing happened to them.
     fn look_around(&mut self) {
         let epoch = self.service.epoch();
-        if epoch == self.epoch {
+        if epoch == self.epoch && self.service.now() < self.until {
             return;
         }
         self.epoch = epoch;
+        self.until = self.service.compile(&self.session.actor.subject(), &Table::nothing()).valid_until();
         match self.service.devices(&self.session.actor) {
             Ok(devices) => {
                 let now: HashSet<DeviceId> = devices.into_iter().map(|d| d.id).collect();

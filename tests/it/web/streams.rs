@@ -2,8 +2,9 @@
 
 use super::{HERE, HOST, Home, PATIENCE};
 use hearthkey::domain::account::HouseholdRole;
+use hearthkey::domain::binding::Privilege;
 use hearthkey::domain::ids::DeviceId;
-use hearthkey::service::{DeviceChange, SessionToken};
+use hearthkey::service::{DeviceChange, Grant, SessionToken};
 use hearthkey::web::Config;
 use serde_json::Value;
 use std::time::Duration;
@@ -85,6 +86,20 @@ async fn a_stream_tells_what_its_account_may_see_and_nothing_of_others() {
     home.service.sign_out(&home.actor(&mia), &SessionToken::new(&mia)).await.unwrap();
     let all = events.rest().await;
     assert!(!all.contains(his.as_str()) && !all.contains("secret"), "{all}");
+}
+
+#[tokio::test]
+async fn a_device_leaves_the_stream_when_the_right_to_it_ends_by_its_time() {
+    let home = Home::new().await;
+    let (mia, gus) = (home.person("mia", HouseholdRole::Member).await, home.person("gus", HouseholdRole::Guest).await);
+    let lamp = home.claimed("lamp", &mia).await;
+    let until = Some(home.service.now() + 60_000);
+    let grant = Grant { username: "gus".into(), privilege: Privilege::View, from: None, until };
+    home.service.grant(&home.actor(&mia), &lamp, grant).await.unwrap();
+    let mut events = Events::open(&home, &gus, "").await;
+    events.next("hello").await;
+    home.clock.0.fetch_add(60_000, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(events.next("removed").await["id"], lamp.as_str());
 }
 
 #[tokio::test]
