@@ -49,6 +49,7 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
         home.owner, FILE.1
     );
     stream.write_all(head.as_bytes()).await.unwrap();
+    // A file's coming and going tells nobody: there is only looking.
     let until = async |count: usize| {
         for _ in 0..1000 {
             if left_over(&home) == count {
