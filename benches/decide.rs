@@ -14,11 +14,12 @@
 
 mod rig;
 
-use hearthkey::domain::account::{HouseholdRole, UserId};
-use hearthkey::domain::binding::{Binding, Privilege, Subject};
+use hearthkey::domain::account::{Role, UserId};
+use hearthkey::domain::binding::{Binding, Privilege, Subject, Terms};
 use hearthkey::domain::device::Standing;
 use hearthkey::domain::ids::DeviceId;
-use hearthkey::domain::policy::{Action, Facts, PublishVerdict, Table, decide};
+use hearthkey::domain::policy::{Action, Facts, Holder, PublishVerdict, Table, decide};
+use hearthkey::domain::time::Moment;
 use rig::Arguments;
 use rig::report::{self, median, nanos, say};
 use std::hint::black_box;
@@ -32,24 +33,18 @@ fn binding(device: &str) -> Binding {
     Binding {
         device: DeviceId::parse(device).unwrap(),
         subject: Subject::User(UserId::from_uuid(uuid::Uuid::from_u128(1))),
-        privilege: Privilege::Operate,
+        terms: Terms { from: Some(10), until: Some(u64::MAX), ..Terms::of(Privilege::Operate) },
         granted_by: "claim".into(),
         granted_at: 1,
         generation: 2,
-        from: Some(10),
-        until: Some(u64::MAX),
+        version: 0,
+        origin: String::new(),
     }
 }
 
 fn facts(binding: &Binding) -> Facts<'_> {
-    Facts {
-        active: true,
-        role: Some(HouseholdRole::Member),
-        standing: Standing::Ready,
-        binding: Some(binding),
-        revoked_generation: 1,
-        policy_age_ms: 0,
-    }
+    let holder = Holder { active: true, role: Some(Role::Member), binding: Some(binding), revoked_generation: 1 };
+    Facts { holder, behalf: None, standing: Standing::Ready, name: None, policy_age_ms: 0 }
 }
 
 fn name(i: usize) -> String {
@@ -60,9 +55,10 @@ type Work<'a> = (String, Box<dyn Fn(usize) -> bool + 'a>);
 
 fn main() {
     let arguments = Arguments::read();
+    let now = Moment::utc(100);
     let bindings: Vec<Binding> = (0..10_000).map(|i| binding(&name(i))).collect();
-    let person = |n: usize| Table::of_bound(bindings.iter().take(n).map(|b| (b.device.as_str(), facts(b))), 100);
-    let (small, large, device) = (person(1_000), person(10_000), Table::of_device(&name(1)));
+    let person = |n: usize| Table::of_bound(bindings.iter().take(n).map(|b| (b.device.as_str(), facts(b))), &now);
+    let (small, large, device) = (person(1_000), person(10_000), Table::of_device(&name(1), std::iter::empty(), &now));
     // More topics than the fastest cache holds would measure the memory; a busy connection repeats some.
     let topics: Vec<String> = (0..64).map(|i| format!("things/{}/sensors/temperature", name(i * 15))).collect();
     let commands: Vec<String> = (0..64).map(|i| format!("things/{}/commands/toggle", name(i * 15))).collect();
@@ -70,8 +66,8 @@ fn main() {
     let own = [format!("things/{}/sensors/temperature", name(1)), format!("things/{}/shadow/update", name(1))];
     let one = facts(&bindings[0]);
     let works: Vec<Work<'_>> = vec![
-        ("decide, allowed".into(), Box::new(|_| decide(black_box(&one), black_box(Action::View), 100).allowed)),
-        ("decide, denied".into(), Box::new(|_| !decide(black_box(&one), black_box(Action::Administer), 100).allowed)),
+        ("decide, allowed".into(), Box::new(|_| decide(black_box(&one), black_box(Action::View), &now).allowed)),
+        ("decide, denied".into(), Box::new(|_| !decide(black_box(&one), black_box(Action::Administer), &now).allowed)),
         ("device publishes, its own room".into(), Box::new(|i| device.publish(black_box(&own[i % 2]), false) != PublishVerdict::Deny)),
         (
             "device publishes, another's room".into(),

@@ -281,7 +281,7 @@ impl Broker {
         };
         // From here on a revocation finds the session. One that came between the sign-in and now is caught here; a person
         // who signs out changes no policy.
-        let moved = signed_in.actor.is_some() || self.service.epoch() != signed_in.epoch;
+        let moved = !matches!(signed_in.subject, Subject::Device(_)) || self.service.epoch() != signed_in.epoch;
         if moved && !self.service.still_stands(signed_in) {
             session.detach();
             self.end_session(&session);

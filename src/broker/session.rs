@@ -161,7 +161,7 @@ impl Session {
     #[cfg(test)]
     pub(super) fn for_test(name: &str) -> Arc<Session> {
         let device = crate::domain::ids::DeviceId::parse("test").unwrap();
-        Session::new(Subject::Device(device), name.into(), Compiled { epoch: 0, table: Table::of_device("test") })
+        Session::new(Subject::Device(device), name.into(), Compiled { epoch: 0, table: Table::nothing() })
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

@@ -1,6 +1,9 @@
 //! People: accounts, household roles, and what makes a user name and a password acceptable. Hashing and sessions are
-//! `service`'s; what a role may do to the hub is [`HouseholdRole::may`].
+//! `service`'s; what a role may do to the hub is [`Role::may`].
 
+use super::binding::Privilege;
+use super::ids::BrandId;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
@@ -39,43 +42,43 @@ impl std::fmt::Display for UserId {
     }
 }
 
-/// What an account may do to the hub itself. What it may do to a device is a binding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum HouseholdRole {
+/// What somebody is in the house, or at a maker. What a role may do to the hub is [`Role::may`]; what it may do to a device
+/// is a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
     /// Sets the hub up, adds people, sees every device's existence, reads the audit.
     Owner,
     /// Claims devices and uses those it is bound to.
     Member,
     /// Only uses the devices it is bound to.
     Guest,
+    /// A maker's developer: from listed networks only, and in a support session only.
+    Developer,
+    /// A maker's product manager: the same, and only to look.
+    ProductManager,
+    /// A maker's support: the same.
+    Support,
 }
 
-/// What can be done to the hub.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HubAction {
-    /// Bind an unbound device by its code.
-    ClaimDevice,
-    /// See that a device exists, whoever it belongs to.
-    SeeAllDevices,
-    /// Suspend and resume a device.
-    SuspendDevice,
-    /// Add and list people.
-    ManagePeople,
-    /// Read who did what.
-    ReadAudit,
-    /// Trust brands and import identities.
-    ManageRegistry,
-}
+impl Role {
+    /// All of them.
+    pub const ALL: [Role; 6] = [Role::Owner, Role::Member, Role::Guest, Role::Developer, Role::ProductManager, Role::Support];
 
-impl HouseholdRole {
-    /// The one table of what a role may do to the hub.
+    /// Whether it is one of a maker's people, and not of the house.
     #[must_use]
-    pub fn may(self, action: HubAction) -> bool {
+    pub fn is_vendor(self) -> bool {
+        self.most_in_support().is_some()
+    }
+
+    /// How far a support session may go with it; `None` for the people of the house, for whom none is opened.
+    #[must_use]
+    pub fn most_in_support(self) -> Option<Privilege> {
         match self {
-            HouseholdRole::Owner => true,
-            HouseholdRole::Member => matches!(action, HubAction::ClaimDevice),
-            HouseholdRole::Guest => false,
+            Role::Owner | Role::Member | Role::Guest => None,
+            Role::ProductManager => Some(Privilege::View),
+            Role::Support => Some(Privilege::Operate),
+            Role::Developer => Some(Privilege::Manage),
         }
     }
 }
@@ -90,7 +93,7 @@ pub struct User {
     /// How the person wants to be called.
     pub display_name: String,
     /// What it may do to the hub.
-    pub role: HouseholdRole,
+    pub role: Role,
     /// An argon2id hash in PHC text.
     pub password_hash: String,
     /// When it was made, ms since 1970.
@@ -99,6 +102,12 @@ pub struct User {
     pub created_by: String,
     /// Ended accounts stay, so that the audit can name them.
     pub ended: bool,
+    /// For a maker's people: from where they may come; nowhere when empty. People of the house come from anywhere.
+    #[serde(default)]
+    pub networks: Vec<IpNet>,
+    /// For a maker's people: whose devices they may be let in to.
+    #[serde(default)]
+    pub brand: Option<BrandId>,
 }
 
 impl std::fmt::Debug for User {
@@ -201,13 +210,5 @@ mod tests {
         assert_eq!(normal_password("short", &anna).unwrap_err(), AccountError::Password);
         assert_eq!(normal_password(&"x".repeat(257), &anna).unwrap_err(), AccountError::Password);
         assert_eq!(normal_password("AnnaBerg", &anna).unwrap_err(), AccountError::PasswordIsName);
-    }
-
-    #[test]
-    fn only_an_owner_reads_the_audit_and_a_guest_claims_nothing() {
-        assert!(HouseholdRole::Owner.may(HubAction::ReadAudit));
-        assert!(!HouseholdRole::Member.may(HubAction::ReadAudit));
-        assert!(HouseholdRole::Member.may(HubAction::ClaimDevice));
-        assert!(!HouseholdRole::Guest.may(HubAction::ClaimDevice));
     }
 }

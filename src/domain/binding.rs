@@ -2,7 +2,16 @@
 
 use super::account::UserId;
 use super::ids::DeviceId;
+use super::time::{Moment, Window};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// Names that a restricted right lists at most.
+const MAX_NAMES: usize = 100;
+/// Windows of one right.
+const MAX_WINDOWS: usize = 20;
+/// Uses of one right at most.
+const MAX_USES: u32 = 100_000;
 
 /// Matter's four privileges, each holding those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -43,6 +52,139 @@ impl std::fmt::Display for Subject {
     }
 }
 
+impl Subject {
+    /// Reads `user:…`, `device:…`, `app:…` or `service:…`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Subject> {
+        let is_id = |id: &str| UserId::parse(id).is_some();
+        match text.split_once(':')? {
+            ("user", id) => UserId::parse(id).map(Subject::User),
+            ("device", id) => DeviceId::parse(id).ok().map(Subject::Device),
+            ("app", id) if is_id(id) => Some(Subject::App(id.to_owned())),
+            ("service", id) if is_id(id) => Some(Subject::Service(id.to_owned())),
+            _ => None,
+        }
+    }
+
+    /// The account, if it is a person's.
+    #[must_use]
+    pub fn user(&self) -> Option<&UserId> {
+        match self {
+            Subject::User(id) => Some(id),
+            _ => None,
+        }
+    }
+}
+
+/// What is given with a right: how far it goes, to what of the device, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// How far it goes.
+    pub privilege: Privilege,
+    /// Only to these attributes and commands of the device; to all when absent.
+    #[serde(default)]
+    pub only: Option<BTreeSet<String>>,
+    /// Not before, ms since 1970.
+    #[serde(default)]
+    pub from: Option<u64>,
+    /// Not at or after, ms since 1970.
+    #[serde(default)]
+    pub until: Option<u64>,
+    /// Only in these weekly windows; always when empty.
+    #[serde(default)]
+    pub windows: Vec<Window>,
+    /// How many times more something may be done with it (a command, a desire); any number when absent.
+    #[serde(default)]
+    pub uses: Option<u32>,
+}
+
+/// What is wrong with terms; the text is for a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TermsError {
+    /// The end is not after the beginning, or over.
+    #[error("until: it must lie in the future and after from")]
+    Over,
+    /// A window without days, or with one twice.
+    #[error("windows: each names the days it begins on, each day once; at most 20 windows")]
+    Window,
+    /// No name, an empty one, or too many.
+    #[error("only: it names 1 to 100 attributes or commands of the device")]
+    Names,
+    /// No use, or too many.
+    #[error("uses: a number from 1 to 100000")]
+    Uses,
+    /// An administrator of a part.
+    #[error("who administers a device administers all of it at all times: choose another privilege, or leave only, windows and uses out")]
+    PartOfAdministration,
+}
+
+impl Terms {
+    /// A right without an end and without restrictions.
+    #[must_use]
+    pub fn of(privilege: Privilege) -> Terms {
+        Terms { privilege, only: None, from: None, until: None, windows: Vec::new(), uses: None }
+    }
+
+    /// Whether they can be given at `now`, ms since 1970.
+    ///
+    /// # Errors
+    /// See [`TermsError`].
+    pub fn check(&self, now: u64) -> Result<(), TermsError> {
+        if self.until.is_some_and(|until| until <= now || self.from.is_some_and(|from| from >= until)) {
+            return Err(TermsError::Over);
+        }
+        let repeats = |days: &[super::time::Day]| days.is_empty() || days.iter().collect::<BTreeSet<_>>().len() != days.len();
+        if self.windows.len() > MAX_WINDOWS || self.windows.iter().any(|w| repeats(&w.days)) {
+            return Err(TermsError::Window);
+        }
+        if self.only.as_ref().is_some_and(|n| n.is_empty() || n.len() > MAX_NAMES || n.iter().any(|n| n.is_empty() || n.len() > 64)) {
+            return Err(TermsError::Names);
+        }
+        if self.uses.is_some_and(|n| n == 0 || n > MAX_USES) {
+            return Err(TermsError::Uses);
+        }
+        if self.privilege == Privilege::Administer && (self.only.is_some() || !self.windows.is_empty() || self.uses.is_some()) {
+            return Err(TermsError::PartOfAdministration);
+        }
+        Ok(())
+    }
+
+    /// Whether whoever holds `own` may give these at `now`: nobody gives more than they have. Who gives administers the
+    /// device, so that `own` has no windows, uses or names (see [`Terms::check`]); it may have a beginning and an end.
+    #[must_use]
+    pub fn lie_within(&self, own: &Terms, now: u64) -> bool {
+        let longer = own.until.is_some_and(|end| self.until.is_none_or(|until| until > end));
+        let earlier = own.from.is_some_and(|start| self.from.unwrap_or(now) < start);
+        let wider = own.only.is_some() || !own.windows.is_empty() || own.uses.is_some();
+        self.privilege <= own.privilege && !longer && !earlier && !wider
+    }
+
+    /// Whether they hold at some times and not at others: then the time must be known.
+    #[must_use]
+    pub fn are_timed(&self) -> bool {
+        self.from.is_some() || self.until.is_some() || !self.windows.is_empty()
+    }
+
+    /// Whether they give the right for good, from `now` on: what an administrator needs to be the one who stays.
+    #[must_use]
+    pub fn last_from(&self, now: u64) -> bool {
+        self.until.is_none() && self.windows.is_empty() && self.uses.is_none() && self.from.is_none_or(|from| from <= now)
+    }
+
+    /// Whether they reach this attribute or command.
+    #[must_use]
+    pub fn cover(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(name))
+    }
+
+    /// The next moment after `now` at which they may begin or cease to hold, ms since 1970.
+    #[must_use]
+    pub fn next_edge(&self, now: &Moment) -> u64 {
+        let ends = [self.from, self.until].into_iter().flatten().filter(|edge| *edge > now.at);
+        ends.chain(self.windows.iter().map(|w| w.next_edge(&now.zone, now.at))).min().unwrap_or(u64::MAX)
+    }
+}
+
 /// A right of one subject on one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
@@ -50,18 +192,21 @@ pub struct Binding {
     pub device: DeviceId,
     /// Whose.
     pub subject: Subject,
-    /// How far it goes.
-    pub privilege: Privilege,
+    /// What it gives.
+    #[serde(flatten)]
+    pub terms: Terms,
     /// Who gave it: a subject's text, or `claim` when possession of the code did.
     pub granted_by: String,
     /// When, ms since 1970.
     pub granted_at: u64,
     /// Rises each time the right is given again; a revocation mark at or above it ends the right for ever.
     pub generation: u64,
-    /// Not before, ms since 1970.
-    pub from: Option<u64>,
-    /// Not at or after, ms since 1970.
-    pub until: Option<u64>,
+    /// Rises each time this row changes within its generation.
+    #[serde(default)]
+    pub version: u64,
+    /// The hub that wrote it last.
+    #[serde(default)]
+    pub origin: String,
 }
 
 /// A revocation, apart from the row it ends: it only ever grows.
@@ -73,4 +218,44 @@ pub struct RevocationMark {
     pub at: u64,
     /// By whom.
     pub by: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_gives_a_wider_or_longer_right_than_their_own() {
+        let own = Terms { from: Some(10), until: Some(100), ..Terms::of(Privilege::Administer) };
+        let given = |from, until, privilege| Terms { from, until, ..Terms::of(privilege) }.lie_within(&own, 20);
+        assert!(given(None, Some(100), Privilege::Administer));
+        assert!(given(Some(30), Some(40), Privilege::View));
+        assert!(
+            !given(None, None, Privilege::View) && !given(None, Some(101), Privilege::View) && !given(Some(5), Some(40), Privilege::View)
+        );
+        let narrow = Terms { uses: Some(1), ..Terms::of(Privilege::Manage) };
+        assert!(!Terms::of(Privilege::View).lie_within(&narrow, 20));
+    }
+
+    #[test]
+    fn terms_that_make_no_sense_are_refused() {
+        let check = |t: Terms, expected| assert_eq!(t.check(50), Err(expected));
+        check(Terms { until: Some(50), ..Terms::of(Privilege::View) }, TermsError::Over);
+        check(Terms { from: Some(70), until: Some(70), ..Terms::of(Privilege::View) }, TermsError::Over);
+        check(Terms { uses: Some(0), ..Terms::of(Privilege::Operate) }, TermsError::Uses);
+        check(Terms { only: Some(BTreeSet::new()), ..Terms::of(Privilege::Operate) }, TermsError::Names);
+        check(Terms { uses: Some(1), ..Terms::of(Privilege::Administer) }, TermsError::PartOfAdministration);
+        assert_eq!(Terms::of(Privilege::Administer).check(50), Ok(()));
+    }
+
+    #[test]
+    fn a_subject_is_read_as_it_is_written() {
+        let id = "0123456789abcdef0123456789abcdef";
+        for text in [format!("user:{id}"), format!("app:{id}"), format!("service:{id}"), "device:door-1".to_owned()] {
+            assert_eq!(Subject::parse(&text).unwrap().to_string(), text);
+        }
+        for wrong in ["", "user:", "user:x", "app:../x", "claim", "device:a b"] {
+            assert_eq!(Subject::parse(wrong), None, "{wrong}");
+        }
+    }
 }

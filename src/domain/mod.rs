@@ -3,7 +3,9 @@
 //! No async, no IO, no clock, no randomness: time and entropy are arguments. Nothing here imports another room.
 
 pub mod account;
+pub mod app;
 pub mod audit;
+pub mod authority;
 pub mod batch;
 pub mod binding;
 pub mod brand;
@@ -15,6 +17,7 @@ pub mod keys;
 pub mod model;
 pub mod policy;
 mod schema;
+pub mod time;
 pub mod topic;
 pub mod twin;
 pub mod voucher;

@@ -5,6 +5,7 @@
 //! box's time is plausible it is believed, also when it is before what the hub has seen: a clock that once ran ahead
 //! must not keep the hub in the future.
 
+use crate::domain::time::Grade;
 use crate::service::Clock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -37,6 +38,10 @@ impl Clock for SystemClock {
 
     fn monotonic_ms(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn grade(&self) -> Grade {
+        if wall_ms() < EARLIEST_MS { Grade::None } else { Grade::Ntp }
     }
 }
 

@@ -4,8 +4,9 @@ use super::passwords::{Asker, Place};
 use super::rights::require_role;
 use super::sessions::{put_session, sessions_of};
 use super::{Actor, OpenedSession, Refusal, Service, audit, lock, random};
-use crate::domain::account::{AccountError, HouseholdRole, HubAction, User, UserId, Username, normal_password};
+use crate::domain::account::{AccountError, Role, User, UserId, Username, normal_password};
 use crate::domain::audit::Outcome;
+use crate::domain::authority::HubAction;
 use crate::store::tables::{Session, SetupCode, UserName};
 use crate::store::{Read, StoreError, Tx};
 use serde::Serialize;
@@ -31,7 +32,7 @@ pub struct UserView {
     /// How the person wants to be called.
     pub display_name: String,
     /// What it may do to the hub.
-    pub role: HouseholdRole,
+    pub role: Role,
 }
 
 impl From<&User> for UserView {
@@ -57,7 +58,13 @@ pub struct NewUser {
     /// How the person wants to be called; the name when empty.
     pub display_name: String,
     /// What it may do to the hub.
-    pub role: HouseholdRole,
+    pub role: Role,
+}
+
+impl From<crate::domain::binding::TermsError> for Refusal {
+    fn from(e: crate::domain::binding::TermsError) -> Self {
+        Refusal::Invalid(e.to_string())
+    }
 }
 
 impl From<AccountError> for Refusal {
@@ -132,7 +139,7 @@ impl Service {
         }
         self.succeeded_attempt(source, SETUP);
         let place = self.hash_place(Asker::Source(source))?;
-        let user = self.new_user(&place, NewUser { role: HouseholdRole::Owner, ..request.user }, "setup").await?;
+        let user = self.new_user(&place, NewUser { role: Role::Owner, ..request.user }, "setup").await?;
         let (token, now) = (Self::new_token()?, self.now());
         let (key, session) = (self.session_key(&token), self.session_for(&user, source));
         let event = audit::event(format!("user:{}", user.id), "hub.setup", "hub", Outcome::Done, "setup_code", user.username.as_str(), via);
@@ -221,16 +228,17 @@ impl Service {
         current: Zeroizing<String>,
         new: Zeroizing<String>,
     ) -> Result<(), Refusal> {
-        let key = actor.user.as_str().as_bytes().to_vec();
+        let id = actor.user()?;
+        let key = id.as_str().as_bytes().to_vec();
         let user = self.store.read::<_, StoreError>(|v| v.get::<User>(&key))?.ok_or(Refusal::SignedOut)?;
         let account = guessed(&user.username.folded());
         let new = normal_password(&new, &user.username)?;
-        let place = self.hash_place(Asker::Account(actor.user.clone()))?;
+        let place = self.hash_place(Asker::Account(actor.subject.clone()))?;
         self.attempt(actor.source, &account)?;
         let current = normal_password(&current, &user.username).unwrap_or(current);
         let refuse = || {
-            let who = actor.subject().to_string();
-            let refused = audit::event(who, "password.change", actor.user.as_str(), Outcome::Denied, "wrong_password", "", &actor.via);
+            let who = actor.subject.to_string();
+            let refused = audit::event(who, "password.change", id.as_str(), Outcome::Denied, "wrong_password", "", &actor.via);
             self.audit_refusal(refused);
             self.wrong_password(actor.source, &account)
         };
@@ -264,7 +272,7 @@ impl Service {
             other => other?,
         }
         self.succeeded_attempt(actor.source, &account);
-        self.close_sessions(&actor.subject(), super::CloseReason::NotAuthorized).await;
+        self.close_sessions(&actor.subject.clone(), super::CloseReason::NotAuthorized).await;
         Ok(())
     }
 
@@ -273,15 +281,15 @@ impl Service {
     /// # Errors
     /// [`Refusal::RoleTooLow`], [`Refusal::Invalid`], [`Refusal::Conflict`] when the name is taken.
     pub async fn add_user(&self, actor: &Actor, new: NewUser) -> Result<UserView, Refusal> {
-        self.store.read(|v| require_role(v, actor, HubAction::ManagePeople))?;
-        let place = self.hash_place(Asker::Account(actor.user.clone()))?;
-        let user = self.new_user(&place, new, &actor.subject().to_string()).await?;
+        self.store.read(|v| require_role(v, actor, HubAction::AddPeople, self.now()))?;
+        let place = self.hash_place(Asker::Account(actor.subject.clone()))?;
+        let user = self.new_user(&place, new, &actor.subject.to_string()).await?;
         let (now, event) =
             (self.now(), audit::done(actor, "user.add", user.id.as_str(), format!("{} as {:?}", user.username.as_str(), user.role)));
         let (who, view) = (actor.clone(), UserView::from(&user));
         self.store
             .write(move |tx| {
-                require_role(tx, &who, HubAction::ManagePeople)?;
+                require_role(tx, &who, HubAction::AddPeople, now)?;
                 insert_user(tx, &user)?;
                 audit::append(tx, now, event.clone())?;
                 Ok::<_, Refusal>(())
@@ -296,7 +304,7 @@ impl Service {
     /// [`Refusal::RoleTooLow`].
     pub fn users(&self, actor: &Actor) -> Result<Vec<UserView>, Refusal> {
         let rows = self.store.read::<_, Refusal>(|v| {
-            require_role(v, actor, HubAction::ManagePeople)?;
+            require_role(v, actor, HubAction::ManagePeople, self.now())?;
             Ok(v.scan::<User>(b"", 10_000)?)
         })?;
         Ok(rows.iter().filter(|(_, u)| !u.ended).map(|(_, u)| UserView::from(u)).collect())
@@ -307,7 +315,8 @@ impl Service {
     /// # Errors
     /// [`Refusal::SignedOut`] when it has ended in the meantime.
     pub fn me(&self, actor: &Actor) -> Result<UserView, Refusal> {
-        let user = self.store.read::<_, StoreError>(|v| v.get::<User>(actor.user.as_str().as_bytes()))?;
+        let id = actor.user()?;
+        let user = self.store.read::<_, StoreError>(|v| v.get::<User>(id.as_str().as_bytes()))?;
         user.filter(|u| !u.ended).as_ref().map(UserView::from).ok_or(Refusal::SignedOut)
     }
 
@@ -324,6 +333,8 @@ impl Service {
             created_at: self.now(),
             created_by: by.to_owned(),
             ended: false,
+            networks: Vec::new(),
+            brand: None,
             username,
         })
     }
@@ -375,7 +386,7 @@ fn still_verified<R: Read>(rows: &R, verified: &User) -> Result<Option<User>, St
 
 fn has_owner<R: Read>(rows: &R) -> Result<bool, StoreError> {
     // The first accounts of a hub are its owners; a house has few accounts.
-    Ok(rows.scan::<User>(b"", 10_000)?.iter().any(|(_, u)| u.role == HouseholdRole::Owner && !u.ended))
+    Ok(rows.scan::<User>(b"", 10_000)?.iter().any(|(_, u)| u.role == Role::Owner && !u.ended))
 }
 
 fn insert_user(tx: &Tx<'_>, user: &User) -> Result<(), Refusal> {

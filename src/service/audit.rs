@@ -3,8 +3,8 @@
 
 use super::rights::require_role;
 use super::{Actor, Refusal, Service, lock};
-use crate::domain::account::HubAction;
 use crate::domain::audit::{Entry, Event, Outcome};
+use crate::domain::authority::HubAction;
 use crate::store::{Read, Record, Store, StoreError, Tx};
 use std::collections::HashMap;
 
@@ -27,7 +27,7 @@ pub(super) fn append(tx: &Tx<'_>, now: u64, event: Event) -> Result<Entry, Store
 
 /// An event of something done by a person.
 pub(super) fn done(actor: &Actor, action: &str, object: &str, detail: impl Into<String>) -> Event {
-    event(actor.subject().to_string(), action, object, Outcome::Done, "", detail, &actor.via)
+    event(actor.subject.to_string(), action, object, Outcome::Done, "", detail, &actor.via)
 }
 
 /// An event.
@@ -172,7 +172,7 @@ impl Service {
     pub fn audit(&self, actor: &Actor, before: Option<u64>, limit: usize) -> Result<Vec<Entry>, Refusal> {
         let before = before.map_or_else(|| vec![u8::MAX; 9], |b| b.to_be_bytes().to_vec());
         let rows = self.store.read::<_, Refusal>(|v| {
-            require_role(v, actor, HubAction::ReadAudit)?;
+            require_role(v, actor, HubAction::ReadAudit, self.now())?;
             Ok(v.scan_back::<Entry>(&before, limit.clamp(1, 500))?)
         })?;
         Ok(rows.into_iter().map(|(_, e)| e).collect())

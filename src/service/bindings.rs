@@ -2,11 +2,13 @@
 //! than the giver's own; a right taken away leaves a mark for ever, and what its holder gave goes with it unless it is
 //! asked to stay; the last administrator stays.
 
-use super::rights::{Rows, require_role};
+use super::rights::{Party, require_role};
 use super::{Actor, CloseReason, Refusal, Service, audit};
-use crate::domain::account::{HouseholdRole, HubAction, User, UserId, Username};
-use crate::domain::binding::{Binding, Privilege, RevocationMark, Subject};
-use crate::domain::device::{Household, Registered};
+use crate::domain::account::{Role, User, UserId, Username};
+use crate::domain::app::{Authorization, ServiceAccount};
+use crate::domain::authority::HubAction;
+use crate::domain::binding::{Binding, Privilege, RevocationMark, Subject, Terms};
+use crate::domain::device::{Household, Origin, Registered};
 use crate::domain::ids::DeviceId;
 use crate::domain::policy::{Action, Reason};
 use crate::store::tables::{BindingIndex, UserName, binding_index_key, binding_key, device_prefix, subject_prefix};
@@ -20,17 +22,24 @@ const MAX_BINDINGS: usize = 1_000;
 /// Rights that an audit entry names; of more it gives the number.
 const NAMED: usize = 20;
 
+/// To whom a right is given.
+#[derive(Clone, Debug)]
+pub enum Recipient {
+    /// A person, by user name.
+    Person(String),
+    /// Another device, which then does something with this one.
+    Device(DeviceId),
+    /// A service account, by its id.
+    Service(String),
+}
+
 /// A right to give.
 #[derive(Clone, Debug)]
 pub struct Grant {
-    /// To whom: a user name.
-    pub username: String,
-    /// How far.
-    pub privilege: Privilege,
-    /// Not before, ms since 1970.
-    pub from: Option<u64>,
-    /// Not at or after, ms since 1970.
-    pub until: Option<u64>,
+    /// To whom.
+    pub to: Recipient,
+    /// What it gives.
+    pub terms: Terms,
 }
 
 /// A right as it is shown.
@@ -38,18 +47,21 @@ pub struct Grant {
 pub struct BindingView {
     /// On which device.
     pub device_id: DeviceId,
-    /// Whose: the account's id.
-    pub user: UserId,
-    /// The account's name.
-    pub username: String,
-    /// How far.
-    pub privilege: Privilege,
-    /// Not before, ms since 1970.
-    pub from: Option<u64>,
-    /// Not at or after, ms since 1970.
-    pub until: Option<u64>,
+    /// Whose, as a subject's text.
+    pub subject: String,
+    /// The account's id, if it is a person's.
+    pub user: Option<UserId>,
+    /// The account's name, if it is a person's.
+    pub username: Option<String>,
+    /// What people call its holder.
+    pub name: String,
+    /// What it gives.
+    #[serde(flatten)]
+    pub terms: Terms,
     /// Who gave it: a subject's text, or `claim`.
     pub granted_by: String,
+    /// What people call who gave it.
+    pub granted_by_name: String,
     /// When, ms since 1970.
     pub granted_at: u64,
 }
@@ -61,36 +73,75 @@ impl Service {
     /// [`Refusal::NotAllowed`] below `administer`, or for a right longer than the giver's own; [`Refusal::NotFound`];
     /// [`Refusal::Conflict`] when it would leave nobody to administer the device.
     pub async fn grant(self: &Arc<Self>, actor: &Actor, device: &DeviceId, grant: Grant) -> Result<BindingView, Refusal> {
-        let now = self.now();
-        if grant.until.is_some_and(|until| until <= now || grant.from.is_some_and(|from| from >= until)) {
-            return Err(Refusal::Invalid("until: it must lie in the future and after from".into()));
-        }
-        let folded = Username::parse(&grant.username)?.folded();
-        let (service, who, id) = (self.clone(), actor.clone(), device.clone());
-        let view = self
-            .store
-            .write(move |tx| {
-                let own = service.require(tx, &who, &id, Action::Administer)?;
-                let user = user_by_name(tx, &folded)?;
-                let subject = Subject::User(user.id.clone());
-                may_give(&own, &grant, now)?;
-                let all = bindings_of(tx, &id)?;
-                if grant.privilege < Privilege::Administer || grant.until.is_some() || grant.from.is_some_and(|from| from > now) {
-                    keep_an_administrator(tx, &all, &HashSet::from([subject.clone()]), now)?;
-                }
-                if all.len() >= MAX_BINDINGS && !all.iter().any(|b| b.subject == subject) {
-                    return Err(Refusal::Conflict("this device is shared with too many: take a right away first".into()));
-                }
-                let by = who.subject().to_string();
-                let binding = put_binding(tx, &subject, &id, grant.privilege, (grant.from, grant.until), &by, now)?;
-                let detail = format!("{:?} to {subject}", grant.privilege).to_lowercase();
-                audit::append(tx, now, audit::done(&who, "binding.grant", id.as_str(), detail))?;
-                Ok(view(&binding, &user))
-            })
-            .await?;
+        let (service, who, id, now) = (self.clone(), actor.clone(), device.clone(), self.now());
+        let view = self.store.write(move |tx| service.grant_in(tx, &who, &id, &grant, now)).await?;
         self.policy_changed().await;
         self.changed(super::Change::Device { id: device.clone() });
         Ok(view)
+    }
+
+    /// The same inside a transaction; the policy has changed after the commit.
+    ///
+    /// # Errors
+    /// The same.
+    pub(super) fn grant_in(&self, tx: &Tx<'_>, who: &Actor, id: &DeviceId, grant: &Grant, now: u64) -> Result<BindingView, Refusal> {
+        grant.terms.check(now)?;
+        let own = self.require(tx, who, id, Action::Administer)?;
+        let subject = self.recipient(tx, who, id, grant, now)?;
+        let Some(own) = &own.own.binding else { return Err(Refusal::NotAllowed(Reason::NotBound)) };
+        if !grant.terms.lie_within(&own.terms, now) {
+            return Err(Refusal::NotAllowed(Reason::PrivilegeTooLow));
+        }
+        let all = bindings_of(tx, id)?;
+        if grant.terms.privilege < Privilege::Administer || !grant.terms.last_from(now) {
+            keep_an_administrator(tx, &all, &HashSet::from([subject.clone()]), now)?;
+        }
+        if all.len() >= MAX_BINDINGS && !all.iter().any(|b| b.subject == subject) {
+            return Err(Refusal::Conflict("this device is shared with too many: take a right away first".into()));
+        }
+        let binding = put_binding(tx, &subject, id, &grant.terms, &who.subject.to_string(), &self.origin(), now)?;
+        let detail = format!("{:?} to {subject}{}", grant.terms.privilege, told(&grant.terms)).to_lowercase();
+        audit::append(tx, now, audit::done(who, "binding.grant", id.as_str(), detail))?;
+        Ok(view(tx, &binding)?)
+    }
+
+    /// Who is meant, and whether a right on this device can be theirs at all.
+    fn recipient(&self, tx: &Tx<'_>, who: &Actor, device: &DeviceId, grant: &Grant, now: u64) -> Result<Subject, Refusal> {
+        let subject = match &grant.to {
+            Recipient::Person(name) => {
+                let user = user_by_name(tx, &Username::parse(name)?.folded())?;
+                if user.role.is_vendor() {
+                    return Err(Refusal::Conflict("a maker's people are let in by a support session only: an owner opens one".into()));
+                }
+                return Ok(Subject::User(user.id));
+            }
+            Recipient::Device(other) => {
+                if other == device {
+                    return Err(Refusal::Conflict("a device is its own already: choose another one".into()));
+                }
+                // Who could press the remote's buttons could open the door: it takes the say over both.
+                self.require(tx, who, other, Action::Administer)?;
+                if tx.get::<Registered>(other.as_str().as_bytes())?.is_none_or(|r| r.origin == Origin::Voucher) {
+                    return Err(Refusal::Conflict(format!(
+                        "{other} has only shown its code, and has not proved its key: import the maker's batch first"
+                    )));
+                }
+                if reaches(tx, device, other)? {
+                    return Err(Refusal::Conflict(format!(
+                        "{device} may already drive {other}: in a circle they could drive each other for ever"
+                    )));
+                }
+                Subject::Device(other.clone())
+            }
+            Recipient::Service(id) => Subject::Service(id.clone()),
+        };
+        if matches!(subject, Subject::Service(_)) && !Party::load(tx, &subject, now)?.active {
+            return Err(Refusal::NotFound("service account"));
+        }
+        if grant.terms.privilege == Privilege::Administer {
+            return Err(Refusal::Conflict("only people administer devices: choose view, operate or manage".into()));
+        }
+        Ok(subject)
     }
 
     /// Takes a right away, and by default (`with_grants`) every right on the device that its holder gave, and that those
@@ -105,26 +156,29 @@ impl Service {
         self: &Arc<Self>,
         actor: &Actor,
         device: &DeviceId,
-        user: &UserId,
+        subject: &Subject,
         with_grants: bool,
     ) -> Result<Vec<BindingView>, Refusal> {
         let (service, who, id, now) = (self.clone(), actor.clone(), device.clone(), self.now());
-        let subject = Subject::User(user.clone());
+        let subject = subject.clone();
         let lost = self
             .store
             .write(move |tx| {
-                let own = subject == who.subject();
+                let own = subject == who.subject;
                 if own {
                     // To leave takes no right: not even one that has begun, or on a device that works.
-                    tx.get::<User>(who.user.as_str().as_bytes())?.filter(|u| !u.ended).ok_or(Refusal::SignedOut)?;
+                    if !Party::load(tx, &who.subject, now)?.active {
+                        return Err(Refusal::SignedOut);
+                    }
                 } else {
                     service.require(tx, &who, &id, Action::Administer)?;
                 }
                 let all = bindings_of(tx, &id)?;
-                let with_it = if with_grants && !own { given_by(&all, &subject, &who.subject()) } else { Vec::new() };
+                let mut with_it = if with_grants && !own { given_by(&all, &subject, &who.subject) } else { Vec::new() };
+                add_apps(tx, &all, &subject, &mut with_it)?;
                 let leaving = with_it.iter().map(|b| &b.subject).chain([&subject]).cloned().collect();
                 keep_an_administrator(tx, &all, &leaving, now)?;
-                let by = who.subject().to_string();
+                let by = who.subject.to_string();
                 if !revoke_in(tx, &id, &subject, &by, now)? {
                     return Err(Refusal::NotFound("binding"));
                 }
@@ -144,20 +198,20 @@ impl Service {
     /// # Errors
     /// [`Refusal::RoleTooLow`], [`Refusal::NotFound`], [`Refusal::Conflict`] for a device that waits to be claimed.
     pub async fn take_administration(&self, actor: &Actor, device: &DeviceId) -> Result<super::DeviceView, Refusal> {
-        if !actor.role.may(HubAction::SeeAllDevices) {
+        if !actor.may(HubAction::SeeAllDevices) {
             return Err(Refusal::RoleTooLow);
         }
-        let (who, id, now) = (actor.clone(), device.clone(), self.now());
+        let (who, id, now, origin) = (actor.clone(), device.clone(), self.now(), self.origin());
         self.store
             .write(move |tx| {
-                require_role(tx, &who, HubAction::SeeAllDevices)?;
+                require_role(tx, &who, HubAction::SeeAllDevices, now)?;
                 if tx.get::<Registered>(id.as_str().as_bytes())?.is_none() {
                     return Err(Refusal::NotFound("device"));
                 }
                 if !tx.get::<Household>(id.as_str().as_bytes())?.unwrap_or_default().standing.is_bound() {
                     return Err(Refusal::Conflict("nobody has claimed this device: claim it by its code".into()));
                 }
-                put_binding(tx, &who.subject(), &id, Privilege::Administer, (None, None), &who.subject().to_string(), now)?;
+                put_binding(tx, &who.subject, &id, &Terms::of(Privilege::Administer), &who.subject.to_string(), &origin, now)?;
                 audit::append(tx, now, audit::done(&who, "binding.take", id.as_str(), "administer"))?;
                 Ok::<_, Refusal>(())
             })
@@ -175,17 +229,13 @@ impl Service {
         self.store.read(|v| {
             let all = match self.require(v, actor, device, Action::Administer) {
                 Ok(_) => true,
-                Err(Refusal::NotAllowed(_)) => actor.role.may(HubAction::SeeAllDevices),
+                Err(Refusal::NotAllowed(_)) => actor.may(HubAction::SeeAllDevices),
                 Err(other) => return Err(other),
             };
             let mut out = Vec::new();
             for (_, binding) in v.scan::<Binding>(&device_prefix(device), MAX_BINDINGS)? {
-                let Subject::User(id) = &binding.subject else { continue };
-                if !all && *id != actor.user {
-                    continue;
-                }
-                if let Some(user) = v.get::<User>(id.as_str().as_bytes())? {
-                    out.push(view(&binding, &user));
+                if all || binding.subject == actor.subject {
+                    out.push(view(v, &binding)?);
                 }
             }
             Ok(out)
@@ -199,20 +249,18 @@ impl Service {
     /// # Errors
     /// [`Refusal::RoleTooLow`]; [`Refusal::NotFound`]; [`Refusal::Conflict`] for the last owner.
     pub async fn end_user(&self, actor: &Actor, user: &UserId, with_grants: bool) -> Result<Vec<BindingView>, Refusal> {
-        if !actor.role.may(HubAction::ManagePeople) {
+        if !actor.may(HubAction::ManagePeople) {
             return Err(Refusal::RoleTooLow);
         }
         let (who, id, now) = (actor.clone(), user.clone(), self.now());
         let lost = self
             .store
             .write(move |tx| {
-                require_role(tx, &who, HubAction::ManagePeople)?;
+                require_role(tx, &who, HubAction::ManagePeople, now)?;
                 let key = id.as_str().as_bytes();
                 let mut ended = tx.get::<User>(key)?.filter(|u| !u.ended).ok_or(Refusal::NotFound("account"))?;
                 let owners = tx.scan::<User>(b"", usize::MAX)?;
-                if ended.role == HouseholdRole::Owner
-                    && !owners.iter().any(|(_, u)| u.id != id && u.role == HouseholdRole::Owner && !u.ended)
-                {
+                if ended.role == Role::Owner && !owners.iter().any(|(_, u)| u.id != id && u.role == Role::Owner && !u.ended) {
                     return Err(Refusal::Conflict("this is the last owner: make another one first".into()));
                 }
                 ended.ended = true;
@@ -224,16 +272,16 @@ impl Service {
                     }
                 }
                 let subject = Subject::User(id.clone());
-                let by = who.subject().to_string();
+                let by = who.subject.to_string();
                 for (_, index) in tx.scan::<BindingIndex>(&subject_prefix(&subject), usize::MAX)? {
                     revoke_in(tx, &index.device, &subject, &by, now)?;
                 }
                 let mut lost = Vec::new();
-                if with_grants {
-                    let all: Vec<Binding> = tx.scan::<Binding>(b"", usize::MAX)?.into_iter().map(|(_, b)| b).collect();
-                    for of_device in all.chunk_by(|a, b| a.device == b.device) {
-                        lost.extend(revoke_all(tx, &given_by(of_device, &subject, &who.subject()), &by, now)?);
-                    }
+                let all: Vec<Binding> = tx.scan::<Binding>(b"", usize::MAX)?.into_iter().map(|(_, b)| b).collect();
+                for of_device in all.chunk_by(|a, b| a.device == b.device) {
+                    let mut with_it = if with_grants { given_by(of_device, &subject, &who.subject) } else { Vec::new() };
+                    add_apps(tx, of_device, &subject, &mut with_it)?;
+                    lost.extend(revoke_all(tx, &with_it, &by, now)?);
                 }
                 let detail = format!("{}{}", ended.username.as_str(), with_them(&lost));
                 audit::append(tx, now, audit::done(&who, "user.end", id.as_str(), detail))?;
@@ -246,17 +294,76 @@ impl Service {
     }
 }
 
-fn view(binding: &Binding, user: &User) -> BindingView {
-    BindingView {
+fn view<R: Read>(rows: &R, binding: &Binding) -> Result<BindingView, StoreError> {
+    let user = match &binding.subject {
+        Subject::User(id) => rows.get::<User>(id.as_str().as_bytes())?,
+        _ => None,
+    };
+    Ok(BindingView {
         device_id: binding.device.clone(),
-        user: user.id.clone(),
-        username: user.username.as_str().to_owned(),
-        privilege: binding.privilege,
-        from: binding.from,
-        until: binding.until,
+        subject: binding.subject.to_string(),
+        name: name_of(rows, &binding.subject)?,
+        username: user.as_ref().map(|u| u.username.as_str().to_owned()),
+        user: user.map(|u| u.id),
+        terms: binding.terms.clone(),
+        granted_by_name: Subject::parse(&binding.granted_by).map_or(Ok(String::new()), |giver| name_of(rows, &giver))?,
         granted_by: binding.granted_by.clone(),
         granted_at: binding.granted_at,
+    })
+}
+
+/// What people call a subject; empty for one that is not known any more.
+pub(super) fn name_of<R: Read>(rows: &R, subject: &Subject) -> Result<String, StoreError> {
+    Ok(match subject {
+        Subject::User(id) => rows.get::<User>(id.as_str().as_bytes())?.map(|u| u.display_name),
+        Subject::App(id) => rows.get::<Authorization>(id.as_bytes())?.map(|a| a.name),
+        Subject::Service(id) => rows.get::<ServiceAccount>(id.as_bytes())?.map(|s| s.name),
+        Subject::Device(id) => rows.get::<Household>(id.as_str().as_bytes())?.map(|h| h.name),
     }
+    .unwrap_or_default())
+}
+
+/// For the audit: what restricts a right.
+fn told(terms: &Terms) -> String {
+    let mut text = String::new();
+    if let Some(only) = &terms.only {
+        text.push_str(&format!(", only {}", only.iter().take(NAMED).cloned().collect::<Vec<_>>().join(" ")));
+    }
+    if terms.are_timed() {
+        text.push_str(", at times");
+    }
+    if let Some(uses) = terms.uses {
+        text.push_str(&format!(", {uses} times"));
+    }
+    text
+}
+
+/// Whether `from` may drive `to`, directly or through others.
+fn reaches(tx: &Tx<'_>, from: &DeviceId, to: &DeviceId) -> Result<bool, StoreError> {
+    let (mut seen, mut next) = (HashSet::new(), vec![from.clone()]);
+    while let Some(device) = next.pop() {
+        if device == *to {
+            return Ok(true);
+        }
+        if seen.insert(device.clone()) {
+            let driven = tx.scan::<BindingIndex>(&subject_prefix(&Subject::Device(device)), MAX_BINDINGS)?;
+            next.extend(driven.into_iter().map(|(_, index)| index.device));
+        }
+    }
+    Ok(false)
+}
+
+/// An app's right never outlives that of the person it acts for, so that it cannot come back with a later one.
+fn add_apps(tx: &Tx<'_>, all: &[Binding], holder: &Subject, ending: &mut Vec<Binding>) -> Result<(), StoreError> {
+    for binding in all {
+        let Subject::App(id) = &binding.subject else { continue };
+        let person = tx.get::<Authorization>(id.as_bytes())?.map(|a| Subject::User(a.user));
+        let goes = person.is_none_or(|p| p == *holder || ending.iter().any(|b| b.subject == p));
+        if goes && !ending.iter().any(|b| b.subject == binding.subject) {
+            ending.push(binding.clone());
+        }
+    }
+    Ok(())
 }
 
 fn user_by_name(tx: &Tx<'_>, folded: &str) -> Result<User, Refusal> {
@@ -265,17 +372,6 @@ fn user_by_name(tx: &Tx<'_>, folded: &str) -> Result<User, Refusal> {
         None => None,
     };
     found.filter(|u| !u.ended).ok_or(Refusal::NotFound("account"))
-}
-
-/// Nobody gives more than they have: not wider, not earlier, not longer.
-fn may_give(own: &Rows, grant: &Grant, now: u64) -> Result<(), Refusal> {
-    let Some(own) = &own.binding else { return Err(Refusal::NotAllowed(Reason::NotBound)) };
-    let longer = own.until.is_some_and(|end| grant.until.is_none_or(|until| until > end));
-    let earlier = own.from.is_some_and(|start| grant.from.unwrap_or(now) < start);
-    if grant.privilege > own.privilege || longer || earlier {
-        return Err(Refusal::NotAllowed(Reason::PrivilegeTooLow));
-    }
-    Ok(())
 }
 
 fn bindings_of(tx: &Tx<'_>, device: &DeviceId) -> Result<Vec<Binding>, StoreError> {
@@ -300,16 +396,12 @@ fn given_by(all: &[Binding], giver: &Subject, spared: &Subject) -> Vec<Binding> 
     out
 }
 
-/// Ends these rights; as they are shown, those of people.
+/// Ends these rights; as they are shown.
 fn revoke_all(tx: &Tx<'_>, bindings: &[Binding], by: &str, now: u64) -> Result<Vec<BindingView>, StoreError> {
     let mut lost = Vec::new();
     for binding in bindings {
         revoke_in(tx, &binding.device, &binding.subject, by, now)?;
-        if let Subject::User(id) = &binding.subject
-            && let Some(holder) = tx.get::<User>(id.as_str().as_bytes())?
-        {
-            lost.push(view(binding, &holder));
-        }
+        lost.push(view(tx, binding)?);
     }
     Ok(lost)
 }
@@ -321,7 +413,7 @@ fn with_them(lost: &[BindingView]) -> String {
     }
     let mut text = format!("; {} rights given by it ended too:", lost.len());
     for binding in lost.iter().take(NAMED) {
-        text.push_str(&format!(" user:{} on {}", binding.user, binding.device_id));
+        text.push_str(&format!(" {} on {}", binding.subject, binding.device_id));
     }
     if lost.len() > NAMED {
         text.push_str(" …");
@@ -331,7 +423,7 @@ fn with_them(lost: &[BindingView]) -> String {
 
 /// A device that nobody administers could never be given back: among those `leaving` must not be the last who does.
 fn keep_an_administrator(tx: &Tx<'_>, all: &[Binding], leaving: &HashSet<Subject>, now: u64) -> Result<(), Refusal> {
-    let lasting = |b: &Binding| b.privilege == Privilege::Administer && b.until.is_none() && b.from.is_none_or(|from| from <= now);
+    let lasting = |b: &Binding| b.terms.privilege == Privilege::Administer && b.terms.last_from(now);
     let administers = all.iter().any(|b| leaving.contains(&b.subject) && lasting(b));
     let mut others = false;
     for binding in all.iter().filter(|b| !leaving.contains(&b.subject) && lasting(b)) {
@@ -352,9 +444,9 @@ pub(super) fn put_binding(
     tx: &Tx<'_>,
     subject: &Subject,
     device: &DeviceId,
-    privilege: Privilege,
-    (from, until): (Option<u64>, Option<u64>),
+    terms: &Terms,
     by: &str,
+    origin: &str,
     now: u64,
 ) -> Result<Binding, StoreError> {
     let key = binding_key(device, subject);
@@ -363,12 +455,12 @@ pub(super) fn put_binding(
     let binding = Binding {
         device: device.clone(),
         subject: subject.clone(),
-        privilege,
+        terms: terms.clone(),
         granted_by: by.to_owned(),
         granted_at: now,
         generation: marked.max(before) + 1,
-        from,
-        until,
+        version: 0,
+        origin: origin.to_owned(),
     };
     tx.put(&key, &binding)?;
     tx.put(&binding_index_key(subject, device), &BindingIndex { device: device.clone() })?;

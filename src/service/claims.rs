@@ -2,9 +2,9 @@
 
 use super::rights::require_role;
 use super::{Actor, CloseReason, DeviceView, Refusal, Service, audit, lock, random};
-use crate::domain::account::HubAction;
 use crate::domain::audit::Outcome;
-use crate::domain::binding::{Privilege, Subject};
+use crate::domain::authority::HubAction;
+use crate::domain::binding::{Privilege, Subject, Terms};
 use crate::domain::claim::ScannedCode;
 use crate::domain::device::{Household, Registered, Standing};
 use crate::domain::ids::DeviceId;
@@ -25,10 +25,10 @@ impl Service {
     /// [`Refusal::ClaimRefused`] for every cause that is not the caller's typing: a wrong code, an unknown device, one
     /// bound to somebody else. [`Refusal::Invalid`] for a code that cannot be one, [`Refusal::TooMany`].
     pub async fn claim(&self, actor: &Actor, code: &str, device: Option<&str>, name: &str, room: &str) -> Result<DeviceView, Refusal> {
-        if !actor.role.may(HubAction::ClaimDevice) {
+        if !actor.may(HubAction::ClaimDevice) {
             return Err(Refusal::RoleTooLow);
         }
-        let account = format!("{ACCOUNT} {}", actor.user);
+        let account = format!("{ACCOUNT} {}", actor.user()?);
         self.check_lockout(actor.source, &account)?;
         let scanned = ScannedCode::parse(code).map_err(|e| Refusal::Invalid(e.to_string()))?;
         let named = device.map(DeviceId::parse).transpose().map_err(|e| Refusal::Invalid(e.to_string()))?;
@@ -49,14 +49,14 @@ impl Service {
             undelivered: Some(*secret.as_bytes()),
             made_at: self.now(),
         };
-        let (id, now, who) = (registered.id.clone(), self.now(), actor.clone());
+        let (id, now, who, origin) = (registered.id.clone(), self.now(), actor.clone(), self.origin());
         let (name, room) = (label(name, &registered), short(room));
         let event = audit::done(actor, "device.claim", id.as_str(), "administer");
         let device = id.clone();
         let done = self
             .store
             .write::<bool, Refusal, _>(move |tx| {
-                require_role(tx, &who, HubAction::ClaimDevice)?;
+                require_role(tx, &who, HubAction::ClaimDevice, now)?;
                 let key = device.as_str().as_bytes();
                 let mut household = tx.get::<Household>(key)?.unwrap_or_default();
                 if household.standing != Standing::Waiting {
@@ -69,7 +69,7 @@ impl Service {
                 household.version += 1;
                 tx.put(key, &household)?;
                 tx.put(key, &credential)?;
-                super::bindings::put_binding(tx, &who.subject(), &device, Privilege::Administer, (None, None), "claim", now)?;
+                super::bindings::put_binding(tx, &who.subject, &device, &Terms::of(Privilege::Administer), "claim", &origin, now)?;
                 audit::append(tx, now, event.clone())?;
                 Ok(true)
             })
@@ -105,7 +105,7 @@ impl Service {
     fn claim_refused(&self, actor: &Actor, account: &str, reason: &str) -> Refusal {
         let wait = self.failed_attempt(actor.source, account);
         // The object is left out: a guess must not fill the audit with ids.
-        self.audit_refusal(audit::event(actor.subject().to_string(), "device.claim", "?", Outcome::Denied, reason, "", &actor.via));
+        self.audit_refusal(audit::event(actor.subject.to_string(), "device.claim", "?", Outcome::Denied, reason, "", &actor.via));
         if wait > 0 { Refusal::TooMany(wait) } else { Refusal::ClaimRefused }
     }
 

@@ -154,14 +154,16 @@ impl Service {
             status: "sent".into(),
             message: String::new(),
             result: Value::Null,
-            by: actor.subject().to_string(),
+            by: actor.subject.to_string(),
             at: now,
             expires: now + ttl,
         };
         let (service, who, id, line) = (self.clone(), actor.clone(), device.clone(), format!("{} {}", view.name, view.id));
-        self.store
+        let name = view.name.clone();
+        let used_up = self
+            .store
             .write(move |tx| {
-                service.require(tx, &who, &id, action)?;
+                let rows = service.require_each(tx, &who, &id, action, std::iter::once(name.as_str()))?;
                 if !service.is_online(&id) {
                     return Err(Refusal::Offline);
                 }
@@ -169,9 +171,12 @@ impl Service {
                     return Err(Refusal::TooMany(1_000));
                 }
                 audit::append(tx, now, audit::done(&who, "command.send", id.as_str(), line.clone()))?;
-                Ok(())
+                Ok::<_, Refusal>(rows.spend(tx)?)
             })
             .await?;
+        if used_up {
+            self.policy_changed().await;
+        }
         let news = Arc::new(Notify::new());
         let deadline = self.clock.monotonic_ms() + ttl;
         lock(&self.commands).remember(Running { view: view.clone(), deadline, reports: 0, news: news.clone() });

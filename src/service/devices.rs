@@ -3,7 +3,7 @@
 
 use super::rights::{Rows, require_role};
 use super::{Actor, CloseReason, Refusal, Service, audit, lock};
-use crate::domain::account::HubAction;
+use crate::domain::authority::HubAction;
 use crate::domain::binding::{Binding, Privilege, Subject};
 use crate::domain::device::{Household, LastSeen, Origin, Registered, Standing, Trust};
 use crate::domain::ids::{BrandId, DeviceId, ModelName};
@@ -88,9 +88,9 @@ impl Service {
     pub fn devices(&self, actor: &Actor) -> Result<Vec<DeviceView>, Refusal> {
         let online: Vec<DeviceId> = lock(&self.presence).iter().filter(|(_, p)| p.is_online()).map(|(id, _)| id.clone()).collect();
         self.store.read(|v| {
-            let bound = v.scan::<BindingIndex>(&subject_prefix(&actor.subject()), 10_000)?;
+            let bound = v.scan::<BindingIndex>(&subject_prefix(&actor.subject.clone()), 10_000)?;
             let mut ids: BTreeSet<DeviceId> = bound.into_iter().map(|(_, b)| b.device).collect();
-            if actor.role.may(HubAction::SeeAllDevices) {
+            if actor.may(HubAction::SeeAllDevices) {
                 let known = v.scan::<Household>(b"", 10_000)?;
                 ids.extend(known.iter().filter_map(|(key, _)| std::str::from_utf8(key).ok().and_then(|k| DeviceId::parse(k).ok())));
                 ids.extend(online);
@@ -117,11 +117,12 @@ impl Service {
 
     fn view_of<R: Read>(&self, v: &R, actor: &Actor, id: &DeviceId) -> Result<DeviceView, Refusal> {
         let key = id.as_str().as_bytes();
-        let rows = Rows::load(v, &actor.subject(), id)?;
+        let now = self.moment();
+        let rows = Rows::load(v, &actor.subject, id, now.at)?;
         let (registered, seen) = (v.get::<Registered>(key)?, v.get::<LastSeen>(key)?);
         let registered = registered.ok_or(Refusal::NotFound("device"))?;
-        let privilege = self.privilege(&rows, actor.role);
-        if privilege.is_none() && !actor.role.may(HubAction::SeeAllDevices) {
+        let privilege = rows.privilege(&now);
+        if privilege.is_none() && !actor.may(HubAction::SeeAllDevices) {
             return Err(Refusal::NotFound("device"));
         }
         let presence = lock(&self.presence).get(id).cloned().unwrap_or_default();
@@ -185,13 +186,13 @@ impl Service {
     /// # Errors
     /// [`Refusal::RoleTooLow`] for all but owners, [`Refusal::NotFound`], [`Refusal::Conflict`].
     pub async fn suspend(&self, actor: &Actor, id: &DeviceId, suspend: bool) -> Result<DeviceView, Refusal> {
-        if !actor.role.may(HubAction::SuspendDevice) {
+        if !actor.may(HubAction::SuspendDevice) {
             return Err(Refusal::RoleTooLow);
         }
         let (device, now, who) = (id.clone(), self.now(), actor.clone());
         self.store
             .write(move |tx| {
-                require_role(tx, &who, HubAction::SuspendDevice)?;
+                require_role(tx, &who, HubAction::SuspendDevice, now)?;
                 let key = device.as_str().as_bytes();
                 if tx.get::<Registered>(key)?.is_none() {
                     return Err(Refusal::NotFound("device"));
@@ -240,7 +241,7 @@ impl Service {
                 }
                 let (key, prefix) = (device.as_str().as_bytes(), device_prefix(&device));
                 for (_, binding) in tx.scan::<Binding>(&prefix, usize::MAX)? {
-                    super::bindings::revoke_in(tx, &device, &binding.subject, &who.subject().to_string(), now)?;
+                    super::bindings::revoke_in(tx, &device, &binding.subject, &who.subject.to_string(), now)?;
                 }
                 tx.delete_prefix::<IssuedCertificate>(&prefix)?;
                 tx.delete::<Credential>(key)?;
@@ -305,7 +306,7 @@ impl Service {
                     }
                 }
                 let (key, shown) = (certificate_key(&device, &fingerprint), data_encoding::HEXLOWER.encode(&fingerprint));
-                tx.put(&key, &IssuedCertificate { fingerprint, by: who.subject().to_string(), expires_at })?;
+                tx.put(&key, &IssuedCertificate { fingerprint, by: who.subject.to_string(), expires_at })?;
                 audit::append(tx, now, audit::done(&who, "certificate.issue", device.as_str(), format!("sha-256 {shown}")))?;
                 Ok(())
             })

@@ -2,10 +2,12 @@
 
 use super::rights::Rows;
 use super::{Actor, Refusal, Service};
-use crate::domain::account::{HubAction, User, Username};
+use crate::domain::account::Username;
+use crate::domain::authority::HubAction;
 use crate::domain::binding::{Privilege, Subject};
 use crate::domain::ids::DeviceId;
 use crate::domain::policy::{Action, Reason, decide};
+use crate::domain::time::{Grade, Moment};
 use crate::store::Read;
 use crate::store::tables::UserName;
 use serde::Serialize;
@@ -17,7 +19,9 @@ pub struct Question {
     pub device: DeviceId,
     /// To do what.
     pub action: Action,
-    /// About whom: a user name; oneself when empty.
+    /// With which attribute or command; with the device as a whole when empty.
+    pub name: Option<String>,
+    /// About whom: a user name, or a subject's text (`device:…`, `app:…`, `service:…`); oneself when empty.
     pub username: Option<String>,
     /// At which time, ms since 1970; now when empty.
     pub at: Option<u64>,
@@ -48,37 +52,37 @@ impl Service {
     /// # Errors
     /// [`Refusal::NotFound`] for a device one may not know of or an account that is not there; [`Refusal::NotAllowed`].
     pub fn explain(&self, actor: &Actor, question: &Question) -> Result<Explanation, Refusal> {
-        let own = actor.subject();
+        let (own, now) = (actor.subject.clone(), self.moment());
         self.store.read(|v| {
             let subject = match &question.username {
                 None => own.clone(),
+                Some(name) if Subject::parse(name).is_some_and(|s| s.user().is_none()) => {
+                    Subject::parse(name).ok_or(Refusal::NotFound("account"))?
+                }
                 Some(name) => {
                     let folded = Username::parse(name)?.folded();
                     let name = v.get::<UserName>(folded.as_bytes())?.ok_or(Refusal::NotFound("account"))?;
                     Subject::User(name.id)
                 }
             };
-            let sees_all = actor.role.may(HubAction::SeeAllDevices);
+            let sees_all = actor.may(HubAction::SeeAllDevices);
             if subject != own && !sees_all {
                 self.require(v, actor, &question.device, Action::Administer)?;
-            } else if !sees_all && Rows::load(v, &own, &question.device)?.binding.is_none() {
+            } else if !sees_all && Rows::load(v, &own, &question.device, now.at)?.own.binding.is_none() {
                 return Err(Refusal::NotFound("device"));
             }
-            let rows = Rows::load(v, &subject, &question.device)?;
-            let user = match &subject {
-                Subject::User(id) => v.get::<User>(id.as_str().as_bytes())?,
-                _ => None,
-            };
-            let facts = rows.facts(user.as_ref().is_some_and(|u| !u.ended), user.map(|u| u.role));
-            let decision = decide(&facts, question.action, question.at.unwrap_or_else(|| self.now()));
+            let rows = Rows::load(v, &subject, &question.device, now.at)?;
+            // Who asks about another time supposes that it is that time.
+            let then = question.at.map_or_else(|| now.clone(), |at| Moment { at, grade: Grade::Vouched, zone: now.zone.clone() });
+            let decision = decide(&rows.facts(question.name.as_deref()), question.action, &then);
             Ok::<_, Refusal>(Explanation {
                 allowed: decision.allowed,
                 reason: decision.reason,
                 explanation: decision.reason.explain(),
                 policy_age_ms: decision.policy_age_ms,
                 needs: question.action.needs(),
-                privilege: rows.binding.as_ref().map(|b| b.privilege),
-                granted_by: rows.binding.map(|b| b.granted_by),
+                privilege: rows.own.binding.as_ref().map(|b| b.terms.privilege),
+                granted_by: rows.own.binding.map(|b| b.granted_by),
             })
         })
     }

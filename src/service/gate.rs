@@ -47,7 +47,7 @@ pub struct SignedIn {
     pub subject: Subject,
     /// It may only re-base its counter.
     pub rebase: bool,
-    /// For people: the actor of what they do.
+    /// As whom it acts on devices (a device: on others).
     pub actor: Option<Actor>,
     /// Protocol and source, for the audit.
     pub via: String,
@@ -229,13 +229,14 @@ impl Service {
                 SignInRefusal::Unavailable
             })?;
         let subject = Subject::Device(id.clone());
+        let actor = Some(Actor::device(id.clone(), via.clone(), attempt.source));
         let account = attempt.username.clone();
         match verdict {
             Verdict::In { completed, claimed_at } => {
                 if completed {
                     self.changed(super::Change::Device { id });
                 }
-                Ok(SignedIn { subject, rebase: false, actor: None, via, epoch: 0, session: None, claimed_at, certificate })
+                Ok(SignedIn { subject, rebase: false, actor, via, epoch: 0, session: None, claimed_at, certificate })
             }
             Verdict::Rebase { claimed_at } => {
                 let e = audit::event(subject.to_string(), "device.rebase", id.as_str(), Outcome::Allowed, "stale_counter", "", &via);
@@ -260,7 +261,7 @@ impl Service {
         });
         match signed_in {
             Some(actor) => Ok(SignedIn {
-                subject: actor.subject(),
+                subject: actor.subject.clone(),
                 rebase: false,
                 actor: Some(actor),
                 via,

@@ -22,7 +22,7 @@ mod twins;
 pub use crate::store::tables::RetainedMessage;
 pub use accounts::{NewUser, SetupRequest, UserView};
 pub use audit::verify_audit;
-pub use bindings::{BindingView, Grant};
+pub use bindings::{BindingView, Grant, Recipient};
 pub use commands::{CommandRequest, CommandView};
 pub use devices::{DeviceChange, DeviceView};
 pub use explain::{Explanation, Question};
@@ -30,14 +30,17 @@ pub use gate::{SignInAttempt, SignInRefusal, SignedIn};
 pub use registry::{BrandView, ImportReport, RegistryError};
 pub use sessions::{OpenedSession, SessionToken};
 
-use crate::domain::account::{HouseholdRole, UserId};
+use crate::domain::account::{Role, UserId};
+use crate::domain::authority::{Authority, HubAction};
 use crate::domain::binding::Subject;
 use crate::domain::ids::{DeviceId, HubId};
 use crate::domain::model::Model;
 use crate::domain::policy::Reason;
+use crate::domain::time::{Grade, Moment};
 use crate::domain::twin::Rejection;
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -54,6 +57,8 @@ pub trait Clock: Send + Sync {
     fn now_ms(&self) -> u64;
     /// Milliseconds that only ever grow, from any start: for deadlines.
     fn monotonic_ms(&self) -> u64;
+    /// How far [`Clock::now_ms`] can be believed.
+    fn grade(&self) -> Grade;
 }
 
 /// Why a connection is ended from here.
@@ -81,10 +86,12 @@ pub trait Outlet: Send + Sync {
 /// Who acts, and through what: the first argument of every use case.
 #[derive(Clone, Debug)]
 pub struct Actor {
-    /// The account.
-    pub user: UserId,
-    /// Its role in the house.
-    pub role: HouseholdRole,
+    /// Who: a person, an app, a service, a device.
+    pub subject: Subject,
+    /// The person an app acts for.
+    pub behalf: Option<UserId>,
+    /// What it may do to the hub, as it was when the request came in.
+    pub authority: Authority,
     /// The protocol and the source, as the audit shows it.
     pub via: String,
     /// The source's address.
@@ -96,13 +103,33 @@ impl Actor {
     #[must_use]
     pub fn console() -> Actor {
         let source = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-        Actor { user: UserId::console(), role: HouseholdRole::Owner, via: "console".into(), source }
+        Actor::person(UserId::console(), Role::Owner, "console".into(), source)
     }
 
-    /// The account as a holder of bindings.
+    /// A person.
     #[must_use]
-    pub fn subject(&self) -> Subject {
-        Subject::User(self.user.clone())
+    pub fn person(user: UserId, role: Role, via: String, source: IpAddr) -> Actor {
+        Actor { subject: Subject::User(user), behalf: None, authority: Authority::Role(role), via, source }
+    }
+
+    /// A device, in what it does to others.
+    #[must_use]
+    pub fn device(id: DeviceId, via: String, source: IpAddr) -> Actor {
+        Actor { subject: Subject::Device(id), behalf: None, authority: Authority::Nothing, via, source }
+    }
+
+    /// The account of the person who acts.
+    ///
+    /// # Errors
+    /// [`Refusal::PeopleOnly`] for everything that is not a person, also for an app that acts for one.
+    pub fn user(&self) -> Result<&UserId, Refusal> {
+        self.subject.user().ok_or(Refusal::PeopleOnly)
+    }
+
+    /// Whether it may do this to the hub, as far as was known when the request came in; a transaction asks again.
+    #[must_use]
+    pub fn may(&self, action: HubAction) -> bool {
+        self.authority.may(action)
     }
 }
 
@@ -144,6 +171,9 @@ pub enum Refusal {
     /// The role does not allow it.
     #[error("only an owner of the hub may do this")]
     RoleTooLow,
+    /// An app, a service or a device asks for what only a person may do.
+    #[error("only a person may do this: sign in with a user name and a password")]
+    PeopleOnly,
     /// It is not there, or not for this account to know.
     #[error("there is no such {0}")]
     NotFound(&'static str),
@@ -212,6 +242,8 @@ pub struct Service {
     refusals: Mutex<audit::Refusals>,
     importing: tokio::sync::Mutex<()>,
     momentary: Mutex<HashMap<(DeviceId, String), u64>>,
+    /// The home's time zone, for weekly windows.
+    zone: RwLock<TimeZone>,
     pepper: Zeroizing<[u8; 32]>,
 }
 
@@ -241,6 +273,7 @@ impl Service {
             refusals: Mutex::default(),
             importing: tokio::sync::Mutex::new(()),
             momentary: Mutex::default(),
+            zone: RwLock::new(TimeZone::UTC),
             pepper,
         });
         service.drop_all_momentary().await?;
@@ -267,6 +300,17 @@ impl Service {
     #[must_use]
     pub fn now(&self) -> u64 {
         self.clock.now_ms()
+    }
+
+    /// What decisions know of the time now.
+    fn moment(&self) -> Moment {
+        let zone = self.zone.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        Moment { at: self.clock.now_ms(), grade: self.clock.grade(), zone }
+    }
+
+    /// The hub as it stands in rows that it writes.
+    fn origin(&self) -> String {
+        self.hub.id.to_string()
     }
 
     /// The number of the present policy: it rises after every commit that changes a right.

@@ -4,7 +4,7 @@
 
 use super::lockout::network_of;
 use super::{Refusal, Service, lock};
-use crate::domain::account::UserId;
+use crate::domain::binding::Subject;
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
@@ -20,7 +20,7 @@ pub(super) enum Asker {
     /// Somebody who is not signed in, at this address.
     Source(IpAddr),
     /// An account that is signed in. Its place is beside those of strangers.
-    Account(UserId),
+    Account(Subject),
 }
 
 /// Places of one account or address.
@@ -120,6 +120,7 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::account::UserId;
 
     fn source(ip: &str) -> Asker {
         Asker::Source(ip.parse().unwrap())
@@ -146,7 +147,7 @@ mod tests {
         assert_eq!(held.len(), EACH + PER_NETWORK + 1);
         held.extend((0..100).filter_map(|n| places.take(source(&format!("10.0.1.{n}")))));
         assert_eq!(held.len(), STRANGERS);
-        let account = Asker::Account(UserId::console());
+        let account = Asker::Account(Subject::User(UserId::console()));
         let own: Vec<Place> = std::iter::from_fn(|| places.take(account.clone())).take(100).collect();
         assert_eq!(own.len(), EACH, "who is signed in does not wait behind strangers");
         drop((held, own));

@@ -4,7 +4,7 @@
 
 use super::rights::require_role;
 use super::{Actor, Refusal, Service, audit};
-use crate::domain::account::HubAction;
+use crate::domain::authority::HubAction;
 use crate::domain::batch::{BatchError, CHUNK_MAX, Entry, HEADER_MAX, VerifiedManifest, frame_length};
 use crate::domain::brand::{Fingerprint, StatementError};
 use crate::domain::device::{Origin, Registered};
@@ -91,7 +91,7 @@ impl Service {
     /// [`Refusal::RoleTooLow`]; [`Refusal::Invalid`] for no fingerprint; [`Refusal::Conflict`] when the brand is
     /// trusted under another root.
     pub async fn trust_brand(&self, actor: &Actor, brand: BrandId, fingerprint: &str) -> Result<BrandView, Refusal> {
-        if !actor.role.may(HubAction::ManageRegistry) {
+        if !actor.may(HubAction::ManageRegistry) {
             return Err(Refusal::RoleTooLow);
         }
         let fingerprint = Fingerprint::parse(fingerprint)
@@ -104,11 +104,11 @@ impl Service {
             fingerprint: fingerprint.to_string(),
             root: None,
             trusted_at: now,
-            trusted_by: actor.subject().to_string(),
+            trusted_by: actor.subject.to_string(),
         };
         self.store
             .write(move |tx| {
-                require_role(tx, &who, HubAction::ManageRegistry)?;
+                require_role(tx, &who, HubAction::ManageRegistry, now)?;
                 if let Some(known) = tx.get::<TrustedBrand>(brand.as_str().as_bytes())? {
                     return if known.fingerprint == row.fingerprint {
                         Ok(known.into())
@@ -128,7 +128,7 @@ impl Service {
     /// # Errors
     /// [`Refusal::RoleTooLow`].
     pub fn brands(&self, actor: &Actor) -> Result<Vec<BrandView>, Refusal> {
-        if !actor.role.may(HubAction::ManageRegistry) {
+        if !actor.may(HubAction::ManageRegistry) {
             return Err(Refusal::RoleTooLow);
         }
         let (brands, batches) =
@@ -162,7 +162,7 @@ impl Service {
     /// # Errors
     /// [`Refusal::RoleTooLow`], [`Refusal::Registry`] with the reason.
     pub async fn import_batch(&self, actor: &Actor, path: PathBuf) -> Result<ImportReport, Refusal> {
-        if !actor.role.may(HubAction::ManageRegistry) {
+        if !actor.may(HubAction::ManageRegistry) {
             return Err(Refusal::RoleTooLow);
         }
         // One at a time: each holds a chunk and a manifest in memory.
@@ -201,7 +201,7 @@ impl Service {
         };
         self.take_models(actor, &verified).await?;
         let (manifest, mut report) = self.take_chunks(verified, path, identity).await?;
-        let (now, by) = (self.now(), actor.subject().to_string());
+        let (now, by) = (self.now(), actor.subject.to_string());
         let detail = format!("batch {}: {} new, {} known", report.batch_id, report.added, report.known);
         let event = audit::done(actor, "registry.import", manifest.brand.as_str(), detail);
         let (batch, brand, devices) = (manifest.batch_id, manifest.brand.clone(), manifest.devices);
@@ -224,7 +224,7 @@ impl Service {
         self.store
             .write(move |tx| {
                 // Verifying took its time.
-                require_role(tx, &who, HubAction::ManageRegistry)?;
+                require_role(tx, &who, HubAction::ManageRegistry, now)?;
                 for (key, model) in &models {
                     put_model(tx, key, model, issued)?;
                 }
@@ -290,7 +290,7 @@ impl Service {
     /// # Errors
     /// [`Refusal::RoleTooLow`], [`Refusal::Registry`].
     pub async fn import_voucher(&self, actor: &Actor, file: &[u8]) -> Result<Registered, Refusal> {
-        if !actor.role.may(HubAction::ManageRegistry) {
+        if !actor.may(HubAction::ManageRegistry) {
             return Err(Refusal::RoleTooLow);
         }
         if file.len() > VOUCHER_FILE_MAX {
@@ -319,7 +319,7 @@ impl Service {
         let out = self
             .store
             .write(move |tx| {
-                require_role(tx, &who, HubAction::ManageRegistry)?;
+                require_role(tx, &who, HubAction::ManageRegistry, now)?;
                 let key = row.id.as_str().as_bytes();
                 match tx.get::<Registered>(key)? {
                     Some(known) if known.brand != row.brand || known.claim_hash != row.claim_hash => {

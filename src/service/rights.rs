@@ -1,92 +1,193 @@
 //! Facts for the policy, loaded from the store; decisions; and the tables compiled for connections.
 
 use super::{Actor, Refusal, Service, SignedIn};
-use crate::domain::account::{HouseholdRole, HubAction, User, UserId};
+use crate::domain::account::{Role, User, UserId};
+use crate::domain::app::{Authorization, ServiceAccount};
+use crate::domain::authority::{Authority, HubAction};
 use crate::domain::binding::{Binding, Privilege, RevocationMark, Subject};
-use crate::domain::device::{Household, Registered};
+use crate::domain::device::{Household, Origin, Registered, Standing};
 use crate::domain::ids::DeviceId;
-use crate::domain::policy::{Action, Facts, Table, decide};
+use crate::domain::policy::{Action, Facts, Holder, Table, decide};
+use crate::domain::time::Moment;
 use crate::store::tables::{BindingIndex, binding_key, subject_prefix};
-use crate::store::{Read, StoreError};
+use crate::store::{Read, StoreError, Tx};
 
 /// Rows that bear on one subject and one device.
 pub(super) struct Rows {
     pub(super) household: Household,
-    pub(super) binding: Option<Binding>,
-    pub(super) revoked: u64,
+    pub(super) own: Side,
+    /// The person an app acts for.
+    behalf: Option<Side>,
 }
 
-impl Rows {
-    pub(super) fn load<R: Read>(rows: &R, subject: &Subject, device: &DeviceId) -> Result<Rows, StoreError> {
+/// What is known of one who may hold a right.
+pub(super) struct Side {
+    active: bool,
+    role: Option<Role>,
+    pub(super) binding: Option<Binding>,
+    revoked: u64,
+}
+
+impl Side {
+    fn load<R: Read>(rows: &R, subject: &Subject, device: &DeviceId, party: &Party) -> Result<Side, StoreError> {
         let key = binding_key(device, subject);
-        Ok(Rows {
-            household: rows.get::<Household>(device.as_str().as_bytes())?.unwrap_or_default(),
+        Ok(Side {
+            active: party.active,
+            role: party.authority.role(),
             binding: rows.get::<Binding>(&key)?,
             revoked: rows.get::<RevocationMark>(&key)?.map_or(0, |m| m.generation),
         })
     }
 
-    pub(super) fn facts(&self, active: bool, role: Option<HouseholdRole>) -> Facts<'_> {
+    fn holder(&self) -> Holder<'_> {
+        Holder { active: self.active, role: self.role, binding: self.binding.as_ref(), revoked_generation: self.revoked }
+    }
+}
+
+/// A subject as the store knows it now.
+pub(super) struct Party {
+    /// Whether its account lives (a device: whether it works for the house).
+    pub(super) active: bool,
+    /// What it may do to the hub.
+    pub(super) authority: Authority,
+    /// The person an app acts for.
+    pub(super) behalf: Option<UserId>,
+}
+
+impl Party {
+    pub(super) fn load<R: Read>(rows: &R, subject: &Subject, now: u64) -> Result<Party, StoreError> {
+        let nobody = Party { active: false, authority: Authority::Nothing, behalf: None };
+        Ok(match subject {
+            Subject::User(id) => match rows.get::<User>(id.as_str().as_bytes())? {
+                Some(user) if !user.ended => Party { active: true, authority: Authority::Role(user.role), behalf: None },
+                _ => nobody,
+            },
+            Subject::App(id) => match rows.get::<Authorization>(id.as_bytes())? {
+                Some(given) if given.holds(now) => Party { active: true, behalf: Some(given.user), ..nobody },
+                _ => nobody,
+            },
+            Subject::Service(id) => match rows.get::<ServiceAccount>(id.as_bytes())? {
+                Some(service) if !service.ended => Party { active: true, authority: Authority::Service(service.scopes), behalf: None },
+                _ => nobody,
+            },
+            Subject::Device(id) => {
+                let key = id.as_str().as_bytes();
+                let ready = rows.get::<Household>(key)?.is_some_and(|h| h.standing == Standing::Ready);
+                // Who has proved nothing but a code drives nobody else.
+                let attested = rows.get::<Registered>(key)?.is_some_and(|r| r.origin != Origin::Voucher);
+                Party { active: ready && attested, ..nobody }
+            }
+        })
+    }
+}
+
+impl Rows {
+    pub(super) fn load<R: Read>(rows: &R, subject: &Subject, device: &DeviceId, now: u64) -> Result<Rows, StoreError> {
+        Rows::of(rows, subject, &Party::load(rows, subject, now)?, device, now)
+    }
+
+    fn of<R: Read>(rows: &R, subject: &Subject, party: &Party, device: &DeviceId, now: u64) -> Result<Rows, StoreError> {
+        let behalf = match party.behalf.clone().map(Subject::User) {
+            Some(person) => Some(Side::load(rows, &person, device, &Party::load(rows, &person, now)?)?),
+            None => None,
+        };
+        Ok(Rows {
+            household: rows.get::<Household>(device.as_str().as_bytes())?.unwrap_or_default(),
+            own: Side::load(rows, subject, device, party)?,
+            behalf,
+        })
+    }
+
+    /// The facts; `name` is the attribute or command in question, if there is one.
+    pub(super) fn facts<'a>(&'a self, name: Option<&'a str>) -> Facts<'a> {
         Facts {
-            active,
-            role,
+            holder: self.own.holder(),
+            behalf: self.behalf.as_ref().map(Side::holder),
             standing: self.household.standing,
-            binding: self.binding.as_ref(),
-            revoked_generation: self.revoked,
+            name,
             // No cloud is linked: what was granted in the house never goes stale.
             policy_age_ms: 0,
         }
     }
+
+    /// The privilege that holds now, if any.
+    pub(super) fn privilege(&self, now: &Moment) -> Option<Privilege> {
+        let facts = self.facts(None);
+        let least = facts.terms().map(|t| t.privilege).min();
+        decide(&facts, Action::View, now).allowed.then_some(least).flatten()
+    }
+
+    /// Counts one use of a right that was given for a number of them; true when that was the last.
+    pub(super) fn spend(&self, tx: &Tx<'_>) -> Result<bool, StoreError> {
+        let mut last = false;
+        for binding in [Some(&self.own), self.behalf.as_ref()].into_iter().flatten().filter_map(|side| side.binding.as_ref()) {
+            let Some(uses) = binding.terms.uses else { continue };
+            let mut spent = binding.clone();
+            spent.terms.uses = Some(uses.saturating_sub(1));
+            spent.version += 1;
+            tx.put(&binding_key(&binding.device, &binding.subject), &spent)?;
+            last |= uses <= 1;
+        }
+        Ok(last)
+    }
 }
 
-/// Whether `actor` may do `action` to the hub, by the role that is stored now: called first in a transaction, because
-/// the account may have ended, or lost the role, since the request came in. The role, for what depends on it further.
+/// Whether `actor` may do `action` to the hub, by what is stored now: called first in a transaction, because the account
+/// may have ended, or lost the role, since the request came in.
 ///
 /// # Errors
 /// [`Refusal::SignedOut`] for an account that has ended, [`Refusal::RoleTooLow`].
-pub(super) fn require_role<R: Read>(rows: &R, actor: &Actor, action: HubAction) -> Result<HouseholdRole, Refusal> {
-    let role = if actor.user == UserId::console() {
-        // Whoever holds the box has no account that could end.
-        actor.role
+pub(super) fn require_role<R: Read>(rows: &R, actor: &Actor, action: HubAction, now: u64) -> Result<(), Refusal> {
+    // Whoever holds the box has no account that could end.
+    let may = if actor.subject == Subject::User(UserId::console()) {
+        actor.may(action)
     } else {
-        let user = rows.get::<User>(actor.user.as_str().as_bytes())?;
-        user.filter(|u| !u.ended).ok_or(Refusal::SignedOut)?.role
+        let party = Party::load(rows, &actor.subject, now)?;
+        if !party.active {
+            return Err(Refusal::SignedOut);
+        }
+        party.authority.may(action)
     };
-    if role.may(action) { Ok(role) } else { Err(Refusal::RoleTooLow) }
+    if may { Ok(()) } else { Err(Refusal::RoleTooLow) }
 }
 
 impl Service {
-    /// Whether `actor` may do `action` to `device`, from `rows`. What it may not even see is not found.
+    /// Whether `actor` may do `action` to `device` as a whole, from `rows`. What it may not even see is not found.
     ///
     /// # Errors
     /// [`Refusal::NotFound`], [`Refusal::NotAllowed`].
     pub(super) fn require<R: Read>(&self, rows: &R, actor: &Actor, device: &DeviceId, action: Action) -> Result<Rows, Refusal> {
-        let found = Rows::load(rows, &actor.subject(), device)?;
+        self.require_each(rows, actor, device, action, std::iter::empty())
+    }
+
+    /// The same for these attributes or commands of it.
+    ///
+    /// # Errors
+    /// The same.
+    pub(super) fn require_each<'a, R: Read>(
+        &self,
+        rows: &R,
+        actor: &Actor,
+        device: &DeviceId,
+        action: Action,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Result<Rows, Refusal> {
+        let now = self.moment();
         // The account is read again inside the transaction: it may have ended since the request came in.
-        let user = rows.get::<User>(actor.user.as_str().as_bytes())?;
-        let role = user.as_ref().map(|u| u.role);
-        let facts = found.facts(user.is_some_and(|u| !u.ended), role);
-        let now = self.now();
-        let decision = decide(&facts, action, now);
+        let party = Party::load(rows, &actor.subject, now.at)?;
+        let found = Rows::of(rows, &actor.subject, &party, device, now.at)?;
+        let mut decision = decide(&found.facts(None), action, &now);
+        for name in names {
+            if decision.allowed {
+                decision = decide(&found.facts(Some(name)), action, &now);
+            }
+        }
         if decision.allowed {
             return Ok(found);
         }
-        let may_know = decide(&facts, Action::View, now).allowed
-            || (facts.active
-                && role.is_some_and(|r| r.may(HubAction::SeeAllDevices))
-                && rows.get::<Registered>(device.as_str().as_bytes())?.is_some());
+        let may_know = decide(&found.facts(None), Action::View, &now).allowed
+            || (party.authority.may(HubAction::SeeAllDevices) && rows.get::<Registered>(device.as_str().as_bytes())?.is_some());
         Err(if may_know { Refusal::NotAllowed(decision.reason) } else { Refusal::NotFound("device") })
-    }
-
-    /// The privilege `actor` has on `device` now, if any.
-    pub(super) fn privilege(&self, rows: &Rows, role: HouseholdRole) -> Option<Privilege> {
-        let facts = rows.facts(true, Some(role));
-        let now = self.now();
-        [Action::Administer, Action::Manage, Action::View]
-            .into_iter()
-            .find(|a| decide(&facts, *a, now).allowed)
-            .and(rows.binding.as_ref())
-            .map(|b| b.privilege)
     }
 
     /// The table of a connection that has just signed in.
@@ -94,7 +195,6 @@ impl Service {
     pub fn compile_for(&self, who: &SignedIn) -> Table {
         match &who.subject {
             Subject::Device(id) if who.rebase => Table::of_rebase(id.as_str()),
-            Subject::Device(id) => Table::of_device(id.as_str()),
             subject => self.compile_bound(subject),
         }
     }
@@ -102,32 +202,28 @@ impl Service {
     /// The table of a connection anew, after the policy has changed; `known` is the one it had.
     #[must_use]
     pub fn compile(&self, subject: &Subject, known: &Table) -> Table {
-        match subject {
-            // A device's room does not change; one that may not be here any more is closed instead.
-            Subject::Device(_) => known.clone(),
-            subject => self.compile_bound(subject),
-        }
+        // The one use of a re-base session does not change.
+        if known.is_of_rebase() { known.clone() } else { self.compile_bound(subject) }
     }
 
     fn compile_bound(&self, subject: &Subject) -> Table {
+        let now = self.moment();
         let loaded = self.store.read::<_, StoreError>(|v| {
-            let (active, role) = match subject {
-                Subject::User(id) => {
-                    let user = v.get::<User>(id.as_str().as_bytes())?;
-                    (user.as_ref().is_some_and(|u| !u.ended), user.map(|u| u.role))
-                }
-                _ => (false, None),
-            };
+            let party = Party::load(v, subject, now.at)?;
             let mut all = Vec::new();
             for (_, index) in v.scan::<BindingIndex>(&subject_prefix(subject), 10_000)? {
-                let rows = Rows::load(v, subject, &index.device)?;
+                let rows = Rows::of(v, subject, &party, &index.device, now.at)?;
                 all.push((index.device, rows));
             }
-            Ok((active, role, all))
+            Ok(all)
         });
         match loaded {
-            Ok((active, role, all)) => {
-                Table::of_bound(all.iter().map(|(device, rows)| (device.as_str(), rows.facts(active, role))), self.now())
+            Ok(all) => {
+                let facts = all.iter().map(|(device, rows)| (device.as_str(), rows.facts(None)));
+                match subject {
+                    Subject::Device(id) => Table::of_device(id.as_str(), facts, &now),
+                    _ => Table::of_bound(facts, &now),
+                }
             }
             Err(error) => {
                 // What cannot be read allows nothing.

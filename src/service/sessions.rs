@@ -79,7 +79,7 @@ impl Service {
             session.map_or(Ok(None), |s| v.get::<User>(s.user.as_str().as_bytes()))
         })?;
         let user = user.filter(|u| !u.ended).ok_or(Refusal::SignedOut)?;
-        Ok(Actor { user: user.id, role: user.role, via: format!("{protocol} {source}"), source })
+        Ok(Actor::person(user.id, user.role, format!("{protocol} {source}"), source))
     }
 
     /// Ends the session of `token`, and the live connections that signed in with it.
@@ -87,7 +87,7 @@ impl Service {
     /// # Errors
     /// The store's fault.
     pub async fn sign_out(&self, actor: &Actor, token: &SessionToken) -> Result<(), Refusal> {
-        let (key, now, event) = (self.session_key(token), self.now(), audit::done(actor, "session.end", actor.user.as_str(), ""));
+        let (key, now, event) = (self.session_key(token), self.now(), audit::done(actor, "session.end", actor.user()?.as_str(), ""));
         self.store
             .write::<_, StoreError, _>(move |tx| {
                 tx.delete::<Session>(&key)?;

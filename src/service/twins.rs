@@ -7,7 +7,7 @@ use crate::domain::binding::Subject;
 use crate::domain::device::Registered;
 use crate::domain::ids::DeviceId;
 use crate::domain::model::Model;
-use crate::domain::policy::Action;
+use crate::domain::policy::{Action, Reason};
 use crate::domain::topic::Verb;
 use crate::domain::twin::{Applied, Limits, NoSchema, Rejection, Schema, Section, Twin, UpdateRequest, Writer, client_token};
 use crate::store::tables::{Momentary, device_prefix, twin_key};
@@ -36,7 +36,7 @@ impl From<Rejection> for Refusal {
 #[derive(Clone)]
 enum Hand {
     Device,
-    Person(Actor),
+    Other(Actor),
 }
 
 impl Service {
@@ -86,14 +86,14 @@ impl Service {
             return Err(Rejection::new(400, "Invalid shadow name").for_token(token).into());
         }
         let hand = match (&who.subject, &who.actor) {
-            (Subject::Device(_), _) => Hand::Device,
-            (_, Some(actor)) => Hand::Person(actor.clone()),
+            (Subject::Device(id), _) if id == device => Hand::Device,
+            (_, Some(actor)) => Hand::Other(actor.clone()),
             _ => return Err(Refusal::SignedOut),
         };
         match verb {
             Verb::Get => {
                 let twin = self.store.read(|v| {
-                    if let Hand::Person(actor) = &hand {
+                    if let Hand::Other(actor) = &hand {
                         self.require(v, actor, device, Action::View)?;
                     }
                     Ok::<_, Refusal>(v.get::<Twin>(&twin_key(device, shadow))?.unwrap_or_default())
@@ -110,12 +110,12 @@ impl Service {
                     Hand::Device => {
                         audit::event(format!("device:{device}"), "twin.delete", device.as_str(), Outcome::Done, "", "", &who.via)
                     }
-                    Hand::Person(actor) => audit::done(actor, "twin.delete", device.as_str(), ""),
+                    Hand::Other(actor) => audit::done(actor, "twin.delete", device.as_str(), ""),
                 };
                 let accepted = self
                     .store
                     .write(move |tx| {
-                        if let Hand::Person(actor) = &hand {
+                        if let Hand::Other(actor) = &hand {
                             service.require(tx, actor, &id, Action::Administer)?;
                         }
                         let deleted = tx.get::<Twin>(&key)?.unwrap_or_default().delete(token.clone(), now)?;
@@ -154,7 +154,7 @@ impl Service {
         if_version: Option<u64>,
     ) -> Result<Twin, Refusal> {
         let request = UpdateRequest::of_desired(patch, if_version, &Limits::default())?;
-        match self.update(Hand::Person(actor.clone()), device, None, request).await {
+        match self.update(Hand::Other(actor.clone()), device, None, request).await {
             Ok(applied) => Ok(applied.twin),
             Err(Refusal::Twin(r)) if r.code == 409 => Err(Refusal::VersionConflict(self.twin(actor, device)?.version())),
             Err(other) => Err(other),
@@ -171,13 +171,20 @@ impl Service {
         let model = self.model_of(device)?;
         let (service, id, key, now) = (self.clone(), device.clone(), twin_key(device, shadow), self.now());
         let (named, by) = (shadow.is_some(), hand.clone());
-        let applied = self
+        let (applied, used_up) = self
             .store
             .write(move |tx| {
+                let mut used_up = false;
                 let writer = match &by {
                     Hand::Device => Writer::Device,
-                    Hand::Person(actor) => {
-                        service.require(tx, actor, &id, needed(&request, model.as_deref(), named))?;
+                    Hand::Other(actor) => {
+                        let action = needed(&request, model.as_deref(), named);
+                        let rows = service.require_each(tx, actor, &id, action, request.names(Section::Desired))?;
+                        // A named shadow is no attribute, and who clears everything touches all of them.
+                        if (named || request.clears(Section::Desired)) && rows.facts(None).terms().any(|t| t.only.is_some()) {
+                            return Err(Refusal::NotAllowed(Reason::NotCovered));
+                        }
+                        used_up = rows.spend(tx)?;
                         Writer::Person
                     }
                 };
@@ -204,13 +211,16 @@ impl Service {
                     let at = [device_prefix(&id), attribute.as_bytes().to_vec()].concat();
                     tx.put(&at, &Momentary { attribute: attribute.clone(), since: now })?;
                 }
-                if let Hand::Person(actor) = &by {
+                if let Hand::Other(actor) = &by {
                     let names: Vec<&str> = request.names(Section::Desired).collect();
                     audit::append(tx, now, audit::done(actor, "twin.desire", id.as_str(), names.join(" ")))?;
                 }
-                Ok::<_, Refusal>(applied)
+                Ok::<_, Refusal>((applied, used_up))
             })
             .await?;
+        if used_up {
+            self.policy_changed().await;
+        }
         self.publish_applied(device, shadow, &applied);
         Ok(applied)
     }

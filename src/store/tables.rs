@@ -2,6 +2,7 @@
 
 use super::{Record, StoreError, Table, Tx};
 use crate::domain::account::{User, UserId};
+use crate::domain::app::{Authorization, ServiceAccount};
 use crate::domain::audit::Entry;
 use crate::domain::binding::{Binding, RevocationMark, Subject};
 use crate::domain::device::{Household, LastSeen, Registered, SignInCounter};
@@ -52,6 +53,10 @@ records! {
     plain("users"): User;
     /// User ids, by folded user name.
     plain("usernames"): UserName;
+    /// Leaves of people for apps to act for them, by app id.
+    plain("authorizations"): Authorization;
+    /// Service accounts, by id.
+    plain("services"): ServiceAccount;
     /// Sessions, by keyed hash of their token.
     plain("sessions"): Session;
     /// The audit, by big-endian number.

@@ -7,7 +7,7 @@
 use super::caller::Session;
 use super::request::Request;
 use super::{Context, answer, refusal};
-use crate::domain::account::UserId;
+use crate::domain::binding::Subject;
 use crate::domain::ids::DeviceId;
 use crate::domain::policy::Table;
 use crate::net::problem::Problem;
@@ -37,13 +37,13 @@ const CHECK: Duration = Duration::from_millis(500);
 pub(super) struct Streams {
     most: usize,
     most_per_account: usize,
-    open: Mutex<HashMap<UserId, usize>>,
+    open: Mutex<HashMap<Subject, usize>>,
 }
 
 /// A stream's place; dropping it gives it back.
 struct Place {
     streams: Arc<Streams>,
-    user: UserId,
+    user: Subject,
 }
 
 impl Streams {
@@ -51,7 +51,7 @@ impl Streams {
         Streams { most, most_per_account, open: Mutex::default() }
     }
 
-    fn take(self: &Arc<Self>, user: &UserId) -> Option<Place> {
+    fn take(self: &Arc<Self>, user: &Subject) -> Option<Place> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.values().sum::<usize>() >= self.most || open.get(user).is_some_and(|n| *n >= self.most_per_account) {
             return None;
@@ -75,7 +75,7 @@ impl Drop for Place {
 
 /// `GET /api/v1/events`.
 pub(super) async fn stream(context: Arc<Context>, request: Request, session: Session) -> Result<Response, Problem> {
-    let place = context.streams.take(&session.actor.user);
+    let place = context.streams.take(&session.actor.subject);
     let place = place
         .ok_or_else(|| Problem::too_many(30_000).detail("Too many event streams are open.").next("Close other windows of this hub."))?;
     // From here on nothing is missed: what happens before the first look at the devices is an event after it.
@@ -189,7 +189,7 @@ impl Follower {
             return;
         }
         self.epoch = epoch;
-        self.until = self.service.compile(&self.session.actor.subject(), &Table::nothing()).valid_until();
+        self.until = self.service.compile(&self.session.actor.subject.clone(), &Table::nothing()).valid_until();
         match self.service.devices(&self.session.actor) {
             Ok(devices) => {
                 let now: HashSet<DeviceId> = devices.into_iter().map(|d| d.id).collect();
@@ -265,11 +265,12 @@ fn untold(refusal: &Refusal) -> Option<Event> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::account::UserId;
 
     #[test]
     fn an_account_has_so_many_streams_and_gets_each_place_back() {
         let streams = Arc::new(Streams::new(3, 2));
-        let user = |n: u128| UserId::from_uuid(uuid::Uuid::from_u128(n));
+        let user = |n: u128| Subject::User(UserId::from_uuid(uuid::Uuid::from_u128(n)));
         let first = streams.take(&user(1));
         let _second = streams.take(&user(1));
         assert!(first.is_some() && streams.take(&user(1)).is_none());

@@ -15,7 +15,7 @@ pub(super) fn problem(refusal: Refusal) -> Problem {
         Refusal::WrongPassword => Problem::sign_in_refused(),
         // The reason says itself what to do.
         Refusal::NotAllowed(_) => Problem::not_allowed(detail).next(""),
-        Refusal::RoleTooLow => Problem::not_allowed(detail),
+        Refusal::RoleTooLow | Refusal::PeopleOnly => Problem::not_allowed(detail),
         Refusal::NotFound(_) => Problem::not_found().detail(detail),
         Refusal::ClaimRefused => Problem::claim_refused(),
         Refusal::Invalid(_) => Problem::invalid(detail),

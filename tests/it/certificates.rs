@@ -78,7 +78,7 @@ async fn only_who_administers_a_device_gets_a_certificate_for_it() {
     let house = House::new().await;
     let device = house.device("lamp").await;
     house.claim(&device).await;
-    let (_, token) = house.person("paul", hearthkey::domain::account::HouseholdRole::Member).await;
+    let (_, token) = house.person("paul", hearthkey::domain::account::Role::Member).await;
     let (_, csr) = request();
     let path = format!("/devices/{}/certificate", device.id);
     let (status, _) = house.http("POST", &path, &token, Some(serde_json::json!({"csr": csr}))).await;

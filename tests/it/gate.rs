@@ -3,7 +3,7 @@
 use crate::house::{Device, House};
 use crate::signing_in::fetch_secret;
 use crate::wire::{Hello, Wire, packet, property, text, u16_property, u32_property};
-use hearthkey::domain::account::HouseholdRole;
+use hearthkey::domain::account::Role;
 use hearthkey::sim::mqtt::{ConnectOptions, Error, Message, Qos};
 use hearthkey::sim::tls::Trust;
 use std::time::Duration;
@@ -310,7 +310,7 @@ async fn a_shared_subscription_goes_to_one_member_in_turn_and_passes_over_who_ha
     let house = House::new().await;
     let lamp = house.device("lamp").await;
     house.claim(&lamp).await;
-    let (_, guest_token) = house.person("greta", HouseholdRole::Guest).await;
+    let (_, guest_token) = house.person("greta", Role::Guest).await;
     let filter = "$share/g/things/+/x";
     let mut a = Wire::connect(&house, &Hello::person("olivia", &house.owner_token, "a")).await;
     let mut b = Wire::connect(&house, &Hello::person("olivia", &house.owner_token, "b")).await;

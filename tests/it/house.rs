@@ -1,7 +1,7 @@
 //! A house for tests and benchmarks: a maker's workshop, a hub in a directory of its own on free ports, an owner, and
 //! as many devices as asked for, known to the hub.
 
-use hearthkey::domain::account::HouseholdRole;
+use hearthkey::domain::account::Role;
 use hearthkey::domain::ids::{BrandId, DeviceId, ModelName};
 use hearthkey::factory::{MintOptions, Minted, RunChoice, SAMPLES, Workshop};
 use hearthkey::hub::{Config, Hub};
@@ -94,7 +94,7 @@ impl House {
                 username: "olivia".into(),
                 password: "correct horse battery".to_owned().into(),
                 display_name: String::new(),
-                role: HouseholdRole::Owner,
+                role: Role::Owner,
             };
             let request = SetupRequest { code: hub.setup_code.clone().unwrap(), user };
             let opened = service.set_up(request, HERE, "test").await.unwrap();
@@ -142,7 +142,7 @@ impl House {
     }
 
     /// Adds a person and signs it in: its actor and its token.
-    pub async fn person(&self, name: &str, role: HouseholdRole) -> (Actor, String) {
+    pub async fn person(&self, name: &str, role: Role) -> (Actor, String) {
         let password = "another long password";
         let new = NewUser { username: name.into(), password: password.to_owned().into(), display_name: String::new(), role };
         self.hub.service().add_user(&self.owner, new).await.unwrap();

@@ -2,7 +2,7 @@
 
 use crate::house::{Device, HERE, House};
 use futures_util::FutureExt;
-use hearthkey::domain::account::HouseholdRole;
+use hearthkey::domain::account::Role;
 use hearthkey::domain::ids::BrandId;
 use hearthkey::domain::topic::Verb;
 use hearthkey::service::{CommandRequest, Refusal, Service, SignInAttempt, SignInRefusal, SignedIn};
@@ -45,10 +45,10 @@ async fn an_account_that_has_ended_does_nothing_that_it_had_asked_for() {
     let house = House::new().await;
     let (lamp, waiting) = (house.device("lamp").await, house.device("lamp").await);
     house.claim(&lamp).await;
-    let (late, _) = house.person("paul", HouseholdRole::Owner).await;
-    let (mia, _) = house.person("mia", HouseholdRole::Member).await;
+    let (late, _) = house.person("paul", Role::Owner).await;
+    let (mia, _) = house.person("mia", Role::Member).await;
     let service = house.hub.service();
-    service.end_user(&house.owner, &late.user, true).await.unwrap();
+    service.end_user(&house.owner, late.user().unwrap(), true).await.unwrap();
     // The role of the request's start still says owner.
     let brand = BrandId::parse("other").unwrap();
     let print = house.workshop.new_brand(&brand).unwrap().fingerprint.to_string();
@@ -56,8 +56,8 @@ async fn an_account_that_has_ended_does_nothing_that_it_had_asked_for() {
     assert!(matches!(service.suspend(&late, &lamp.id, true).await, Err(Refusal::SignedOut)));
     assert!(matches!(service.claim(&late, &waiting.code, None, "", "").await, Err(Refusal::SignedOut)));
     assert!(matches!(service.take_administration(&late, &lamp.id).await, Err(Refusal::SignedOut)));
-    assert!(matches!(service.end_user(&late, &mia.user, true).await, Err(Refusal::SignedOut)));
-    assert!(matches!(service.revoke(&late, &lamp.id, &late.user, true).await, Err(Refusal::SignedOut)));
+    assert!(matches!(service.end_user(&late, mia.user().unwrap(), true).await, Err(Refusal::SignedOut)));
+    assert!(matches!(service.revoke(&late, &lamp.id, &late.subject, true).await, Err(Refusal::SignedOut)));
     assert_eq!(service.users(&house.owner).unwrap().len(), 2);
 }
 

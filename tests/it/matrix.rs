@@ -3,9 +3,9 @@
 
 use crate::house::{Device, House};
 use crate::signing_in::fetch_secret;
-use hearthkey::domain::account::HouseholdRole;
-use hearthkey::domain::binding::Privilege;
-use hearthkey::service::Grant;
+use hearthkey::domain::account::Role;
+use hearthkey::domain::binding::{Privilege, Terms};
+use hearthkey::service::{Grant, Recipient};
 use hearthkey::sim::mqtt::{Client, ConnectOptions, Event, Publish, Qos};
 use hearthkey::sim::tls::{Stream, Trust};
 use serde_json::{Value, json};
@@ -204,19 +204,19 @@ async fn every_cell_of_the_matrix_is_as_it_stands_there() {
     house.claim(&rooms.d).await;
     let secret = fetch_secret(&house, &rooms.d).await;
     house.connect(&ConnectOptions::new("first").credentials(rooms.d.id.as_str(), secret.as_str())).await.unwrap();
-    let (nora, nora_token) = house.person("nora", HouseholdRole::Member).await;
+    let (nora, nora_token) = house.person("nora", Role::Member).await;
     house.hub.service().claim(&nora, &rooms.n.code, None, "", "").await.unwrap();
     let mut people = vec![("olivia", house.owner_token.clone())];
     for (name, role, privilege) in [
-        ("vera", HouseholdRole::Guest, Some(Privilege::View)),
-        ("otto", HouseholdRole::Guest, Some(Privilege::Operate)),
-        ("mona", HouseholdRole::Member, Some(Privilege::Manage)),
-        ("max", HouseholdRole::Member, None),
-        ("greta", HouseholdRole::Guest, None),
+        ("vera", Role::Guest, Some(Privilege::View)),
+        ("otto", Role::Guest, Some(Privilege::Operate)),
+        ("mona", Role::Member, Some(Privilege::Manage)),
+        ("max", Role::Member, None),
+        ("greta", Role::Guest, None),
     ] {
         people.push((name, house.person(name, role).await.1));
         if let Some(privilege) = privilege {
-            let grant = Grant { username: name.into(), privilege, from: None, until: None };
+            let grant = Grant { to: Recipient::Person(name.into()), terms: Terms::of(privilege) };
             house.hub.service().grant(&house.owner, &rooms.d.id, grant).await.unwrap();
         }
     }
@@ -375,7 +375,7 @@ async fn who_does_not_come_in_is_told_so_with_the_code_that_stands_in_the_matrix
     let suspended_secret = fetch_secret(&house, &suspended).await;
     house.connect(&ConnectOptions::new("x").credentials(suspended.id.as_str(), suspended_secret.as_str())).await.unwrap();
     house.hub.service().suspend(&house.owner, &suspended.id, true).await.unwrap();
-    house.person("max", HouseholdRole::Member).await;
+    house.person("max", Role::Member).await;
     let port = house.hub.addresses.mqtt.unwrap().port().to_string();
     let used = device.keys.token(50, &[1; 16], &[]);
     let (stream, _) = house.dial(Trust::Plain).await;

@@ -4,7 +4,7 @@
 
 use crate::house::{HERE, House};
 use futures_util::poll;
-use hearthkey::domain::account::HouseholdRole;
+use hearthkey::domain::account::Role;
 use hearthkey::service::{NewUser, Refusal, SessionToken};
 use std::pin::pin;
 use zeroize::Zeroizing;
@@ -21,11 +21,11 @@ fn text(password: &str) -> Zeroizing<String> {
 async fn an_owner_who_is_being_ended_leaves_no_new_account_behind() {
     let house = House::new().await;
     let service = house.hub.service();
-    let (bad, _) = house.person("otto", HouseholdRole::Owner).await;
-    let new = NewUser { username: "back-door".into(), password: text(OLD), display_name: String::new(), role: HouseholdRole::Owner };
+    let (bad, _) = house.person("otto", Role::Owner).await;
+    let new = NewUser { username: "back-door".into(), password: text(OLD), display_name: String::new(), role: Role::Owner };
     let mut adding = pin!(service.add_user(&bad, new));
     assert!(poll!(&mut adding).is_pending(), "the password is being hashed");
-    service.end_user(&house.owner, &bad.user, true).await.unwrap();
+    service.end_user(&house.owner, bad.user().unwrap(), true).await.unwrap();
     assert!(matches!(adding.await, Err(Refusal::SignedOut)));
     let all = service.users(&house.owner).unwrap();
     assert_eq!(all.iter().map(|u| u.username.as_str()).collect::<Vec<_>>(), ["olivia"]);
@@ -37,7 +37,7 @@ async fn an_owner_who_is_being_ended_leaves_no_new_account_behind() {
 async fn an_old_password_opens_nothing_once_it_has_changed() {
     let house = House::new().await;
     let service = house.hub.service();
-    let (mia, token) = house.person("mia", HouseholdRole::Member).await;
+    let (mia, token) = house.person("mia", Role::Member).await;
     let mut thief = pin!(service.sign_in_person("mia", text(OLD), HERE, "test"));
     assert!(poll!(&mut thief).is_pending(), "the old password is being checked");
     service.change_password(&mia, &SessionToken::new(&token), text(OLD), text(NEW)).await.unwrap();
@@ -49,7 +49,7 @@ async fn an_old_password_opens_nothing_once_it_has_changed() {
 async fn of_two_changes_of_a_password_the_first_stands() {
     let house = House::new().await;
     let service = house.hub.service();
-    let (mia, token) = house.person("mia", HouseholdRole::Member).await;
+    let (mia, token) = house.person("mia", Role::Member).await;
     let stolen = service.sign_in_person("mia", text(OLD), HERE, "test").await.unwrap().token;
     let mut thief = pin!(service.change_password(&mia, &stolen, text(OLD), text("the password of a thief")));
     assert!(poll!(&mut thief).is_pending(), "the old password is being checked");
@@ -62,7 +62,7 @@ async fn of_two_changes_of_a_password_the_first_stands() {
 async fn a_session_that_has_ended_changes_no_password() {
     let house = House::new().await;
     let service = house.hub.service();
-    let (mia, token) = house.person("mia", HouseholdRole::Member).await;
+    let (mia, token) = house.person("mia", Role::Member).await;
     let token = SessionToken::new(&token);
     let mut changing = pin!(service.change_password(&mia, &token, text(OLD), text(NEW)));
     assert!(poll!(&mut changing).is_pending(), "the old password is being checked");
@@ -75,7 +75,7 @@ async fn a_session_that_has_ended_changes_no_password() {
 async fn signing_out_ends_the_connections_of_that_session_and_no_others() {
     let house = House::new().await;
     let service = house.hub.service();
-    let (mia, phone) = house.person("mia", HouseholdRole::Member).await;
+    let (mia, phone) = house.person("mia", Role::Member).await;
     let tablet = service.sign_in_person("mia", text(OLD), HERE, "test").await.unwrap().token;
     let connect = |id: &str, token: &str| {
         let options = hearthkey::sim::mqtt::ConnectOptions::new(id).credentials("user:mia", token);

@@ -2,7 +2,7 @@
 
 use crate::house::{BRAND, Device, House};
 use ed25519_dalek::SigningKey;
-use hearthkey::domain::account::HouseholdRole;
+use hearthkey::domain::account::Role;
 use hearthkey::domain::batch::{BatchError, Entry, Manifest, encode_chunk, frame_prefix};
 use hearthkey::domain::brand::{Fingerprint, KeyPurpose, PurposeCertificate, StatementError};
 use hearthkey::domain::claim::ClaimHash;
@@ -268,7 +268,7 @@ async fn a_fingerprint_is_confirmed_once_by_an_owner_and_never_replaced() {
     for wrong in ["", "ABCD", "BJNW-OVEV-ILE2-KXWW-VAF2-LR3E-NMJY-GTL1"] {
         assert!(matches!(trust(&house.owner, wrong.into()).await, Err(Refusal::Invalid(_))), "{wrong}");
     }
-    let (member, _) = house.person("max", HouseholdRole::Member).await;
+    let (member, _) = house.person("max", Role::Member).await;
     assert!(matches!(trust(&member, maker.fingerprint()).await, Err(Refusal::RoleTooLow)));
     assert!(matches!(house.hub.service().import_batch(&member, "/dev/null".into()).await, Err(Refusal::RoleTooLow)));
     assert!(matches!(house.hub.service().import_voucher(&member, b"").await, Err(Refusal::RoleTooLow)));

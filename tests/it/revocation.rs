@@ -3,9 +3,9 @@
 
 use crate::house::{HERE, House};
 use hearthkey::broker::Peer;
-use hearthkey::domain::account::{HouseholdRole, UserId};
-use hearthkey::domain::binding::Privilege;
-use hearthkey::service::Grant;
+use hearthkey::domain::account::Role;
+use hearthkey::domain::binding::{Privilege, Subject, Terms};
+use hearthkey::service::{Grant, Recipient};
 use hearthkey::sim::mqtt::{Client, ConnectOptions, Message, Qos};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,12 +74,12 @@ async fn two_hundred_of_a_thousand_live_sessions_lose_their_right_and_nobody_els
     let lamp = house.device("lamp").await;
     house.claim(&lamp).await;
     let all_over = Arc::new(Barrier::new(PEOPLE * SESSIONS_EACH));
-    let mut people: Vec<UserId> = Vec::new();
+    let mut people: Vec<Subject> = Vec::new();
     let mut readers = Vec::new();
     for person in 0..PEOPLE {
         let name = format!("person-{person}");
-        let (actor, token) = house.person(&name, HouseholdRole::Guest).await;
-        let grant = Grant { username: name.clone(), privilege: Privilege::View, from: None, until: None };
+        let (actor, token) = house.person(&name, Role::Guest).await;
+        let grant = Grant { to: Recipient::Person(name.clone()), terms: Terms::of(Privilege::View) };
         house.hub.service().grant(&house.owner, &lamp.id, grant).await.unwrap();
         for session in 0..SESSIONS_EACH {
             let options = ConnectOptions::new(format!("s{session}")).credentials(format!("user:{name}"), token.clone());
@@ -87,7 +87,7 @@ async fn two_hundred_of_a_thousand_live_sessions_lose_their_right_and_nobody_els
             assert_eq!(client.subscribe(&[(&lamp.topic("numbers"), Qos::AtLeastOnce)]).await.unwrap(), [1]);
             readers.push((person, tokio::spawn(read_all(client, person < REVOKED, all_over.clone()))));
         }
-        people.push(actor.user);
+        people.push(actor.subject);
     }
     let password = lamp.keys.token(lamp.next_counter(), &[7; 16], &[]);
     let mut device = connect(&house, &ConnectOptions::new("lamp").credentials(lamp.id.as_str(), password)).await;

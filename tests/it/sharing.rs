@@ -1,7 +1,7 @@
 //! Sharing a device: what each right allows over REST and MQTT, and that it ends, live, when it is taken away.
 
 use crate::house::{Device, House};
-use hearthkey::domain::account::HouseholdRole;
+use hearthkey::domain::account::Role;
 use hearthkey::service::Actor;
 use hearthkey::sim::mqtt::{Client, Message, Qos};
 use hearthkey::sim::tls::Stream;
@@ -23,7 +23,7 @@ async fn give(house: &House, device: &Device, name: &str, privilege: &str) {
 }
 
 async fn take(house: &House, token: &str, device: &Device, who: &Actor, query: &str) -> (u16, Value) {
-    house.http("DELETE", &format!("/devices/{}/bindings/{}{query}", device.id, who.user), token, None).await
+    house.http("DELETE", &format!("/devices/{}/bindings/{}{query}", device.id, who.user().unwrap()), token, None).await
 }
 
 /// The names of those whose right ended along with another.
@@ -77,7 +77,7 @@ async fn heard_until(client: &mut Client<Stream>, topic: &str, barrier: &str) ->
 async fn each_right_allows_what_it_says_over_rest_and_mqtt() {
     let house = House::new().await;
     let (door, _live) = live(&house, "garage-door").await;
-    let (_, token) = house.person("mia", HouseholdRole::Member).await;
+    let (_, token) = house.person("mia", Role::Member).await;
     let path = |rest: &str| format!("/devices/{}{rest}", door.id);
     let stranger = house.connect_person("mia", &token).await.unwrap().subscribe(&[(&door.topic("t"), Qos::AtMostOnce)]).await.unwrap();
     assert_eq!(stranger, [DENIED]);
@@ -112,7 +112,7 @@ async fn nothing_published_after_a_revocation_has_returned_arrives() {
     let house = House::new().await;
     let (shared, mut talker) = live(&house, "lamp").await;
     let (kept, mut other) = live(&house, "lamp").await;
-    let (mia, token) = house.person("mia", HouseholdRole::Member).await;
+    let (mia, token) = house.person("mia", Role::Member).await;
     give(&house, &shared, "mia", "view").await;
     give(&house, &kept, "mia", "view").await;
     let (topic, barrier) = (shared.topic("telemetry/n"), kept.topic("telemetry/end"));
@@ -149,7 +149,7 @@ async fn a_right_for_a_time_ends_a_live_subscription_by_itself() {
     let house = House::new().await;
     let (shared, mut talker) = live(&house, "lamp").await;
     let (kept, mut other) = live(&house, "lamp").await;
-    let (_, token) = house.person("gus", HouseholdRole::Guest).await;
+    let (_, token) = house.person("gus", Role::Guest).await;
     give(&house, &kept, "gus", "view").await;
     let until = house.hub.service().now() + 1_500;
     let body = json!({"username": "gus", "privilege": "view", "until": until});
@@ -178,8 +178,8 @@ async fn a_right_for_a_time_ends_a_live_subscription_by_itself() {
 async fn a_right_is_never_given_wider_or_longer_than_the_givers_own() {
     let house = House::new().await;
     let (lamp, _live) = live(&house, "lamp").await;
-    let (_, token) = house.person("mia", HouseholdRole::Member).await;
-    house.person("gus", HouseholdRole::Guest).await;
+    let (_, token) = house.person("mia", Role::Member).await;
+    house.person("gus", Role::Guest).await;
     let until = house.hub.service().now() + 3_600_000;
     let own = json!({"username": "mia", "privilege": "administer", "until": until});
     assert_eq!(share(&house, &house.owner_token, &lamp, own).await, 200);
@@ -193,9 +193,9 @@ async fn a_right_is_never_given_wider_or_longer_than_the_givers_own() {
 async fn revoking_takes_along_what_was_given_and_says_so() {
     let house = House::new().await;
     let (lamp, mut talker) = live(&house, "lamp").await;
-    let (mia, mia_token) = house.person("mia", HouseholdRole::Member).await;
-    let (_, max_token) = house.person("max", HouseholdRole::Member).await;
-    let (_, gus_token) = house.person("gus", HouseholdRole::Guest).await;
+    let (mia, mia_token) = house.person("mia", Role::Member).await;
+    let (_, max_token) = house.person("max", Role::Member).await;
+    let (_, gus_token) = house.person("gus", Role::Guest).await;
     let chain = async || {
         give(&house, &lamp, "mia", "administer").await;
         assert_eq!(share(&house, &mia_token, &lamp, json!({"username": "max", "privilege": "administer"})).await, 200);
@@ -227,8 +227,8 @@ async fn revoking_takes_along_what_was_given_and_says_so() {
 async fn who_takes_a_right_away_keeps_their_own_even_when_it_came_from_there() {
     let house = House::new().await;
     let (lamp, _live) = live(&house, "lamp").await;
-    let (_, mia_token) = house.person("mia", HouseholdRole::Member).await;
-    let (_, gus_token) = house.person("gus", HouseholdRole::Guest).await;
+    let (_, mia_token) = house.person("mia", Role::Member).await;
+    let (_, gus_token) = house.person("gus", Role::Guest).await;
     give(&house, &lamp, "mia", "administer").await;
     assert_eq!(share(&house, &mia_token, &lamp, json!({"username": "gus", "privilege": "view"})).await, 200);
     let (status, lost) = take(&house, &mia_token, &lamp, &house.owner, "").await;
@@ -240,7 +240,7 @@ async fn who_takes_a_right_away_keeps_their_own_even_when_it_came_from_there() {
 async fn anyone_leaves_without_asking_but_the_last_administrator_stays() {
     let house = House::new().await;
     let (lamp, _live) = live(&house, "lamp").await;
-    let (mia, token) = house.person("mia", HouseholdRole::Member).await;
+    let (mia, token) = house.person("mia", Role::Member).await;
     assert_eq!(take(&house, &token, &lamp, &mia, "").await.0, 404, "who has no right has none to leave");
     // Even a right that has not begun, or on a device that is shut out.
     let from = house.hub.service().now() + 3_600_000;
@@ -269,8 +269,8 @@ async fn an_owner_of_the_hub_takes_administration_and_nobody_else_does() {
     let lamp = house.device("lamp").await;
     let path = format!("/devices/{}/administration", lamp.id);
     assert_eq!(house.http("POST", &path, &house.owner_token, None).await.0, 409, "nobody has claimed it");
-    let (mia, mia_token) = house.person("mia", HouseholdRole::Member).await;
-    let (_, max_token) = house.person("max", HouseholdRole::Member).await;
+    let (mia, mia_token) = house.person("mia", Role::Member).await;
+    let (_, max_token) = house.person("max", Role::Member).await;
     house.hub.service().claim(&mia, &lamp.code, None, "", "").await.unwrap();
     assert_eq!(house.http("POST", &path, &max_token, None).await.0, 403);
     assert_eq!(house.http("GET", &format!("/devices/{}/twin", lamp.id), &house.owner_token, None).await.0, 403);
@@ -285,14 +285,14 @@ async fn an_owner_of_the_hub_takes_administration_and_nobody_else_does() {
 async fn ending_an_account_cuts_its_live_session_and_ends_what_it_gave() {
     let house = House::new().await;
     let (lamp, _live) = live(&house, "lamp").await;
-    let (mia, mia_token) = house.person("mia", HouseholdRole::Member).await;
-    let (_, max_token) = house.person("max", HouseholdRole::Member).await;
-    house.person("gus", HouseholdRole::Guest).await;
+    let (mia, mia_token) = house.person("mia", Role::Member).await;
+    let (_, max_token) = house.person("max", Role::Member).await;
+    house.person("gus", Role::Guest).await;
     give(&house, &lamp, "mia", "administer").await;
     assert_eq!(share(&house, &mia_token, &lamp, json!({"username": "max", "privilege": "administer"})).await, 200);
     assert_eq!(share(&house, &max_token, &lamp, json!({"username": "gus", "privilege": "view"})).await, 200);
     let mut client = listener(&house, "mia", &mia_token, &[&lamp.topic("#")]).await;
-    let (status, lost) = house.http("DELETE", &format!("/users/{}", mia.user), &house.owner_token, None).await;
+    let (status, lost) = house.http("DELETE", &format!("/users/{}", mia.user().unwrap()), &house.owner_token, None).await;
     assert_eq!((status, names(&lost)), (200, BTreeSet::from(["gus", "max"])));
     assert!(client.ping().await.is_err(), "its session must have been cut");
     assert!(house.connect_person("mia", &mia_token).await.is_err());

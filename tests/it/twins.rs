@@ -2,7 +2,7 @@
 
 use crate::house::{Device, House};
 use crate::signing_in::fetch_secret;
-use hearthkey::domain::account::HouseholdRole;
+use hearthkey::domain::account::Role;
 use hearthkey::service::{CommandRequest, Refusal};
 use hearthkey::sim::mqtt::{Client, ConnectOptions, Message, Publish, Qos};
 use hearthkey::sim::tls::Stream;
@@ -194,7 +194,7 @@ async fn a_person_writes_desired_and_nothing_else() {
     assert_eq!(rejected["code"], 403);
     assert_eq!(person.ask(&update, json!({"state": {"desired": {"on": true}}}), "accepted").await["version"], 1);
     // Who is bound to nothing is refused by the gate already.
-    let (_, token) = house.person("greta", HouseholdRole::Guest).await;
+    let (_, token) = house.person("greta", Role::Guest).await;
     let mut guest = house.connect_person("greta", &token).await.unwrap();
     let message = Message::new(update, json!({"state": {"desired": {"on": false}}}).to_string(), Qos::AtLeastOnce);
     assert_eq!(guest.publish(&message).await.unwrap(), 0x87);
@@ -331,7 +331,7 @@ async fn a_person_commands_over_mqtt_and_the_device_hears_what_the_hub_made_of_i
     assert_eq!((heard_on, &body["args"]), (&topic, &json!({"minutes": 5})));
     assert!(body["id"] != "mine" && body["expires_ms"].is_u64(), "{body}");
     let view = house.hub.service().command_view(&house.owner, &thermostat.id, body["id"].as_str().unwrap()).unwrap();
-    assert_eq!(view.by, house.owner.subject().to_string());
+    assert_eq!(view.by, house.owner.subject.to_string());
 }
 
 #[tokio::test]

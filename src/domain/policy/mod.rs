@@ -5,9 +5,10 @@ mod table;
 
 pub use table::{PublishVerdict, Table};
 
-use super::account::HouseholdRole;
-use super::binding::{Binding, Privilege};
+use super::account::Role;
+use super::binding::{Binding, Privilege, Terms};
 use super::device::Standing;
+use super::time::{Grade, Moment};
 use serde::Serialize;
 
 /// What can be asked of a device.
@@ -59,8 +60,18 @@ pub enum Reason {
     NotYet,
     /// The binding is over.
     Expired,
+    /// It holds in weekly windows, and now is none of them.
+    OutsideWindow,
+    /// It holds for a time, and the hub does not know what time it is.
+    TimeUnknown,
     /// The privilege is too low.
     PrivilegeTooLow,
+    /// The right is to other attributes and commands of the device.
+    NotCovered,
+    /// All its uses are used.
+    UsedUp,
+    /// The app may, and the person it acts for may not.
+    PersonMayNot,
     /// The device is suspended.
     Suspended,
     /// The device is quarantined.
@@ -79,6 +90,13 @@ impl Reason {
             Reason::Revoked => "your right to this device was revoked; ask who administers it",
             Reason::NotYet => "your right to this device begins later",
             Reason::Expired => "your right to this device has ended; ask for a new one",
+            Reason::OutsideWindow => "your right to this device holds at other times of the week",
+            Reason::TimeUnknown => {
+                "your right to this device holds for a time, and the hub does not know what time it is: an owner who opens its page tells it"
+            }
+            Reason::NotCovered => "your right is to other functions of this device; ask who administers it for more",
+            Reason::UsedUp => "your right to this device has been used as often as it was given for; ask for a new one",
+            Reason::PersonMayNot => "the person this app acts for may not do this",
             Reason::PrivilegeTooLow => "your right to this device does not go that far; ask who administers it for more",
             Reason::Suspended => "the device is suspended; an owner can resume it",
             Reason::Quarantined => "the device is quarantined because two things act as it; an owner can look at the evidence",
@@ -96,28 +114,51 @@ impl Reason {
             Reason::Revoked => "revoked",
             Reason::NotYet => "not_yet",
             Reason::Expired => "expired",
+            Reason::OutsideWindow => "outside_window",
+            Reason::TimeUnknown => "time_unknown",
             Reason::PrivilegeTooLow => "privilege_too_low",
+            Reason::NotCovered => "not_covered",
+            Reason::UsedUp => "used_up",
+            Reason::PersonMayNot => "person_may_not",
             Reason::Suspended => "suspended",
             Reason::Quarantined => "quarantined",
         }
     }
 }
 
-/// What a decision is taken from: the rows that bear on one subject and one device.
+/// One who may have a right to a device, and what is known of that right.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
-    /// Whether the subject's account lives.
+pub struct Holder<'a> {
+    /// Whether its account lives (a device: whether it works for the house).
     pub active: bool,
-    /// The subject's role in the house, if it is a person.
-    pub role: Option<HouseholdRole>,
-    /// How the device stands.
-    pub standing: Standing,
-    /// The binding of the subject to the device, if there is one.
+    /// Its role in the house, if it is a person.
+    pub role: Option<Role>,
+    /// Its binding to the device, if there is one.
     pub binding: Option<&'a Binding>,
     /// The revocation mark of that binding; 0 when there is none.
     pub revoked_generation: u64,
+}
+
+/// What a decision is taken from: the rows that bear on one subject and one device.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// Who asks.
+    pub holder: Holder<'a>,
+    /// The person an app acts for: it never has more.
+    pub behalf: Option<Holder<'a>>,
+    /// How the device stands.
+    pub standing: Standing,
+    /// The attribute or command in question; `None` when it is about the device as a whole.
+    pub name: Option<&'a str>,
     /// How old the knowledge of revocations from outside is, in ms; 0 with no cloud linked.
     pub policy_age_ms: u64,
+}
+
+impl<'a> Facts<'a> {
+    /// The terms that bear on the decision.
+    pub fn terms(&self) -> impl Iterator<Item = &'a Terms> + use<'a> {
+        [Some(self.holder), self.behalf].into_iter().flatten().filter_map(|h| h.binding).map(|b| &b.terms)
+    }
 }
 
 /// The answer.
@@ -131,38 +172,55 @@ pub struct Decision {
     pub policy_age_ms: u64,
 }
 
-/// Decides. `now` is ms since 1970.
+/// Decides.
 #[must_use]
-pub fn decide(facts: &Facts<'_>, action: Action, now: u64) -> Decision {
-    let reason = reason(facts, action, now);
+pub fn decide(facts: &Facts<'_>, action: Action, now: &Moment) -> Decision {
+    let reason = match (of_holder(facts, &facts.holder, action, now), &facts.behalf) {
+        (Reason::Bound, Some(person)) if of_holder(facts, person, action, now) != Reason::Bound => Reason::PersonMayNot,
+        (reason, _) => reason,
+    };
     Decision { allowed: reason == Reason::Bound, reason, policy_age_ms: facts.policy_age_ms }
 }
 
-fn reason(facts: &Facts<'_>, action: Action, now: u64) -> Reason {
-    if !facts.active {
+fn of_holder(facts: &Facts<'_>, holder: &Holder<'_>, action: Action, now: &Moment) -> Reason {
+    if !holder.active {
         return Reason::AccountEnded;
     }
     if !facts.standing.is_bound() {
         return Reason::NotClaimed;
     }
-    let Some(binding) = facts.binding else { return Reason::NotBound };
-    if binding.generation <= facts.revoked_generation {
+    let Some(binding) = holder.binding else { return Reason::NotBound };
+    if binding.generation <= holder.revoked_generation {
         return Reason::Revoked;
     }
-    if binding.from.is_some_and(|from| now < from) {
+    let terms = &binding.terms;
+    if terms.are_timed() && now.grade == Grade::None {
+        return Reason::TimeUnknown;
+    }
+    if terms.from.is_some_and(|from| now.at < from) {
         return Reason::NotYet;
     }
-    if binding.until.is_some_and(|until| now >= until) {
+    if terms.until.is_some_and(|until| now.at >= until) {
         return Reason::Expired;
     }
-    if binding.privilege < action.needs() {
+    if !terms.windows.is_empty() && !terms.windows.iter().any(|w| w.holds(&now.zone, now.at)) {
+        return Reason::OutsideWindow;
+    }
+    // Name and room are settings of the whole device.
+    if terms.privilege < action.needs() || (action == Action::Manage && terms.only.is_some()) {
         return Reason::PrivilegeTooLow;
     }
+    if facts.name.is_some_and(|name| !terms.cover(name)) {
+        return Reason::NotCovered;
+    }
     let drives = matches!(action, Action::Operate | Action::OperateCritical);
+    if drives && terms.uses == Some(0) {
+        return Reason::UsedUp;
+    }
     match facts.standing {
         Standing::Suspended if drives => Reason::Suspended,
         // Only owners keep a quarantined device.
-        Standing::Quarantined if facts.role != Some(HouseholdRole::Owner) => Reason::Quarantined,
+        Standing::Quarantined if holder.role != Some(Role::Owner) => Reason::Quarantined,
         _ => Reason::Bound,
     }
 }

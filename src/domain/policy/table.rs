@@ -2,8 +2,10 @@
 //! It is made anew whenever the hub's policy epoch has moved on, or a validity it was made with has run out.
 
 use super::{Action, Facts, decide};
+use crate::domain::time::Moment;
 use crate::domain::topic::{Place, Verb, locate, named_device};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// What becomes of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,27 +18,61 @@ pub enum PublishVerdict {
     Deny,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Rights(u8);
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rights {
+    actions: u8,
+    /// The attributes and commands a restricted right is to.
+    only: Option<Arc<BTreeSet<String>>>,
+}
 
 impl Rights {
-    fn of(facts: &Facts<'_>, now: u64) -> Rights {
+    fn of(facts: &Facts<'_>, now: &Moment) -> Rights {
         let bit = |a: Action| if decide(facts, a, now).allowed { 1 << a as u8 } else { 0 };
-        Rights(Action::ALL.into_iter().map(bit).fold(0, |all, b| all | b))
+        let actions = Action::ALL.into_iter().map(bit).fold(0, |all, b| all | b);
+        let only = facts.terms().filter_map(|t| t.only.as_ref()).fold(None, |both: Option<BTreeSet<String>>, only| {
+            Some(both.map_or_else(|| only.clone(), |both| both.intersection(only).cloned().collect()))
+        });
+        Rights { actions, only: only.map(Arc::new) }
     }
-    fn may(self, action: Action) -> bool {
-        self.0 & (1 << action as u8) != 0
+    fn may(&self, action: Action) -> bool {
+        self.actions & (1 << action as u8) != 0
+    }
+    fn covers(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(name))
+    }
+    fn publish(&self, place: Place<'_>) -> PublishVerdict {
+        let needed = match place {
+            // The answer would hold the whole document.
+            Place::ShadowRequest { verb: Verb::Get, .. } if self.only.is_none() => Action::View,
+            Place::ShadowRequest { verb: Verb::Update, .. } => Action::Operate,
+            Place::Command(name) if self.covers(name) => Action::Operate,
+            Place::ShadowRequest { verb: Verb::Delete, .. } => Action::Administer,
+            _ => return PublishVerdict::Deny,
+        };
+        if self.may(needed) { PublishVerdict::Handle } else { PublishVerdict::Deny }
+    }
+    fn receive(&self, place: Place<'_>) -> bool {
+        let told = match place {
+            Place::ClaimHello | Place::ClaimCredential | Place::RebaseChallenge | Place::RebaseResponse | Place::Reserved => false,
+            Place::Presence => true,
+            Place::Command(name) | Place::CommandResult(name) => self.covers(name),
+            // A shadow's documents and a maker's telemetry hold more than a part: that goes by filtered projections.
+            Place::ShadowRequest { .. } | Place::ShadowAnswer | Place::Telemetry => self.only.is_none(),
+        };
+        told && self.may(Action::View)
     }
 }
 
+type Bound = HashMap<Box<str>, Rights>;
+
 #[derive(Clone, Debug)]
 enum Holder {
-    /// A device: its own room.
-    Device(Box<str>),
+    /// A device: its own room, and the rooms of the devices it is bound to.
+    Device(Box<str>, Bound),
     /// A device that may only answer a re-base challenge.
     Rebase(Box<str>),
-    /// A person or an app: the rooms of the devices it is bound to.
-    Bound(HashMap<Box<str>, Rights>),
+    /// A person, an app or a service: the rooms of the devices it is bound to.
+    Bound(Bound),
 }
 
 /// What one connection may do.
@@ -47,10 +83,10 @@ pub struct Table {
 }
 
 impl Table {
-    /// A device in its own room.
-    #[must_use]
-    pub fn of_device(id: &str) -> Table {
-        Table { holder: Holder::Device(id.into()), valid_until: u64::MAX }
+    /// A device in its own room, and, from the facts of each, in those of the devices it is bound to.
+    pub fn of_device<'a>(id: &str, facts: impl Iterator<Item = (&'a str, Facts<'a>)>, now: &Moment) -> Table {
+        let (bound, valid_until) = bound(facts, now);
+        Table { holder: Holder::Device(id.into(), bound), valid_until }
     }
 
     /// A device that has lost its counter.
@@ -59,23 +95,22 @@ impl Table {
         Table { holder: Holder::Rebase(id.into()), valid_until: u64::MAX }
     }
 
-    /// A person or an app, from the facts of each device it has a binding to. `now` is ms since 1970.
-    pub fn of_bound<'a>(facts: impl Iterator<Item = (&'a str, Facts<'a>)>, now: u64) -> Table {
-        let mut valid_until = u64::MAX;
-        let mut rights = HashMap::new();
-        for (device, facts) in facts {
-            for edge in facts.binding.iter().flat_map(|b| [b.from, b.until]).flatten().filter(|edge| *edge > now) {
-                valid_until = valid_until.min(edge);
-            }
-            rights.insert(device.into(), Rights::of(&facts, now));
-        }
-        Table { holder: Holder::Bound(rights), valid_until }
+    /// A person, an app or a service, from the facts of each device it has a binding to.
+    pub fn of_bound<'a>(facts: impl Iterator<Item = (&'a str, Facts<'a>)>, now: &Moment) -> Table {
+        let (bound, valid_until) = bound(facts, now);
+        Table { holder: Holder::Bound(bound), valid_until }
     }
 
     /// Nothing at all, and to be made anew at the next occasion: for when the facts cannot be read.
     #[must_use]
     pub fn nothing() -> Table {
         Table { holder: Holder::Bound(HashMap::new()), valid_until: 0 }
+    }
+
+    /// Whether it is that of a device that has lost its counter.
+    #[must_use]
+    pub fn is_of_rebase(&self) -> bool {
+        matches!(self.holder, Holder::Rebase(_))
     }
 
     /// Until when the table is right as long as no binding changes, ms since 1970.
@@ -89,21 +124,15 @@ impl Table {
     pub fn publish(&self, topic: &str, retain: bool) -> PublishVerdict {
         let Some(at) = locate(topic) else { return PublishVerdict::Deny };
         let verdict = match &self.holder {
-            Holder::Device(id) if **id == *at.device => match at.place {
+            Holder::Device(id, _) if **id == *at.device => match at.place {
                 Place::ShadowRequest { .. } | Place::CommandResult(_) | Place::ClaimHello => PublishVerdict::Handle,
                 Place::Telemetry => PublishVerdict::Deliver,
                 _ => PublishVerdict::Deny,
             },
             Holder::Rebase(id) if **id == *at.device && at.place == Place::RebaseResponse => PublishVerdict::Handle,
-            Holder::Device(_) | Holder::Rebase(_) => PublishVerdict::Deny,
-            Holder::Bound(rights) => {
-                let needed = match at.place {
-                    Place::ShadowRequest { verb: Verb::Get, .. } => Action::View,
-                    Place::ShadowRequest { verb: Verb::Update, .. } | Place::Command(_) => Action::Operate,
-                    Place::ShadowRequest { verb: Verb::Delete, .. } => Action::Administer,
-                    _ => return PublishVerdict::Deny,
-                };
-                if rights.get(at.device).is_some_and(|r| r.may(needed)) { PublishVerdict::Handle } else { PublishVerdict::Deny }
+            Holder::Rebase(_) => PublishVerdict::Deny,
+            Holder::Device(_, rights) | Holder::Bound(rights) => {
+                rights.get(at.device).map_or(PublishVerdict::Deny, |r| r.publish(at.place))
             }
         };
         if retain && verdict == PublishVerdict::Handle { PublishVerdict::Deny } else { verdict }
@@ -112,13 +141,14 @@ impl Table {
     /// Whether a subscription to `filter` (without its `$share/…/`) is granted. Each delivery is checked again.
     #[must_use]
     pub fn subscribe(&self, filter: &str) -> bool {
+        let may_view = |rights: &Bound, device: &str| rights.get(device).is_some_and(|r| r.may(Action::View));
         match &self.holder {
-            Holder::Device(id) => crate::domain::topic::lies_in_room(filter, id),
+            // A device names the rooms it listens in: firmware that asks for everything is told that it may not.
+            Holder::Device(id, rights) => {
+                crate::domain::topic::lies_in_room(filter, id) || named_device(filter).is_some_and(|device| may_view(rights, device))
+            }
             Holder::Rebase(id) => locate(filter).is_some_and(|at| at.device == &**id && at.place == Place::RebaseChallenge),
-            Holder::Bound(rights) => match named_device(filter) {
-                Some(device) => rights.get(device).is_some_and(|r| r.may(Action::View)),
-                None => true,
-            },
+            Holder::Bound(rights) => named_device(filter).is_none_or(|device| may_view(rights, device)),
         }
     }
 
@@ -127,15 +157,19 @@ impl Table {
     pub fn receive(&self, topic: &str) -> bool {
         let Some(at) = locate(topic) else { return false };
         match &self.holder {
-            Holder::Device(id) => &**id == at.device,
+            Holder::Device(id, _) if **id == *at.device => true,
             Holder::Rebase(id) => &**id == at.device && at.place == Place::RebaseChallenge,
-            Holder::Bound(rights) => {
-                let private = matches!(
-                    at.place,
-                    Place::ClaimHello | Place::ClaimCredential | Place::RebaseChallenge | Place::RebaseResponse | Place::Reserved
-                );
-                !private && rights.get(at.device).is_some_and(|r| r.may(Action::View))
-            }
+            Holder::Device(_, rights) | Holder::Bound(rights) => rights.get(at.device).is_some_and(|r| r.receive(at.place)),
         }
     }
+}
+
+fn bound<'a>(facts: impl Iterator<Item = (&'a str, Facts<'a>)>, now: &Moment) -> (Bound, u64) {
+    let mut valid_until = u64::MAX;
+    let mut rights = HashMap::new();
+    for (device, facts) in facts {
+        valid_until = facts.terms().map(|t| t.next_edge(now)).fold(valid_until, u64::min);
+        rights.insert(device.into(), Rights::of(&facts, now));
+    }
+    (rights, valid_until)
 }

@@ -3,27 +3,39 @@
 use super::*;
 use crate::domain::account::UserId;
 use crate::domain::binding::Subject;
+use crate::domain::time::{Day, Window};
 use proptest::prelude::*;
 
 fn binding(privilege: Privilege) -> Binding {
     Binding {
         device: "door-1".parse().unwrap(),
         subject: Subject::User(UserId::from_uuid(uuid::Uuid::nil())),
-        privilege,
+        terms: Terms::of(privilege),
         granted_by: "claim".into(),
         granted_at: 0,
         generation: 1,
-        from: None,
-        until: None,
+        version: 0,
+        origin: String::new(),
     }
 }
 
 fn facts(binding: Option<&Binding>) -> Facts<'_> {
-    Facts { active: true, role: Some(HouseholdRole::Member), standing: Standing::Ready, binding, revoked_generation: 0, policy_age_ms: 0 }
+    let holder = Holder { active: true, role: Some(Role::Member), binding, revoked_generation: 0 };
+    Facts { holder, behalf: None, standing: Standing::Ready, name: None, policy_age_ms: 0 }
+}
+
+fn owned(binding: &Binding) -> Facts<'_> {
+    let facts = facts(Some(binding));
+    Facts { holder: Holder { role: Some(Role::Owner), ..facts.holder }, ..facts }
+}
+
+fn marked(binding: &Binding) -> Facts<'_> {
+    let facts = facts(Some(binding));
+    Facts { holder: Holder { revoked_generation: 1, ..facts.holder }, ..facts }
 }
 
 fn check(facts: Facts<'_>, action: Action, now: u64, expected: Reason) {
-    let decision = decide(&facts, action, now);
+    let decision = decide(&facts, action, &Moment::utc(now));
     assert_eq!((decision.reason, decision.allowed), (expected, expected == Reason::Bound));
 }
 
@@ -43,7 +55,8 @@ fn a_privilege_holds_those_before_it_and_no_more() {
 
 #[test]
 fn a_validity_begins_and_ends_to_the_millisecond() {
-    let b = Binding { from: Some(10), until: Some(20), ..binding(Privilege::Administer) };
+    let mut b = binding(Privilege::Administer);
+    b.terms = Terms { from: Some(10), until: Some(20), ..b.terms };
     check(facts(Some(&b)), Action::View, 9, Reason::NotYet);
     check(facts(Some(&b)), Action::View, 10, Reason::Bound);
     check(facts(Some(&b)), Action::View, 19, Reason::Bound);
@@ -53,15 +66,15 @@ fn a_validity_begins_and_ends_to_the_millisecond() {
 #[test]
 fn a_mark_ends_every_generation_up_to_its_own() {
     let b = binding(Privilege::Administer);
-    check(Facts { revoked_generation: 1, ..facts(Some(&b)) }, Action::View, 0, Reason::Revoked);
+    check(marked(&b), Action::View, 0, Reason::Revoked);
     let again = Binding { generation: 2, ..b };
-    check(Facts { revoked_generation: 1, ..facts(Some(&again)) }, Action::View, 0, Reason::Bound);
+    check(marked(&again), Action::View, 0, Reason::Bound);
 }
 
 #[test]
 fn an_unclaimed_device_is_read_by_nobody() {
     let b = binding(Privilege::Administer);
-    check(Facts { standing: Standing::Waiting, role: Some(HouseholdRole::Owner), ..facts(Some(&b)) }, Action::View, 0, Reason::NotClaimed);
+    check(Facts { standing: Standing::Waiting, ..owned(&b) }, Action::View, 0, Reason::NotClaimed);
 }
 
 #[test]
@@ -70,13 +83,13 @@ fn a_suspended_device_is_seen_but_not_driven_and_a_quarantined_one_is_kept_by_ow
     check(Facts { standing: Standing::Suspended, ..facts(Some(&b)) }, Action::View, 0, Reason::Bound);
     check(Facts { standing: Standing::Suspended, ..facts(Some(&b)) }, Action::OperateCritical, 0, Reason::Suspended);
     check(Facts { standing: Standing::Quarantined, ..facts(Some(&b)) }, Action::View, 0, Reason::Quarantined);
-    let owner = Facts { standing: Standing::Quarantined, role: Some(HouseholdRole::Owner), ..facts(Some(&b)) };
+    let owner = Facts { standing: Standing::Quarantined, ..owned(&b) };
     check(owner, Action::View, 0, Reason::Bound);
 }
 
 #[test]
 fn the_table_gives_a_device_its_room_and_nothing_else() {
-    let t = Table::of_device("a");
+    let t = Table::of_device("a", std::iter::empty(), &Moment::utc(0));
     assert_eq!(t.publish("things/a/x", true), PublishVerdict::Deliver);
     assert_eq!(t.publish("things/a/shadow/update", false), PublishVerdict::Handle);
     assert_eq!(t.publish("things/a/shadow/update", true), PublishVerdict::Deny);
@@ -85,6 +98,88 @@ fn the_table_gives_a_device_its_room_and_nothing_else() {
     }
     assert!(t.subscribe("things/a/#") && !t.subscribe("#") && !t.subscribe("things/+/x"));
     assert!(t.receive("things/a/commands/open") && !t.receive("things/b/commands/open"));
+}
+
+#[test]
+fn a_right_for_a_time_fails_closed_when_nobody_knows_the_time_and_one_for_good_goes_on() {
+    let lost = Moment { grade: Grade::None, ..Moment::utc(15) };
+    let good = binding(Privilege::Administer);
+    assert!(decide(&facts(Some(&good)), Action::Administer, &lost).allowed);
+    for terms in [Terms { until: Some(20), ..Terms::of(Privilege::View) }, Terms { from: Some(10), ..Terms::of(Privilege::View) }] {
+        let timed = Binding { terms, ..binding(Privilege::View) };
+        assert!(decide(&facts(Some(&timed)), Action::View, &Moment::utc(15)).allowed);
+        assert_eq!(decide(&facts(Some(&timed)), Action::View, &lost).reason, Reason::TimeUnknown);
+    }
+}
+
+#[test]
+fn a_right_with_windows_holds_in_any_of_them() {
+    let window = |day, from: &str, to: &str| Window {
+        days: vec![day],
+        from: from.to_owned().try_into().unwrap(),
+        to: to.to_owned().try_into().unwrap(),
+    };
+    // 1970-01-01 was a Thursday.
+    let mut b = binding(Privilege::Operate);
+    b.terms.windows = vec![window(Day::Thu, "00:00", "01:00"), window(Day::Thu, "02:00", "03:00")];
+    let hour = 3_600_000;
+    check(facts(Some(&b)), Action::View, 0, Reason::Bound);
+    check(facts(Some(&b)), Action::View, hour, Reason::OutsideWindow);
+    check(facts(Some(&b)), Action::Operate, 2 * hour, Reason::Bound);
+    check(facts(Some(&b)), Action::View, 24 * hour, Reason::OutsideWindow);
+}
+
+#[test]
+fn a_right_with_uses_still_looks_when_they_are_used() {
+    let mut b = binding(Privilege::Manage);
+    b.terms.uses = Some(0);
+    check(facts(Some(&b)), Action::OperateCritical, 0, Reason::UsedUp);
+    check(facts(Some(&b)), Action::View, 0, Reason::Bound);
+    b.terms.uses = Some(1);
+    check(facts(Some(&b)), Action::OperateCritical, 0, Reason::Bound);
+}
+
+#[test]
+fn a_restricted_right_reaches_what_it_names_and_never_the_whole() {
+    let mut b = binding(Privilege::Manage);
+    b.terms.only = Some(["open".to_owned()].into());
+    let named = |name| Facts { name: Some(name), ..facts(Some(&b)) };
+    check(named("open"), Action::OperateCritical, 0, Reason::Bound);
+    check(named("close"), Action::OperateCritical, 0, Reason::NotCovered);
+    check(facts(Some(&b)), Action::Manage, 0, Reason::PrivilegeTooLow);
+    let t = Table::of_bound(std::iter::once(("door-1", facts(Some(&b)))), &Moment::utc(0));
+    assert_eq!(t.publish("things/door-1/commands/open", false), PublishVerdict::Handle);
+    assert_eq!(t.publish("things/door-1/commands/close", false), PublishVerdict::Deny);
+    assert_eq!(t.publish("things/door-1/shadow/get", false), PublishVerdict::Deny);
+    assert!(t.receive("things/door-1/commands/open/result") && t.receive("things/door-1/presence"));
+    for whole in ["shadow/update/documents", "$aws", "telemetry", "commands/close/result", "shadow/get/accepted"] {
+        assert!(!t.receive(&format!("things/door-1/{whole}")), "{whole}");
+    }
+}
+
+#[test]
+fn an_app_has_its_own_right_and_never_more_than_its_person() {
+    let (own, persons) = (binding(Privilege::Operate), binding(Privilege::View));
+    let app = |person| Facts { behalf: Some(facts(person).holder), ..facts(Some(&own)) };
+    check(app(Some(&persons)), Action::View, 0, Reason::Bound);
+    check(app(Some(&persons)), Action::Operate, 0, Reason::PersonMayNot);
+    check(app(None), Action::View, 0, Reason::PersonMayNot);
+    let wider = binding(Privilege::Administer);
+    check(app(Some(&wider)), Action::Administer, 0, Reason::PrivilegeTooLow);
+}
+
+#[test]
+fn a_device_bound_to_another_does_there_what_its_right_says_and_keeps_its_own_room() {
+    let mut b = binding(Privilege::Manage);
+    b.terms.only = Some(["open".to_owned()].into());
+    let t = Table::of_device("remote", std::iter::once(("door-1", facts(Some(&b)))), &Moment::utc(0));
+    assert_eq!(t.publish("things/remote/shadow/update", false), PublishVerdict::Handle);
+    assert_eq!(t.publish("things/door-1/commands/open", false), PublishVerdict::Handle);
+    assert_eq!(t.publish("things/door-1/commands/close", false), PublishVerdict::Deny);
+    assert_eq!(t.publish("things/door-1/telemetry", false), PublishVerdict::Deny);
+    assert_eq!(t.publish("things/door-1/claim/hello", false), PublishVerdict::Deny);
+    assert!(t.subscribe("things/door-1/presence") && !t.subscribe("things/+/presence") && !t.subscribe("things/other/#"));
+    assert!(t.receive("things/remote/x") && !t.receive("things/door-1/shadow/get/accepted"));
 }
 
 #[test]
@@ -101,17 +196,17 @@ proptest! {
     fn the_table_says_what_the_decision_says(privilege in 0u8..5, standing in 0u8..5, role in 0u8..2, from in proptest::option::of(0u64..4), until in proptest::option::of(0u64..4), revoked in 0u64..3, now in 0u64..4, active: bool) {
         let privileges = [Privilege::View, Privilege::Operate, Privilege::Manage, Privilege::Administer];
         let standings = [Standing::Waiting, Standing::Claimed, Standing::Ready, Standing::Suspended, Standing::Quarantined];
-        let b = privileges.get(usize::from(privilege)).map(|p| Binding { from, until, ..binding(*p) });
+        let b = privileges.get(usize::from(privilege)).map(|p| Binding { terms: Terms { from, until, ..Terms::of(*p) }, ..binding(*p) });
+        let role = Some(if role == 0 { Role::Owner } else { Role::Member });
         let facts = Facts {
-            active,
-            role: Some(if role == 0 { HouseholdRole::Owner } else { HouseholdRole::Member }),
+            holder: Holder { active, role, binding: b.as_ref(), revoked_generation: revoked },
+            behalf: None,
             standing: standings[usize::from(standing)],
-            binding: b.as_ref(),
-            revoked_generation: revoked,
+            name: None,
             policy_age_ms: 0,
         };
-        let table = Table::of_bound(std::iter::once(("door-1", facts)), now);
-        let may = |a| decide(&facts, a, now).allowed;
+        let table = Table::of_bound(std::iter::once(("door-1", facts)), &Moment::utc(now));
+        let may = |a| decide(&facts, a, &Moment::utc(now)).allowed;
         prop_assert_eq!(table.receive("things/door-1/x"), may(Action::View));
         prop_assert_eq!(table.subscribe("things/door-1/#"), may(Action::View));
         prop_assert_eq!(table.publish("things/door-1/commands/x", false) == PublishVerdict::Handle, may(Action::Operate));
@@ -119,7 +214,7 @@ proptest! {
         prop_assert!(!table.receive("things/door-2/x"));
         // Nothing changes before the table says that it might.
         for later in now..table.valid_until().min(6) {
-            prop_assert_eq!(decide(&facts, Action::View, later).allowed, may(Action::View));
+            prop_assert_eq!(decide(&facts, Action::View, &Moment::utc(later)).allowed, may(Action::View));
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::caller::Session;
 use super::request::Request;
 use super::{Answered, Context, answer, caller, refusal, schema};
-use crate::domain::account::HubAction;
+use crate::domain::authority::HubAction;
 use crate::net::problem::Problem;
 use crate::service::Refusal;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub(in crate::web) async fn metrics(context: Arc<Context>, request: Request) -> 
     if !request.caller.ip.to_canonical().is_loopback() {
         let (token, _) = caller::token(&request.headers).ok_or_else(Problem::signed_out)?;
         let actor = context.service.actor(&token, "https", request.caller.ip).map_err(refusal::problem)?;
-        if !actor.role.may(HubAction::ReadAudit) {
+        if !actor.may(HubAction::ReadAudit) {
             return Err(refusal::problem(Refusal::RoleTooLow));
         }
     }
@@ -34,7 +34,7 @@ pub(in crate::web) async fn metrics(context: Arc<Context>, request: Request) -> 
 }
 
 pub(in crate::web) async fn request_line(context: Arc<Context>, session: Session) -> Answered {
-    if !session.actor.role.may(HubAction::ManageRegistry) {
+    if !session.actor.may(HubAction::ManageRegistry) {
         return Err(refusal::problem(Refusal::RoleTooLow));
     }
     let line = context.service.hub().request_line.clone();

@@ -3,7 +3,7 @@
 use super::caller::{self, Session};
 use super::request::Request;
 use super::{Answered, Context, answer, refusal, schema};
-use crate::domain::account::HouseholdRole;
+use crate::domain::account::Role;
 use crate::net::problem::Problem;
 use crate::service::{NewUser, OpenedSession, Refusal, SetupRequest};
 use serde_json::json;
@@ -17,7 +17,7 @@ pub(in crate::web) async fn set_up(context: Arc<Context>, mut request: Request) 
         username: body.username,
         password: body.password.into_inner(),
         display_name: body.display_name.unwrap_or_default(),
-        role: HouseholdRole::Owner,
+        role: Role::Owner,
     };
     let (source, via) = from(&request);
     let opened = context.service.set_up(SetupRequest { code: body.code, user }, source, &via).await.map_err(|r| match r {
@@ -68,9 +68,9 @@ pub(in crate::web) async fn add(context: Arc<Context>, mut request: Request, ses
         password: body.password.into_inner(),
         display_name: body.display_name.unwrap_or_default(),
         role: match body.role {
-            schema::Role::Owner => HouseholdRole::Owner,
-            schema::Role::Member => HouseholdRole::Member,
-            schema::Role::Guest => HouseholdRole::Guest,
+            schema::Role::Owner => Role::Owner,
+            schema::Role::Member => Role::Member,
+            schema::Role::Guest => Role::Guest,
         },
     };
     answer::json(StatusCode::CREATED, &context.service.add_user(&session.actor, new).await.map_err(refusal::problem)?)

@@ -3,7 +3,7 @@
 use super::caller::Session;
 use super::request::Request;
 use super::{Answered, Context, answer, refusal, schema};
-use crate::domain::account::HubAction;
+use crate::domain::authority::HubAction;
 use crate::domain::ids::{BrandId, ModelName};
 use crate::net::problem::Problem;
 use crate::service::Refusal;
@@ -54,5 +54,5 @@ pub(in crate::web) async fn model(context: Arc<Context>, request: Request) -> An
 }
 
 fn may(session: &Session) -> Result<(), Problem> {
-    if session.actor.role.may(HubAction::ManageRegistry) { Ok(()) } else { Err(refusal::problem(Refusal::RoleTooLow)) }
+    if session.actor.may(HubAction::ManageRegistry) { Ok(()) } else { Err(refusal::problem(Refusal::RoleTooLow)) }
 }

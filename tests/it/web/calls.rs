@@ -1,7 +1,7 @@
 //! Calls: who may make them, what they must look like, and what is answered when they do not.
 
 use super::{HERE, HOST, Home, PASSWORD};
-use hearthkey::domain::account::HouseholdRole;
+use hearthkey::domain::account::Role;
 use hearthkey::web::Config;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -134,7 +134,7 @@ async fn a_body_over_the_limit_is_refused_whether_or_not_it_says_so() {
 #[tokio::test]
 async fn what_belongs_to_others_is_not_there() {
     let home = Home::new().await;
-    let (mia, max) = (home.person("mia", HouseholdRole::Member).await, home.person("max", HouseholdRole::Member).await);
+    let (mia, max) = (home.person("mia", Role::Member).await, home.person("max", Role::Member).await);
     let id = home.claimed("lamp", &mia).await;
     assert_eq!(home.call(&mia, &format!("GET /api/v1/devices/{id}"), None).await.json()["privilege"], "administer");
     assert_eq!(home.call(&max, "GET /api/v1/devices", None).await.json()["devices"], json!([]));
@@ -236,7 +236,7 @@ async fn the_page_comes_packed_to_those_who_take_it_and_not_again_to_those_who_h
 #[tokio::test]
 async fn metrics_are_for_this_box_and_for_owners() {
     let home = Home::new().await;
-    let member = home.person("mia", HouseholdRole::Member).await;
+    let member = home.person("mia", Role::Member).await;
     let request = super::request("GET /metrics", &[], b"");
     assert_eq!(home.send_from("127.0.0.1", &request).await.body, b"hearthkey_up 1\n");
     assert_eq!(home.send_from("::1", &request).await.status, 200);

@@ -5,9 +5,10 @@ mod calls;
 mod registry;
 mod streams;
 
-use hearthkey::domain::account::HouseholdRole;
+use hearthkey::domain::account::Role;
 use hearthkey::domain::batch::HubRequest;
 use hearthkey::domain::ids::{BrandId, DeviceId, HubId, ModelName};
+use hearthkey::domain::time::Grade;
 use hearthkey::factory::{MintOptions, RunChoice, SAMPLES, Workshop};
 use hearthkey::net::Peer;
 use hearthkey::service::{Actor, Clock, HubIdentity, NewUser, Service, SessionToken, SetupRequest};
@@ -36,6 +37,9 @@ impl Clock for TestClock {
     }
     fn monotonic_ms(&self) -> u64 {
         self.now_ms()
+    }
+    fn grade(&self) -> Grade {
+        Grade::Vouched
     }
 }
 
@@ -93,7 +97,7 @@ impl Home {
         };
         let router = Web::new(config.clone(), service.clone(), hooks).routes();
         let code = service.setup_code().await.unwrap().unwrap();
-        let user = new_user("olivia", HouseholdRole::Owner);
+        let user = new_user("olivia", Role::Owner);
         let opened = service.set_up(SetupRequest { code, user }, HERE.parse().unwrap(), "test").await.unwrap();
         let owner = opened.token.reveal().to_owned();
         let workshop = Workshop::open(dir.path().join("factory")).unwrap();
@@ -113,7 +117,7 @@ impl Home {
     }
 
     /// A further person, signed in.
-    async fn person(&self, name: &str, role: HouseholdRole) -> String {
+    async fn person(&self, name: &str, role: Role) -> String {
         self.service.add_user(&self.actor(&self.owner), new_user(name, role)).await.unwrap();
         let opened = self.service.sign_in_person(name, PASSWORD.to_owned().into(), HERE.parse().unwrap(), "test").await.unwrap();
         opened.token.reveal().to_owned()
@@ -177,7 +181,7 @@ impl Home {
 
 const PASSWORD: &str = "correct horse battery";
 
-fn new_user(name: &str, role: HouseholdRole) -> NewUser {
+fn new_user(name: &str, role: Role) -> NewUser {
     NewUser { username: name.into(), password: PASSWORD.to_owned().into(), display_name: String::new(), role }
 }
 

@@ -1,7 +1,7 @@
 //! Makers' files over HTTP, and certificates.
 
 use super::{HERE, HOST, Home};
-use hearthkey::domain::account::HouseholdRole;
+use hearthkey::domain::account::Role;
 use hearthkey::web::Config;
 use serde_json::json;
 use std::time::Duration;
@@ -32,7 +32,7 @@ async fn an_owner_brings_a_batch_and_nothing_is_left_of_the_upload() {
 #[tokio::test]
 async fn a_batch_of_a_member_or_of_another_type_or_too_long_is_refused() {
     let home = Home::with(Config { batch_bytes: 1000, ..Config::default() }).await;
-    let member = format!("Bearer {}", home.person("mia", HouseholdRole::Member).await);
+    let member = format!("Bearer {}", home.person("mia", Role::Member).await);
     let owner = format!("Bearer {}", home.owner);
     assert_eq!(home.ask("POST /api/v1/batches", &[FILE, ("authorization", &member)], b"x").await.problem(), (403, "not_allowed".into()));
     assert_eq!(home.ask("POST /api/v1/batches", &[("authorization", &owner)], b"x").await.problem().0, 415);
@@ -81,7 +81,7 @@ async fn who_administers_a_device_gets_a_certificate_for_it() {
 #[tokio::test]
 async fn a_brand_is_believed_by_an_owner_under_one_fingerprint() {
     let home = Home::new().await;
-    let member = home.person("mia", HouseholdRole::Member).await;
+    let member = home.person("mia", Role::Member).await;
     let known = home.call(&home.owner, "GET /api/v1/brands", None).await.json()["brands"][0].clone();
     let trust = |fingerprint: &str| Some(json!({"fingerprint": fingerprint}));
     let print = known["fingerprint"].as_str().unwrap();

@@ -1,10 +1,10 @@
 //! Event streams and WebSockets: what lives longer than an answer.
 
 use super::{HERE, HOST, Home, PATIENCE};
-use hearthkey::domain::account::HouseholdRole;
-use hearthkey::domain::binding::Privilege;
+use hearthkey::domain::account::Role;
+use hearthkey::domain::binding::{Privilege, Terms};
 use hearthkey::domain::ids::DeviceId;
-use hearthkey::service::{DeviceChange, Grant, SessionToken};
+use hearthkey::service::{DeviceChange, Grant, Recipient, SessionToken};
 use hearthkey::web::Config;
 use serde_json::Value;
 use std::time::Duration;
@@ -63,7 +63,7 @@ async fn rename(home: &Home, token: &str, id: &DeviceId, name: &str) {
 #[tokio::test]
 async fn a_stream_tells_what_its_account_may_see_and_nothing_of_others() {
     let home = Home::new().await;
-    let (mia, max) = (home.person("mia", HouseholdRole::Member).await, home.person("max", HouseholdRole::Member).await);
+    let (mia, max) = (home.person("mia", Role::Member).await, home.person("max", Role::Member).await);
     let (hers, his) = (home.claimed("lamp", &mia).await, home.claimed("lamp", &max).await);
     let mut events = Events::open(&home, &mia, "").await;
     assert!(events.next("hello").await["at"].is_u64());
@@ -91,10 +91,10 @@ async fn a_stream_tells_what_its_account_may_see_and_nothing_of_others() {
 #[tokio::test]
 async fn a_device_leaves_the_stream_when_the_right_to_it_ends_by_its_time() {
     let home = Home::new().await;
-    let (mia, gus) = (home.person("mia", HouseholdRole::Member).await, home.person("gus", HouseholdRole::Guest).await);
+    let (mia, gus) = (home.person("mia", Role::Member).await, home.person("gus", Role::Guest).await);
     let lamp = home.claimed("lamp", &mia).await;
     let until = Some(home.service.now() + 60_000);
-    let grant = Grant { username: "gus".into(), privilege: Privilege::View, from: None, until };
+    let grant = Grant { to: Recipient::Person("gus".into()), terms: Terms { until, ..Terms::of(Privilege::View) } };
     home.service.grant(&home.actor(&mia), &lamp, grant).await.unwrap();
     let mut events = Events::open(&home, &gus, "").await;
     events.next("hello").await;
@@ -105,7 +105,7 @@ async fn a_device_leaves_the_stream_when_the_right_to_it_ends_by_its_time() {
 #[tokio::test]
 async fn a_stream_ends_with_its_session_within_a_second() {
     let home = Home::new().await;
-    let mia = home.person("mia", HouseholdRole::Member).await;
+    let mia = home.person("mia", Role::Member).await;
     let lamp = home.claimed("lamp", &mia).await;
     let mut events = Events::open(&home, &mia, "").await;
     events.next("hello").await;
