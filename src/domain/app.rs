@@ -3,9 +3,9 @@
 
 use super::account::UserId;
 use super::authority::ServiceScope;
+use core::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use core::net::IpAddr;
 
 /// A person's leave for an app (or for a program of their own, by an access token) to act for them: the user–app
 /// binding. On which devices, and how far, are the app's bindings.

@@ -9,6 +9,7 @@ mod house;
 mod late;
 mod lifetime;
 mod matrix;
+mod model;
 mod page;
 mod peers;
 mod people;
