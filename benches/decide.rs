@@ -19,7 +19,7 @@ use hearthkey::domain::binding::{Binding, Privilege, Subject, Terms};
 use hearthkey::domain::device::Standing;
 use hearthkey::domain::ids::DeviceId;
 use hearthkey::domain::policy::{Action, Facts, Holder, PublishVerdict, Table, decide};
-use hearthkey::domain::time::Moment;
+use hearthkey::domain::time::{Moment, Window};
 use rig::Arguments;
 use rig::report::{self, median, nanos, say};
 use std::hint::black_box;
@@ -49,6 +49,34 @@ fn facts(binding: &Binding) -> Facts<'_> {
 
 fn name(i: usize) -> String {
     format!("lamp-{i:016x}")
+}
+
+const USERS: usize = 1_000;
+const DEVICES: usize = 10_000;
+/// Bindings of each person.
+const EACH: usize = 20;
+/// From one device of a person to the next, and from one person's first to the next one's.
+const STRIDE: usize = 3;
+const SPREAD: usize = 10;
+
+/// The bindings of each person; every device is shared by two.
+fn house() -> Vec<Vec<Binding>> {
+    let always: Window =
+        serde_json::from_str(r#"{"days": ["mon","tue","wed","thu","fri","sat","sun"], "from": "00:00", "to": "00:00"}"#).unwrap();
+    let terms = |n: usize| match n % 4 {
+        0 => Terms { windows: vec![always.clone()], ..Terms::of(Privilege::Operate) },
+        1 => Terms { only: Some(["toggle".to_owned()].into()), ..Terms::of(Privilege::Operate) },
+        2 => Terms { until: Some(u64::MAX), ..Terms::of(Privilege::Manage) },
+        _ => Terms::of(Privilege::Administer),
+    };
+    let device = |user: usize, n: usize| name((user * SPREAD + n * STRIDE) % DEVICES);
+    (0..USERS).map(|user| (0..EACH).map(|n| Binding { terms: terms(user + n), ..binding(&device(user, n)) }).collect()).collect()
+}
+
+/// The facts of one binding: every fifth holder is an app, whose person has the same.
+fn shared(binding: &Binding, user: usize) -> Facts<'_> {
+    let facts = facts(binding);
+    Facts { behalf: (user % 5 == 4).then_some(facts.holder), ..facts }
 }
 
 type Work<'a> = (String, Box<dyn Fn(usize) -> bool + 'a>);
@@ -83,6 +111,37 @@ fn main() {
             Box::new(|i| large.publish(black_box(&commands[i % 64]), false) == PublishVerdict::Handle),
         ),
     ];
+    // A big house: 1,000 people, 10,000 devices, 20,000 bindings, some of them restricted, timed or an app's.
+    let house = house();
+    let compile = |user: usize| Table::of_bound(house[user].iter().map(|b| (b.device.as_str(), shared(b, user))), &now);
+    let tables: Vec<Table> = (0..USERS).map(compile).collect();
+    let hits: Vec<Vec<String>> =
+        house.iter().map(|own| own.iter().map(|b| format!("things/{}/commands/toggle", b.device)).collect()).collect();
+    let misses: Vec<String> = (0..DEVICES).map(|d| format!("things/{}/commands/toggle", name(d))).collect();
+    // Steps that share no factor with the counts visit all of them in no order that a cache could guess.
+    let user = |i: usize| i.wrapping_mul(7_919) % USERS;
+    let works: Vec<Work<'_>> = works
+        .into_iter()
+        .chain([
+            (
+                "one of 1,000 people of 20,000 bindings, hit".to_owned(),
+                Box::new(|i: usize| tables[user(i)].publish(black_box(&hits[user(i)][i % EACH]), false) == PublishVerdict::Handle)
+                    as Box<dyn Fn(usize) -> bool>,
+            ),
+            (
+                "one of 1,000 people of 20,000 bindings, miss".to_owned(),
+                Box::new(|i: usize| {
+                    // The device after its last one is another's.
+                    let foreign = (user(i) * SPREAD + EACH * STRIDE) % DEVICES;
+                    tables[user(i)].publish(black_box(&misses[foreign]), false) == PublishVerdict::Deny
+                }),
+            ),
+            (
+                "decide with a window, an app and its person".to_owned(),
+                Box::new(|i: usize| decide(black_box(&shared(&house[1][i % EACH], 4)), black_box(Action::View), &now).allowed),
+            ),
+        ])
+        .collect();
     if let Some(n) = arguments.number(COUNT) {
         for (_, work) in &works {
             assert!((0..n).all(work), "a decision was wrong");
@@ -105,6 +164,12 @@ fn main() {
     }
     say("One decision; the target is 100 ns or less, and no allocation\n");
     table.print();
+    let times = (0..USERS).map(|u| {
+        let began = Instant::now();
+        black_box(compile(u));
+        began.elapsed().as_nanos() as f64
+    });
+    say(&format!("\nA table of {EACH} bindings is compiled anew in {} (median of {USERS})", nanos(median(times.collect()))));
     match (allocations(0), allocations(100_000)) {
         (Some(none), Some(many)) => {
             let decisions = 100_000 * works.len() as i64;
