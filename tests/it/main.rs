@@ -4,6 +4,7 @@
 
 mod certificates;
 mod durability;
+mod fuzz;
 mod gate;
 mod house;
 mod late;
