@@ -31,6 +31,11 @@ impl Table {
     pub const fn sealed(name: &'static str) -> Table {
         Table { name, sealed: true }
     }
+    /// Its name in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.name
+    }
     pub(super) fn definition(self) -> redb::TableDefinition<'static, &'static [u8], &'static [u8]> {
         redb::TableDefinition::new(self.name)
     }

@@ -3,7 +3,8 @@
 use super::{Record, StoreError, Table, Tx};
 use crate::domain::account::{User, UserId};
 use crate::domain::app::{Authorization, ServiceAccount};
-use crate::domain::audit::Entry;
+use crate::domain::audit::chain::Head;
+use crate::domain::audit::{Beside, Entry};
 use crate::domain::binding::{Binding, RevocationMark, Subject};
 use crate::domain::device::{Household, LastSeen, Registered, SignInCounter};
 use crate::domain::ids::{BrandId, DeviceId, ModelName};
@@ -61,6 +62,12 @@ records! {
     plain("sessions"): Session;
     /// The audit, by big-endian number.
     plain("audit"): Entry;
+    /// What stands beside the audit and can be erased, by the same number.
+    plain("audit_beside"): Beside;
+    /// Where the audit ends, one row `head`.
+    sealed("audit_head"): Head;
+    /// Persons whose data are being erased from beside the audit, by user id.
+    sealed("audit_erasures"): AuditErasure;
     /// The hub's own secrets, one row `hub`.
     sealed("hub_secrets"): HubSecrets;
     /// The one-time setup code, one row `setup`, gone once used.
@@ -77,6 +84,19 @@ impl Drop for StoredDeviceKey {
     fn drop(&mut self) {
         self.0.zeroize();
     }
+}
+
+/// How far the audit has been looked through for what it has about a person.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct AuditErasure {
+    /// Who.
+    pub user: UserId,
+    /// The name the account had, folded, if it still had one.
+    pub name: Option<String>,
+    /// The entry to look at next.
+    pub next: u64,
+    /// The last entry to look at.
+    pub to: u64,
 }
 
 /// The operational secret of a claimed device.

@@ -31,10 +31,18 @@ impl Tx<'_> {
     /// # Errors
     /// The database's fault.
     pub fn put<T: Record>(&self, key: &[u8], value: &T) -> Result<(), StoreError> {
+        self.put_counted(key, value).map(|_| ())
+    }
+
+    /// The same; says how many bytes the row takes, key and value.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn put_counted<T: Record>(&self, key: &[u8], value: &T) -> Result<u64, StoreError> {
         let bytes = codec::encode(self.vault, key, value)?;
         self.writes.set(self.writes.get() + 1);
         self.txn.open_table(T::TABLE.definition())?.insert(key, bytes.as_slice())?;
-        Ok(())
+        Ok((key.len() + bytes.len()) as u64)
     }
 
     /// Removes a record; says whether there was one.

@@ -342,6 +342,8 @@ pub struct AuditEntry {
     pub at: u64,
     /// Who.
     pub actor: String,
+    /// The person for whom an app acted, `user:<id>`; empty for all others.
+    pub behalf: String,
     /// What.
     pub action: String,
     /// To what.
@@ -354,6 +356,8 @@ pub struct AuditEntry {
     pub detail: String,
     /// Through what.
     pub via: String,
+    /// Whether what was personal in it has been erased: detail, via, and a name that was tried.
+    pub erased: bool,
 }
 
 /// A page of the audit, newest first.

@@ -3,7 +3,7 @@
 use super::caller::Session;
 use super::request::Request;
 use super::{Answered, Context, answer, refusal};
-use crate::domain::audit::Entry;
+use crate::domain::audit::Recorded;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -21,10 +21,11 @@ pub(in crate::web) async fn page(context: Arc<Context>, request: Request, sessio
     answer::ok(&json!({"entries": shown, "next": next}))
 }
 
-fn shown(entry: &Entry) -> Value {
+fn shown(entry: &Recorded) -> Value {
     let e = &entry.event;
     json!({
-        "seq": entry.seq, "at": entry.at, "actor": e.actor, "action": e.action, "object": e.object,
+        "seq": entry.seq, "at": entry.at, "actor": e.actor, "behalf": e.behalf, "action": e.action, "object": e.object,
         "outcome": e.outcome, "reason": e.reason, "detail": e.detail, "via": e.via,
+        "erased": entry.erased,
     })
 }
