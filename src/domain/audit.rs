@@ -5,6 +5,8 @@
 //! be erased, and the chain stays whole. Following a chain with gaps is [`chain`]'s, its text form [`export`]'s.
 
 pub mod chain;
+pub mod export;
+pub mod filter;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

@@ -89,6 +89,8 @@ pub enum Purpose {
     Batch,
     /// A hub's own keys: `hearthkey request v1`.
     Request,
+    /// A hub's word about its audit: `hearthkey audit point v1`.
+    AuditPoint,
 }
 
 impl Purpose {
@@ -99,6 +101,7 @@ impl Purpose {
             Self::Model => b"hearthkey model v1",
             Self::Batch => b"hearthkey batch v1",
             Self::Request => b"hearthkey request v1",
+            Self::AuditPoint => b"hearthkey audit point v1",
         }
     }
 
@@ -109,6 +112,7 @@ impl Purpose {
             Self::Model => "model statement",
             Self::Batch => "batch manifest",
             Self::Request => "hub request",
+            Self::AuditPoint => "audit point",
         }
     }
 }

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 /// Name of the credential under systemd (`LoadCredentialEncrypted=`) and of the file in the data directory.
 const MASTER_FILE: &str = "master.key";
-const ROW: &[u8] = b"hub";
+const ROW: &[u8] = HubSecrets::ROW;
 
 /// Why the keys are not there.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! The composition root: opens the store, loads the keys, builds the rooms, wires them with channels, runs the clock,
 //! and takes everything down again in order.
 
+mod audit;
 mod clock;
 mod config;
 mod keys;
@@ -9,10 +10,11 @@ mod opening;
 mod provision;
 mod tls;
 
+pub use crate::domain::audit::chain::Verdict as AuditVerdict;
+pub use audit::{AuditFileError, export_audit, verify_audit, verify_audit_file};
 pub use clock::SystemClock;
 pub use config::{Config, Listen};
 pub use keys::KeyError;
-pub use opening::verify_audit;
 
 use crate::broker::{self, Broker};
 use crate::net::{self, Counters, Security, SourceLimiter};
@@ -366,8 +368,11 @@ async fn check_audit(service: Arc<Service>, shutdown: CancellationToken) {
         // The store's closing ends the check.
         () = shutdown.cancelled() => {}
         checked = check => match checked {
-            Ok(Ok(Some(newest))) => tracing::info!(entries = newest.seq, newest = %HEXLOWER.encode(&newest.hash), "the audit is whole"),
-            Ok(Ok(None)) => {}
+            Ok(Ok(verdict)) => {
+                if let Some((seq, hash)) = verdict.newest {
+                    tracing::info!(entries = verdict.entries, seq, newest = %HEXLOWER.encode(&hash), "the audit is whole");
+                }
+            }
             Ok(Err(error)) => tracing::error!(%error, "the audit does not hold: somebody or something has changed the database"),
             Err(error) => tracing::error!(%error, "the audit could not be checked"),
         },
@@ -386,7 +391,8 @@ async fn run_clock(service: Arc<Service>, certificates: Arc<Certificates>, shutd
         }
         let ended = service.end_moments().await.and(service.expire_commands().await).and(service.run_erasures().await);
         let swept = if ticks.is_multiple_of(3_600) { service.sweep_sessions().await } else { Ok(()) };
-        if let Err(error) = ended.and(swept) {
+        let cut = if ticks.is_multiple_of(60) { service.sweep_audit().await } else { Ok(()) };
+        if let Err(error) = ended.and(swept).and(cut) {
             tracing::error!(%error, "the hub's clock could not do its work; it tries again");
         }
         if (ticks.is_multiple_of(300) || certificates.is_out_of_date())

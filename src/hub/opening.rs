@@ -18,6 +18,18 @@ pub(super) struct Opened {
     pub(super) clock: Arc<dyn Clock>,
 }
 
+/// Opens what a hub that is stopped keeps.
+///
+/// # Errors
+/// [`StartError`]: there is no hub, or it is running.
+pub(super) async fn open_stopped(config: &Config) -> Result<Opened, StartError> {
+    let file = config.data_dir.join(STORE_FILE);
+    if !file.exists() {
+        return Err(StartError::NoHub(file.display().to_string()));
+    }
+    open(config).await
+}
+
 /// Opens the hub's directory and everything in it; made at first boot.
 pub(super) async fn open(config: &Config) -> Result<Opened, StartError> {
     make_private(&config.data_dir)?;
@@ -35,22 +47,6 @@ pub(super) async fn open(config: &Config) -> Result<Opened, StartError> {
         }
     };
     Ok(Opened { store, clock: Arc::new(SystemClock::new(seen_ms)) })
-}
-
-/// Checks the audit of a hub that is stopped; its newest entry, if there is one.
-///
-/// # Errors
-/// [`StartError`]: there is no hub, it is running, or [`StartError::Service`] with the first entry that does not hold.
-pub async fn verify_audit(config: &Config) -> Result<Option<Entry>, StartError> {
-    let file = config.data_dir.join(STORE_FILE);
-    if !file.exists() {
-        return Err(StartError::NoHub(file.display().to_string()));
-    }
-    let Opened { store, .. } = open(config).await?;
-    let read = store.clone();
-    let checked = tokio::task::spawn_blocking(move || service::verify_audit(&read)).await;
-    store.close().await;
-    Ok(checked.map_err(|_| StartError::Setting("checking the audit met a fault of this program: please report it"))??)
 }
 
 /// Makes the directory, or closes it to others. One that holds other things is not the hub's to close.
@@ -118,7 +114,7 @@ mod tests {
     async fn looking_for_a_hub_where_there_is_none_makes_none() {
         let dir = tempfile::tempdir().unwrap();
         let config = Config { data_dir: dir.path().join("typo"), ..Config::default() };
-        assert!(matches!(verify_audit(&config).await, Err(StartError::NoHub(_))));
+        assert!(matches!(open_stopped(&config).await, Err(StartError::NoHub(_))));
         assert!(!config.data_dir.exists());
     }
 }

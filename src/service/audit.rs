@@ -1,20 +1,27 @@
-//! Writing the audit inside the transaction of the act itself, and reading it. Refusals come in through [`refusals`].
+//! Writing the audit inside the transaction of the act itself. Refusals come in through [`refusals`]; pages, exports and
+//! checks are [`reading`]'s, room is [`retention`]'s, erasing what is personal is [`erasure`]'s.
 
 mod erasure;
+mod reading;
 mod refusals;
+mod retention;
+
+pub use reading::{AuditCheck, AuditExport, AuditPage, Lines as AuditLines, verify_audit};
 
 #[allow(unused_imports, reason = "for the calls that end an account for good")]
 pub(super) use erasure::erase_person;
+pub(super) use reading::Desk;
 pub(super) use refusals::Refusals;
 
-use super::rights::require_role;
-use super::{Actor, Refusal, Service};
+use super::Actor;
 use crate::domain::audit::chain::Head;
 use crate::domain::audit::{Beside, Entry, Event, Outcome, Recorded};
-use crate::domain::authority::HubAction;
-use crate::store::{Read, Record, Store, StoreError, Tx};
+use crate::store::tables::HubSecrets;
+use crate::store::{Read, Record, StoreError, Tx};
+use ed25519_dalek::SigningKey;
 
 const HEAD: &[u8] = b"head";
+const CUT: &[u8] = b"cut";
 /// Rows read at a time.
 const BLOCK: usize = 500;
 /// After every entry's key.
@@ -95,50 +102,7 @@ fn joined<R: Read>(rows: &R, entry: Entry) -> Result<Recorded, StoreError> {
     Ok(entry.joined(beside))
 }
 
-impl Service {
-    /// Up to `limit` entries before number `before`, newest first.
-    ///
-    /// # Errors
-    /// [`Refusal::RoleTooLow`] for all but owners.
-    pub fn audit(&self, actor: &Actor, before: Option<u64>, limit: usize) -> Result<Vec<Recorded>, Refusal> {
-        let before = before.map_or_else(|| END.to_vec(), |b| b.to_be_bytes().to_vec());
-        self.store.read::<_, Refusal>(|v| {
-            require_role(v, actor, HubAction::ReadAudit, self.now())?;
-            let rows = v.scan_back::<Entry>(&before, limit.clamp(1, 500))?;
-            Ok(rows.into_iter().map(|(_, e)| joined(v, e)).collect::<Result<_, _>>()?)
-        })
-    }
-
-    /// Checks the whole chain, as [`verify_audit`].
-    ///
-    /// # Errors
-    /// The same.
-    pub fn verify_audit(&self) -> Result<Option<Entry>, Refusal> {
-        verify_audit(&self.store)
-    }
-}
-
-/// Checks the whole chain; its newest entry, if there is one.
-///
-/// # Errors
-/// [`Refusal::Conflict`] naming the first entry that does not hold.
-pub fn verify_audit(store: &Store) -> Result<Option<Entry>, Refusal> {
-    let mut last: Option<Entry> = None;
-    loop {
-        let from = last.as_ref().map_or(0, |l| l.seq + 1);
-        let rows = store.read::<_, StoreError>(|v| {
-            let rows = v.decode_all::<Entry>(v.rows(<Entry as Record>::TABLE, &from.to_be_bytes(), END, BLOCK, false)?)?;
-            rows.into_iter().map(|(key, e)| Ok((v.get::<Beside>(&key)?, key, e))).collect::<Result<Vec<_>, StoreError>>()
-        })?;
-        if rows.is_empty() {
-            return Ok(last);
-        }
-        for (beside, key, entry) in rows {
-            let before = last.as_ref().map(|l| (l.seq, l.hash));
-            if key != entry.seq.to_be_bytes() || !entry.follows(before) || !entry.fits(beside.as_ref()) {
-                return Err(Refusal::Conflict(format!("the audit is broken at entry {}", last.map_or(1, |l| l.seq + 1))));
-            }
-            last = Some(entry);
-        }
-    }
+/// The key by which the hub signs.
+fn identity<R: Read>(rows: &R) -> Result<Option<SigningKey>, StoreError> {
+    Ok(rows.get::<HubSecrets>(HubSecrets::ROW)?.map(|secrets| SigningKey::from_bytes(&secrets.identity_seed)))
 }

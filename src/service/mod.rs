@@ -21,7 +21,7 @@ mod twins;
 
 pub use crate::store::tables::RetainedMessage;
 pub use accounts::{NewUser, SetupRequest, UserView};
-pub use audit::verify_audit;
+pub use audit::{AuditCheck, AuditExport, AuditLines, AuditPage, verify_audit};
 pub use bindings::{BindingView, Grant, Recipient};
 pub use commands::{CommandRequest, CommandView};
 pub use devices::{DeviceChange, DeviceView};
@@ -240,6 +240,7 @@ pub struct Service {
     commands: Mutex<commands::Commands>,
     challenges: Mutex<HashMap<DeviceId, gate::Challenge>>,
     refusals: Mutex<audit::Refusals>,
+    desk: audit::Desk,
     importing: tokio::sync::Mutex<()>,
     momentary: Mutex<HashMap<(DeviceId, String), u64>>,
     /// The home's time zone, for weekly windows.
@@ -271,6 +272,7 @@ impl Service {
             commands: Mutex::default(),
             challenges: Mutex::default(),
             refusals: Mutex::default(),
+            desk: audit::Desk::default(),
             importing: tokio::sync::Mutex::new(()),
             momentary: Mutex::default(),
             zone: RwLock::new(TimeZone::UTC),

@@ -66,6 +66,8 @@ records! {
     plain("audit_beside"): Beside;
     /// Where the audit ends, one row `head`.
     sealed("audit_head"): Head;
+    /// Up to where the hub has cut the audit, one row `cut`.
+    plain("audit_cut"): AuditCut;
     /// Persons whose data are being erased from beside the audit, by user id.
     sealed("audit_erasures"): AuditErasure;
     /// The hub's own secrets, one row `hub`.
@@ -84,6 +86,14 @@ impl Drop for StoredDeviceKey {
     fn drop(&mut self) {
         self.0.zeroize();
     }
+}
+
+/// The hub's statement up to where it has cut its audit.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct AuditCut {
+    /// As signed.
+    #[serde(with = "serde_bytes_vec")]
+    pub statement: Vec<u8>,
 }
 
 /// How far the audit has been looked through for what it has about a person.
@@ -217,6 +227,11 @@ pub struct HubSecrets {
     pub ca_pem: String,
     /// Private key of the server's certificates, PKCS#8 PEM.
     pub server_key_pem: String,
+}
+
+impl HubSecrets {
+    /// Their row.
+    pub const ROW: &[u8] = b"hub";
 }
 
 impl Drop for HubSecrets {

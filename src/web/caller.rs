@@ -29,6 +29,7 @@ pub(super) struct Caller {
 }
 
 /// A session, and who acts in it.
+#[derive(Clone)]
 pub(super) struct Session {
     pub(super) actor: Actor,
     pub(super) token: SessionToken,

@@ -83,6 +83,7 @@ fn schemas() -> Vec<(String, RefOr<Schema>)> {
         Model,
         AuditEntry,
         AuditPage,
+        AuditCheck,
         Brand,
         Brands,
         Import,
@@ -112,6 +113,10 @@ fn operation(call: &Call) -> Operation {
         let parameter = ParameterBuilder::new().name(*name).parameter_in(ParameterIn::Query).required(Required::False);
         operation = operation
             .parameter(parameter.description(Some(*meaning)).schema(Some(ObjectBuilder::new().schema_type(Type::Integer).build())));
+    }
+    for (name, meaning) in call.texts {
+        let parameter = ParameterBuilder::new().name(*name).parameter_in(ParameterIn::Query).required(Required::False);
+        operation = operation.parameter(parameter.description(Some(*meaning)).schema(Some(text())));
     }
     if call.if_match {
         let parameter = ParameterBuilder::new().name("If-Match").parameter_in(ParameterIn::Header).required(Required::False);
@@ -176,6 +181,7 @@ fn answered(status: u16, answer: Answer) -> utoipa::openapi::Response {
         Answer::Tagged(name) => response.content("application/json", of(name)).header("ETag", tag),
         Answer::Free => response.content("application/json", Content::new(Some(ObjectBuilder::new().build()))),
         Answer::Text => response.content("text/plain", Content::new(Some(text()))),
+        Answer::Lines => response.content("application/x-ndjson", Content::new(Some(text()))),
         Answer::Events => response.content("text/event-stream", Content::new(Some(text()))),
     }
     .build()

@@ -54,6 +54,13 @@ impl Request {
         found.map(|(_, v)| v.parse().map_err(|_| Problem::invalid(format!("{name}: a whole number is expected")))).transpose()
     }
 
+    /// A text in the query, decoded (WHATWG URL, `application/x-www-form-urlencoded`).
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>, Problem> {
+        let pairs = serde_urlencoded::from_str::<Vec<(String, String)>>(&self.query);
+        let pairs = pairs.map_err(|_| Problem::malformed("The query cannot be read."))?;
+        Ok(pairs.into_iter().find(|(n, _)| n == name).map(|(_, v)| v))
+    }
+
     /// The version that `If-Match` asks for (RFC 9110 §13.1.1); `*` asks for any.
     ///
     /// # Errors

@@ -2,8 +2,10 @@
 //! says of them. Answers are written by the service's own views; that both agree is a test of the descriptions.
 
 mod access;
+mod history;
 
 pub use access::{Action, Binding, Bindings, Explanation, NewBinding, Privilege, Question};
+pub use history::{AuditCheck, AuditEntry, AuditGap, AuditPage};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -331,42 +333,6 @@ pub struct Model {
     /// Its commands by name.
     #[schema(value_type = Object)]
     pub commands: Value,
-}
-
-/// Who did what.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct AuditEntry {
-    /// Its number.
-    pub seq: u64,
-    /// When, ms since 1970.
-    pub at: u64,
-    /// Who.
-    pub actor: String,
-    /// The person for whom an app acted, `user:<id>`; empty for all others.
-    pub behalf: String,
-    /// What.
-    pub action: String,
-    /// To what.
-    pub object: String,
-    /// `allowed`, `denied` or `done`.
-    pub outcome: String,
-    /// Why.
-    pub reason: String,
-    /// More, for a person.
-    pub detail: String,
-    /// Through what.
-    pub via: String,
-    /// Whether what was personal in it has been erased: detail, via, and a name that was tried.
-    pub erased: bool,
-}
-
-/// A page of the audit, newest first.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct AuditPage {
-    /// Its entries.
-    pub entries: Vec<AuditEntry>,
-    /// What to give as `before` for the page after; none on the last one.
-    pub next: Option<u64>,
 }
 
 /// A brand that is believed.

@@ -81,6 +81,8 @@ pub(super) enum Answer {
     /// JSON without a schema of its own.
     Free,
     Text,
+    /// JSON Lines.
+    Lines,
     Events,
 }
 
@@ -95,6 +97,8 @@ pub(super) struct Call {
     pub(super) answers: &'static [(u16, Answer)],
     /// Names in the query, and what they mean; all are numbers.
     pub(super) query: &'static [(&'static str, &'static str)],
+    /// The same for texts.
+    pub(super) texts: &'static [(&'static str, &'static str)],
     /// Whether `If-Match` is heard.
     pub(super) if_match: bool,
     /// Problems of this call besides those that every call of its kind can have.
@@ -111,6 +115,7 @@ impl Call {
             body: Body::None,
             answers: &[],
             query: &[],
+            texts: &[],
             if_match: false,
             problems: &[],
         }
@@ -142,6 +147,11 @@ impl Call {
 
     const fn queried(mut self, query: &'static [(&'static str, &'static str)]) -> Call {
         self.query = query;
+        self
+    }
+
+    const fn asked(mut self, texts: &'static [(&'static str, &'static str)]) -> Call {
+        self.texts = texts;
         self
     }
 

@@ -77,8 +77,7 @@ async fn an_entry_of_the_audit_that_was_changed_is_found() {
     let config = config(&dir);
     assert!(verify_audit(&config).await.is_err(), "the hub is running");
     hub.shut_down().await;
-    let newest = verify_audit(&config).await.unwrap().unwrap();
-    assert!(newest.seq > 1);
+    assert!(verify_audit(&config).await.unwrap().entries > 1);
     let master = std::fs::read(config.data_dir.join("master.key")).unwrap().try_into().unwrap();
     let store = Store::open(&config.data_dir.join("hub.redb"), MasterKey::new(master)).unwrap();
     let row = 1u64.to_be_bytes();

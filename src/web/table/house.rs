@@ -3,7 +3,7 @@
 use super::Answer::{Events, Free, Json, Nothing, Tagged, Text};
 use super::Verb::{Delete, Get, Patch, Post, Put};
 use super::{Body, Call};
-use crate::web::api::{access, audit, bindings, commands, devices, hub, people, registry, twins};
+use crate::web::api::{access, bindings, commands, devices, hub, people, registry, twins};
 use crate::web::{events, openapi};
 
 /// The calls.
@@ -113,10 +113,6 @@ pub(super) static CALLS: &[Call] = &[
         .takes(Body::Json("Question"))
         .gives(&[(200, Json("Explanation"))])
         .refuses(&[403, 404]),
-    Call::signed_in(Get, "/api/v1/audit", "Who did what, newest first", |c, r, s| Box::pin(audit::page(c, r, s)))
-        .queried(&[("limit", "How many entries; 1 to 500, 50 unless given"), ("before", "Only entries with a lower number")])
-        .gives(&[(200, Json("AuditPage"))])
-        .refuses(&[403, 422]),
     Call::signed_in(Get, "/api/v1/hub/request", "The line a maker needs to make a batch for this hub", |c, _, s| {
         Box::pin(hub::request_line(c, s))
     })
