@@ -49,7 +49,7 @@ struct Where {
 impl Where {
     fn load(self) -> anyhow::Result<hub::Config> {
         let flags = self.data_dir.map(|dir| ("data_dir".to_owned(), dir.display().to_string().into()));
-        Ok(config::load(self.config.as_deref(), flags.into_iter().collect::<Dict>())?)
+        config::load(self.config.as_deref(), flags.into_iter().collect::<Dict>())
     }
 }
 

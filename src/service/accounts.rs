@@ -369,7 +369,7 @@ fn guessed(folded: &str) -> String {
 
 /// A name that was tried, as the audit shows it. People also type passwords there: of one that is no account's, only
 /// the beginning.
-fn shown_name(tried: &str, known: bool) -> String {
+pub(super) fn shown_name(tried: &str, known: bool) -> String {
     let shown = if known { 64 } else { 3 };
     let mut text: String = tried.chars().take(shown).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if tried.chars().nth(shown).is_some() {

@@ -68,10 +68,12 @@ fn salt() -> Result<[u8; 16], StoreError> {
 
 /// An event of something done by a person, or for one by an app.
 pub(super) fn done(actor: &Actor, action: &str, object: &str, detail: impl Into<String>) -> Event {
-    Event {
-        behalf: actor.behalf.as_ref().map(|user| format!("user:{user}")).unwrap_or_default(),
-        ..event(actor.subject.to_string(), action, object, Outcome::Done, "", detail, &actor.via)
-    }
+    on_behalf(actor, event(actor.subject.to_string(), action, object, Outcome::Done, "", detail, &actor.via))
+}
+
+/// The event, naming the person for whom an app acted.
+pub(super) fn on_behalf(actor: &Actor, event: Event) -> Event {
+    Event { behalf: actor.behalf.as_ref().map(|user| format!("user:{user}")).unwrap_or_default(), ..event }
 }
 
 /// An event.

@@ -1,15 +1,16 @@
 //! Who is at the door: devices by counter token, operational secret or certificate, people by session token; and the
 //! way back for a device that has lost its counter.
 
+use super::accounts::shown_name;
 use super::devices::certificate_key;
 use super::{Actor, Refusal, Service, SessionToken, audit, lock, random};
-use crate::domain::account::User;
+use crate::domain::account::{User, Username};
 use crate::domain::audit::Outcome;
 use crate::domain::binding::Subject;
 use crate::domain::device::{Household, Registered, SignInCounter, Standing};
 use crate::domain::ids::DeviceId;
 use crate::domain::keys::{COUNTER_MAX, HubScopedKey, OperationalSecret, Token, verify_rebase_tag};
-use crate::store::tables::{Credential, IssuedCertificate, Session, StoredDeviceKey};
+use crate::store::tables::{Credential, IssuedCertificate, Session, StoredDeviceKey, UserName};
 use crate::store::{Read, StoreError};
 use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
@@ -275,28 +276,40 @@ impl Service {
     }
 
     fn refuse(&self, account: &str, reason: &str, via: &str) -> SignInRefusal {
-        let tried: String = account.chars().filter(|c| !c.is_control()).take(80).collect();
-        let object = DeviceId::parse(account).map_or_else(|_| "hub".to_owned(), |id| id.to_string());
+        let known = DeviceId::parse(account.split('?').next().unwrap_or_default()).ok().filter(|id| {
+            let known = self.store.read::<_, StoreError>(|v| v.get::<Registered>(id.as_str().as_bytes()));
+            known.is_ok_and(|row| row.is_some())
+        });
+        let (tried, object) = match known {
+            Some(id) => (id.to_string(), id.to_string()),
+            None => (self.shown_account(account), "hub".to_owned()),
+        };
         self.audit_refusal(audit::event(format!("?{tried}"), "device.sign_in", &object, Outcome::Denied, reason, "", via));
         SignInRefusal::BadCredentials
     }
 
+    /// An account that was tried and is no device's, as the audit shows it: whole if it is the name of an account, else only
+    /// the beginning, as clients put tokens and passwords there, too.
+    fn shown_account(&self, account: &str) -> String {
+        let Some(name) = account.strip_prefix("user:") else { return shown_name(account, false) };
+        let folded = Username::parse(name).map(|n| n.folded()).unwrap_or_default();
+        let known = self.store.read::<_, StoreError>(|v| v.get::<UserName>(folded.as_bytes())).is_ok_and(|n| n.is_some());
+        format!("user:{}", shown_name(name, known))
+    }
+
     /// Audits a publish that the policy refused.
     pub fn publish_denied(&self, who: &SignedIn, topic: &str) {
-        self.audit_refusal(audit::event(who.subject.to_string(), "topic.publish", topic, Outcome::Denied, "not_its_topic", "", &who.via));
+        self.topic_denied(who, "topic.publish", topic);
     }
 
     /// Audits a subscription that the policy refused.
     pub fn subscribe_denied(&self, who: &SignedIn, filter: &str) {
-        self.audit_refusal(audit::event(
-            who.subject.to_string(),
-            "topic.subscribe",
-            filter,
-            Outcome::Denied,
-            "not_its_topic",
-            "",
-            &who.via,
-        ));
+        self.topic_denied(who, "topic.subscribe", filter);
+    }
+
+    fn topic_denied(&self, who: &SignedIn, action: &str, topic: &str) {
+        let event = audit::event(who.subject.to_string(), action, topic, Outcome::Denied, "not_its_topic", "", &who.via);
+        self.audit_refusal(who.actor.as_ref().map_or(event.clone(), |actor| audit::on_behalf(actor, event)));
     }
 
     /// A fresh challenge for a device in a re-base session, as the message to publish to it.

@@ -324,3 +324,37 @@ fn follow(store: &Store) -> Result<AuditCheck, StoreError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::audit::Outcome;
+    use crate::service::audit::event;
+    use crate::store::MasterKey;
+
+    #[tokio::test]
+    async fn a_filter_that_fits_nothing_looks_at_so_many_entries_and_says_where_to_go_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("hub.redb"), MasterKey::new([7; 32])).unwrap();
+        let fill = |tx: &crate::store::Tx<'_>| {
+            for n in 1..=SCAN_MAX + 10 {
+                let actor = if n <= 3 { "user:mia" } else { "hub" };
+                append(tx, n as u64, event(actor, "a.b", "door", Outcome::Done, "", "", ""))?;
+            }
+            Ok(())
+        };
+        store.write::<_, StoreError, _>(fill).await.unwrap();
+        let ask = |filter: &Filter, before, limit| store.read::<_, StoreError>(|v| page(v, filter, before, limit)).unwrap();
+        let mia = Filter { actor: Some("user:mia".into()), ..Filter::default() };
+        let first = ask(&mia, None, 50);
+        assert_eq!((first.entries.len(), first.next), (0, Some(11)));
+        let second = ask(&mia, first.next, 50);
+        assert_eq!((second.entries.iter().map(|e| e.seq).collect::<Vec<_>>(), second.next), (vec![3, 2, 1], None));
+        // The last page says that it is the last one also when it is full.
+        let two = ask(&mia, Some(11), 2);
+        assert_eq!((two.entries.len(), two.next), (2, Some(2)));
+        assert_eq!(ask(&mia, two.next, 1).next, None);
+        let until = Filter { since: Some(100), until: Some(102), ..Filter::default() };
+        assert_eq!(ask(&until, Some(200), 50).entries.iter().map(|e| e.at).collect::<Vec<_>>(), [101, 100]);
+    }
+}

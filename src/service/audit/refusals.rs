@@ -14,6 +14,10 @@ const KNOWN_KINDS: usize = 10_000;
 const STRANGE_KINDS: usize = 1_000;
 /// Refusals of strangers that are written within [`QUIET_MS`]: what anyone on the network can cause must not fill the disk.
 const STRANGERS: u32 = 60;
+/// A day, in ms, and how many refusals of strangers are written in one: they must not push out, within days, what the
+/// people of the house did.
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
+const STRANGERS_A_DAY: u32 = 3_000;
 
 /// Refusals lately written, and how many others were only counted since.
 pub(in crate::service) struct Refusals {
@@ -21,6 +25,8 @@ pub(in crate::service) struct Refusals {
     strangers: Kinds,
     /// When the present minute of strangers began, and how many were written in it.
     minute: (u64, u32),
+    /// The same for the present day.
+    day: (u64, u32),
 }
 
 /// What a refusal that is written says of those before it that were not.
@@ -34,7 +40,7 @@ struct Counted {
 
 impl Default for Refusals {
     fn default() -> Self {
-        Refusals { known: Kinds::new(KNOWN_KINDS), strangers: Kinds::new(STRANGE_KINDS), minute: (0, 0) }
+        Refusals { known: Kinds::new(KNOWN_KINDS), strangers: Kinds::new(STRANGE_KINDS), minute: (0, 0), day: (0, 0) }
     }
 }
 
@@ -49,11 +55,15 @@ impl Refusals {
         if now.saturating_sub(self.minute.0) >= QUIET_MS {
             self.minute = (now, 0);
         }
-        if self.minute.1 >= STRANGERS {
+        if now.saturating_sub(self.day.0) >= DAY_MS {
+            self.day = (now, 0);
+        }
+        if self.minute.1 >= STRANGERS || self.day.1 >= STRANGERS_A_DAY {
             self.strangers.others += 1 + counted.alike + counted.others;
             return None;
         }
         self.minute.1 += 1;
+        self.day.1 += 1;
         Some(counted)
     }
 }
@@ -168,6 +178,22 @@ mod tests {
         let next = event("?x", "sign-in", "", Outcome::Denied, "unknown", "", "mqtt 10.0.0.9");
         let others = u64::from(50_000 - STRANGERS);
         assert_eq!(refusals.admit(&next, 1_000 + QUIET_MS), Some(Counted { alike: 0, others }));
+    }
+
+    #[test]
+    fn strangers_who_go_on_for_days_fill_so_much_a_day() {
+        let mut refusals = Refusals::default();
+        let mut in_one_day = |day: u64| {
+            let mut written = 0;
+            for minute in 0..24 * 60 {
+                for n in 0..u64::from(STRANGERS) {
+                    let e = event("?x", "sign-in", "", Outcome::Denied, "unknown", "", &format!("mqtt 10.0.{day}.{n}"));
+                    written += u32::from(refusals.admit(&e, day * DAY_MS + minute * QUIET_MS).is_some());
+                }
+            }
+            written
+        };
+        assert_eq!((in_one_day(1), in_one_day(2)), (STRANGERS_A_DAY, STRANGERS_A_DAY));
     }
 
     #[test]

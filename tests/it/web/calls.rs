@@ -292,9 +292,10 @@ async fn answers_have_the_members_that_the_description_names() {
     let page = get("audit").await;
     check("AuditPage", &page);
     check("AuditEntry", &page["entries"][0]);
+    check("AuditCheck", &get("audit/verify").await);
     let command = json!({"name": "boost", "args": {"minutes": 10}});
     check("Command", &home.call(&home.owner, &format!("POST /api/v1/devices/{id}/commands"), Some(command)).await.json());
-    assert_eq!(checked, 12);
+    assert_eq!(checked, 13);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! pipes. Requests are written and answers are read as bytes, so that nothing a client library adds hides a fault.
 
 mod calls;
+mod history;
 mod registry;
 mod streams;
 
