@@ -19,6 +19,7 @@ const STRANGERS: u32 = 60;
 
 /// Appends `event` to the chain, in the transaction of what it tells.
 pub(super) fn append(tx: &Tx<'_>, now: u64, event: Event) -> Result<Entry, StoreError> {
+    let event = super::support::told_with_session(tx, now, event)?;
     let last = tx.scan_back::<Entry>(&[u8::MAX; 9], 1)?.pop().map(|(_, e)| e);
     let entry = Entry::after(last.as_ref(), now, event);
     tx.put(&entry.seq.to_be_bytes(), &entry)?;
