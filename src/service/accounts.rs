@@ -311,7 +311,12 @@ impl Service {
     }
 
     /// The same; one of a maker's people when `vendor` says of which, and from where they come.
-    pub(super) async fn add_account(&self, actor: &Actor, new: NewUser, vendor: Option<(BrandId, Vec<IpNet>)>) -> Result<UserView, Refusal> {
+    pub(super) async fn add_account(
+        &self,
+        actor: &Actor,
+        new: NewUser,
+        vendor: Option<(BrandId, Vec<IpNet>)>,
+    ) -> Result<UserView, Refusal> {
         self.store.read(|v| may_add(v, actor, new.role, self.now()))?;
         let place = self.hash_place(Asker::Account(actor.subject.clone()))?;
         let mut user = self.new_user(&place, new, &actor.subject.to_string()).await?;

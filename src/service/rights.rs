@@ -84,12 +84,9 @@ impl Party {
                 _ => nobody,
             },
             Subject::Service(id) => match rows.get::<ServiceAccount>(id.as_bytes())? {
-                Some(service) if !service.ended => Party {
-                    active: true,
-                    authority: Authority::Service(service.scopes),
-                    networks: Some(service.networks),
-                    ..nobody
-                },
+                Some(service) if !service.ended => {
+                    Party { active: true, authority: Authority::Service(service.scopes), networks: Some(service.networks), ..nobody }
+                }
                 _ => nobody,
             },
             Subject::Device(id) => {

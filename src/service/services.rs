@@ -259,7 +259,11 @@ impl Service {
                         let row = ServiceToken { service: account.id.clone(), created_at: now, expires_at: now + HARD_END_MS, source };
                         let ended = put_token(tx, &key, &row)?;
                         let name = subject(&account.id);
-                        audit::append(tx, now, audit::event(name.clone(), "service.sign_in", &name, Outcome::Done, "secret", "", &through))?;
+                        audit::append(
+                            tx,
+                            now,
+                            audit::event(name.clone(), "service.sign_in", &name, Outcome::Done, "secret", "", &through),
+                        )?;
                         Ok(Ok((account.scopes, ended)))
                     })
                     .await?

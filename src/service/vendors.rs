@@ -56,7 +56,9 @@ impl Service {
                 let key = id.as_str().as_bytes();
                 let mut user = tx.get::<User>(key)?.filter(|u| !u.ended).ok_or(Refusal::NotFound("account"))?;
                 if !user.role.is_vendor() {
-                    return Err(Refusal::Conflict("people of the house come from anywhere: networks are listed for a maker's people".into()));
+                    return Err(Refusal::Conflict(
+                        "people of the house come from anywhere: networks are listed for a maker's people".into(),
+                    ));
                 }
                 user.networks.clone_from(&networks);
                 tx.put(key, &user)?;

@@ -87,7 +87,16 @@ pub(super) async fn stream(context: Arc<Context>, request: Request, session: Ses
         due.push_back(Due::Resync);
     }
     let epoch = context.service.epoch();
-    let follower = Follower { service: context.service.clone(), source: request.caller.ip, session, visible, epoch, until: 0, support: Vec::new(), due };
+    let follower = Follower {
+        service: context.service.clone(),
+        source: request.caller.ip,
+        session,
+        visible,
+        epoch,
+        until: 0,
+        support: Vec::new(),
+        due,
+    };
     // One place: the next event is loaded when the one before it is on its way.
     let (events, mut ready) = mpsc::channel(1);
     let shutdown = context.hooks.shutdown.clone();

@@ -7,8 +7,7 @@ mod services;
 pub use access::{Action, Binding, Bindings, Explanation, NewBinding, Privilege, Question};
 pub use services::{
     NewService, NewSupport, PrivilegeRights, RoleRights, Roles, Scope, ScopeRights, ServiceAccount, ServiceEdit, ServiceSecret,
-    ServiceWithSecret, Services, Support, SupportSessions, SupportedDevice, TokenAnswer,
-    TokenRefusal, TokenRequest, UserEdit,
+    ServiceWithSecret, Services, Support, SupportSessions, SupportedDevice, TokenAnswer, TokenRefusal, TokenRequest, UserEdit,
 };
 
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,10 @@
 
 mod calls;
 mod registry;
+mod roles;
+mod services;
 mod streams;
+mod vendors;
 
 use hearthkey::domain::account::Role;
 use hearthkey::domain::batch::HubRequest;
