@@ -99,8 +99,8 @@ fn schemas() -> Vec<(String, RefOr<Schema>)> {
         Roles,
         UserEdit,
         TokenRequest,
-        TokenAnswer,
-        TokenRefusal,
+        Tokens,
+        OauthError,
         Problem
     );
     all

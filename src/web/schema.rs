@@ -2,12 +2,14 @@
 //! says of them. Answers are written by the service's own views; that both agree is a test of the descriptions.
 
 mod access;
+mod apps;
 mod services;
 
 pub use access::{Action, Binding, Bindings, Explanation, NewBinding, Privilege, Question};
+pub use apps::{OauthError, TokenRequest, Tokens};
 pub use services::{
     NewService, NewSupport, PrivilegeRights, RoleRights, Roles, Scope, ScopeRights, ServiceAccount, ServiceEdit, ServiceSecret,
-    ServiceWithSecret, Services, Support, SupportSessions, SupportedDevice, TokenAnswer, TokenRefusal, TokenRequest, UserEdit,
+    ServiceWithSecret, Services, Support, SupportSessions, SupportedDevice, UserEdit,
 };
 
 use serde::{Deserialize, Serialize};

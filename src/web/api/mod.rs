@@ -9,7 +9,6 @@ pub(super) mod hub;
 pub(super) mod oauth;
 pub(super) mod people;
 pub(super) mod registry;
-mod service_token;
 pub(super) mod services;
 pub(super) mod support;
 pub(super) mod twins;

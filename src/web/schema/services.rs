@@ -219,38 +219,3 @@ pub struct PrivilegeRights {
     /// What it allows, as words.
     pub device: Vec<String>,
 }
-
-/// What a program asks the token endpoint for. A service account may show id and secret by HTTP Basic instead.
-#[derive(Debug, Deserialize, ToSchema)]
-pub struct TokenRequest {
-    /// `client_credentials`.
-    pub grant_type: String,
-    /// The service account's id.
-    #[serde(default)]
-    pub client_id: Option<String>,
-    /// `hkss1.…`.
-    #[serde(default)]
-    pub client_secret: Option<String>,
-}
-
-/// A token (RFC 6749 §5.1).
-#[derive(Debug, Serialize, ToSchema)]
-pub struct TokenAnswer {
-    /// `hks1.…`.
-    pub access_token: String,
-    /// `Bearer`.
-    pub token_type: String,
-    /// For how long it lives without being used, in seconds.
-    pub expires_in: u64,
-    /// What it may do to the hub.
-    pub scope: String,
-}
-
-/// Why there is no token (RFC 6749 §5.2).
-#[derive(Debug, Serialize, ToSchema)]
-pub struct TokenRefusal {
-    /// What programs compare.
-    pub error: String,
-    /// What to look at.
-    pub error_description: String,
-}

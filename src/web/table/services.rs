@@ -3,14 +3,10 @@
 use super::Answer::{Json, Nothing};
 use super::Verb::{Delete, Get, Patch, Post};
 use super::{Body, Call};
-use crate::web::api::{oauth, people, services, support};
+use crate::web::api::{people, services, support};
 
 /// The calls.
 pub(super) static CALLS: &[Call] = &[
-    Call::open(Post, "/oauth/token", "OAuth: get a token (RFC 6749 §3.2)", |c, r| Box::pin(oauth::token(c, r)))
-        .takes(Body::Form("TokenRequest"))
-        .gives(&[(200, Json("TokenAnswer")), (400, Json("TokenRefusal")), (401, Json("TokenRefusal"))])
-        .refuses(&[403, 429]),
     Call::signed_in(Get, "/api/v1/services", "Service accounts", |c, _, s| Box::pin(services::list(c, s)))
         .gives(&[(200, Json("Services"))])
         .refuses(&[403]),

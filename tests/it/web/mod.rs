@@ -6,6 +6,7 @@ mod registry;
 mod roles;
 mod services;
 mod streams;
+mod support;
 mod vendors;
 
 use hearthkey::domain::account::Role;
