@@ -11,12 +11,7 @@ use zeroize::Zeroizing;
 
 /// A token for a service that shows its secret, in the form or by HTTP Basic (RFC 6749 §2.3.1) and not in both places. One
 /// answer for an unknown client, a wrong secret and a network that is not listed.
-pub(super) async fn exchange(
-    context: &Context,
-    headers: &HeaderMap,
-    source: IpAddr,
-    mut form: Form,
-) -> Result<schema::Tokens, GrantError> {
+pub(super) async fn exchange(context: &Context, headers: &HeaderMap, source: IpAddr, mut form: Form) -> Result<schema::Tokens, GrantError> {
     let (said, secret) = (form.taken("client_id"), form.taken("client_secret").map(Zeroizing::new));
     let (id, secret) = match (basic(headers), said, secret) {
         (None, Some(id), Some(secret)) => (id, secret),
