@@ -14,6 +14,7 @@ impl Broker {
     pub(super) async fn handle(&self, who: &SignedIn, topic: &str, payload: &[u8]) -> Result<(), DisconnectReasonCode> {
         let Some(at) = locate(topic) else { return Ok(()) };
         let Ok(device) = DeviceId::parse(at.device) else { return Ok(()) };
+        self.service.heard_from(who);
         let outcome = match at.place {
             Place::ShadowRequest { shadow, verb } => self.service.shadow_request(who, &device, shadow, verb, payload, at.aws).await,
             Place::CommandResult(name) => self.service.command_result(&device, name, payload).await,
@@ -50,6 +51,15 @@ impl Broker {
         let args = args.get("args").cloned().unwrap_or_default();
         let request = CommandRequest { name: name.to_owned(), args, ..CommandRequest::default() };
         self.service.command(actor, device, request).await.map(|_| ())
+    }
+
+    /// Before anything is granted: what one of a maker's people listens to is recorded.
+    pub(super) async fn subscribing(&self, who: &SignedIn) -> Result<(), DisconnectReasonCode> {
+        let Some(actor) = &who.actor else { return Ok(()) };
+        self.service.record_looks(actor, None).await.map_err(|error| {
+            tracing::error!(%error, "a look could not be recorded");
+            DisconnectReasonCode::ServerBusy
+        })
     }
 
     /// After SUBACK, and before the answer to anything later: a device in a re-base session that listens for its

@@ -165,8 +165,8 @@ impl Broker {
                     self.end_session_if(session, |s| !s.is_connected());
                 }
             }
+            self.end_stale(ticks.is_multiple_of(12)).await;
             if ticks.is_multiple_of(12) {
-                self.end_stale(&all);
                 for topic in self.retained.expired(self.service.now()) {
                     if let Err(error) = self.service.retain(&topic, None).await {
                         tracing::warn!(%error, topic, "an expired retained message was not removed");
@@ -176,14 +176,25 @@ impl Broker {
         }
     }
 
-    /// A person's connection lives no longer than the session it signed in with.
-    fn end_stale(&self, sessions: &[Arc<Session>]) {
-        for session in sessions.iter().filter(|s| !matches!(s.principal, Subject::Device(_))) {
-            let holder = session.holder.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if holder.is_some_and(|who| !self.service.still_stands(&who)) {
-                session.kill(DisconnectReasonCode::NotAuthorized);
-            }
+    /// Ends connections that do not stand any more, because the time of the session or token that let them in is over.
+    /// Those of people of the house, whose sessions last for weeks, are looked at when `all` is set.
+    pub async fn end_stale(&self, all: bool) {
+        let ends_soon = |s: &Session| s.holder.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|who| who.ends_unused());
+        let looked_at: Vec<_> = {
+            let sessions = self.sessions();
+            sessions.values().filter(|s| !matches!(s.principal, Subject::Device(_)) && (all || ends_soon(s))).cloned().collect()
+        };
+        // The session stays for who comes back with another token: no right has been taken.
+        let ends: Vec<_> =
+            looked_at.into_iter().filter(|s| self.has_fallen(s)).filter_map(|s| s.kill(DisconnectReasonCode::NotAuthorized)).collect();
+        for end in ends {
+            end.cancelled().await;
         }
+    }
+
+    fn has_fallen(&self, session: &Session) -> bool {
+        let holder = session.holder.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        holder.is_some_and(|who| !self.service.still_stands(&who))
     }
 
     /// Forgets a session: its subscriptions and what waits for it.
@@ -272,6 +283,13 @@ impl Outlet for Broker {
         };
         let ended: Vec<_> = self.sessions().values().filter(|s| holds(s)).cloned().collect();
         Box::pin(self.close_all(ended, DisconnectReasonCode::NotAuthorized))
+    }
+
+    fn close_fallen<'a>(&'a self, who: &'a Subject) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(async move {
+            let fallen: Vec<_> = self.sessions_of(who).into_iter().filter(|s| self.has_fallen(s)).collect();
+            self.close_all(fallen, DisconnectReasonCode::NotAuthorized).await;
+        })
     }
 
     fn narrow<'a>(&'a self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {

@@ -183,6 +183,10 @@ impl Broker {
 
     async fn on_packet(&self, client: &mut Client, packet: Packet) -> Result<(), End> {
         let session = &client.session;
+        // What it sends is a use of its token, and that it is told something is none: acknowledgements do not count.
+        if matches!(packet, Packet::PingReq(_) | Packet::Subscribe(..) | Packet::Unsubscribe(..)) {
+            self.service.heard_from(&client.signed_in);
+        }
         match packet {
             Packet::PingReq(_) => session.control(Packet::PingResp(PingResp)),
             Packet::PubAck(PubAck { pkid, .. }, _) => {
@@ -216,6 +220,7 @@ impl Broker {
                 if subscribe.filters.iter().any(|f| f.nolocal && f.path.starts_with("$share/")) {
                     return Err(End::Reason(DisconnectReasonCode::ProtocolError));
                 }
+                self.subscribing(&client.signed_in).await.map_err(End::Reason)?;
                 for filter in &subscribe.filters {
                     codes.push(self.subscribe(client, filter, identifier, &mut first));
                 }

@@ -81,6 +81,17 @@ impl ServiceScope {
     pub const ALL: [ServiceScope; 4] =
         [ServiceScope::CreateUsers, ServiceScope::ImportIdentities, ServiceScope::ReadAudit, ServiceScope::ReadMetrics];
 
+    /// The word, as in the API and the audit.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ServiceScope::CreateUsers => "create_users",
+            ServiceScope::ImportIdentities => "import_identities",
+            ServiceScope::ReadAudit => "read_audit",
+            ServiceScope::ReadMetrics => "read_metrics",
+        }
+    }
+
     /// What it opens.
     #[must_use]
     pub fn may(self, action: HubAction) -> bool {

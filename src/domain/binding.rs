@@ -27,6 +27,11 @@ pub enum Privilege {
     Administer,
 }
 
+impl Privilege {
+    /// All of them, weakest first.
+    pub const ALL: [Privilege; 4] = [Privilege::View, Privilege::Operate, Privilege::Manage, Privilege::Administer];
+}
+
 /// Who holds a binding, and who acts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

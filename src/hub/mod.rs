@@ -389,7 +389,12 @@ async fn run_clock(service: Arc<Service>, certificates: Arc<Certificates>, shutd
             () = shutdown.cancelled() => return,
             _ = second.tick() => ticks += 1,
         }
-        let ended = service.end_moments().await.and(service.expire_commands().await).and(service.run_erasures().await);
+        let ended = service
+            .end_moments()
+            .await
+            .and(service.expire_commands().await)
+            .and(service.run_erasures().await)
+            .and(service.sweep_support().await);
         let swept = if ticks.is_multiple_of(3_600) { service.sweep_sessions().await } else { Ok(()) };
         let cut = if ticks.is_multiple_of(60) { service.sweep_audit().await } else { Ok(()) };
         if let Err(error) = ended.and(swept).and(cut) {

@@ -5,10 +5,13 @@ use super::rights::require_role;
 use super::sessions::{put_session, sessions_of};
 use super::{Actor, OpenedSession, Refusal, Service, audit, lock, random};
 use crate::domain::account::{AccountError, Role, User, UserId, Username, normal_password};
+use crate::domain::app::is_listed;
 use crate::domain::audit::Outcome;
 use crate::domain::authority::HubAction;
+use crate::domain::ids::BrandId;
 use crate::store::tables::{Session, SetupCode, UserName};
 use crate::store::{Read, StoreError, Tx};
+use ipnet::IpNet;
 use serde::Serialize;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
@@ -33,11 +36,24 @@ pub struct UserView {
     pub display_name: String,
     /// What it may do to the hub.
     pub role: Role,
+    /// For a maker's people: whose they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub brand: Option<BrandId>,
+    /// For a maker's people: from where they may come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub networks: Option<Vec<IpNet>>,
 }
 
 impl From<&User> for UserView {
     fn from(u: &User) -> Self {
-        UserView { id: u.id.clone(), username: u.username.as_str().to_owned(), display_name: u.display_name.clone(), role: u.role }
+        UserView {
+            id: u.id.clone(),
+            username: u.username.as_str().to_owned(),
+            display_name: u.display_name.clone(),
+            role: u.role,
+            brand: u.brand.clone(),
+            networks: u.role.is_vendor().then(|| u.networks.clone()),
+        }
     }
 }
 
@@ -190,6 +206,12 @@ impl Service {
             self.audit_refusal(refused);
             return Err(self.wrong_password(source, &account));
         };
+        // Not before the password is checked: the answer and its time are those of a wrong one.
+        if user.role.is_vendor() && !is_listed(&user.networks, source) {
+            let reason = "network_not_listed";
+            self.audit_refusal(audit::event(format!("?user:{}", user.id), "session.open", "hub", Outcome::Denied, reason, "", via));
+            return Err(self.wrong_password(source, &account));
+        }
         let (token, now) = (Self::new_token()?, self.now());
         let (key, session) = (self.session_key(&token), self.session_for(&user, source));
         let event = audit::event(format!("user:{}", user.id), "session.open", user.id.as_str(), Outcome::Done, "password", "", via);
@@ -197,7 +219,8 @@ impl Service {
         let opened = self
             .store
             .write::<_, StoreError, _>(move |tx| {
-                if still_verified(tx, &verified)?.is_none() {
+                let known = still_verified(tx, &verified)?;
+                if known.is_none_or(|u| u.role.is_vendor() && !is_listed(&u.networks, source)) {
                     return Ok(None);
                 }
                 let ended = put_session(tx, &key, &session)?;
@@ -276,20 +299,37 @@ impl Service {
         Ok(())
     }
 
-    /// Makes an account.
+    /// Makes an account for somebody of the house. A service account makes members and guests only.
     ///
     /// # Errors
     /// [`Refusal::RoleTooLow`], [`Refusal::Invalid`], [`Refusal::Conflict`] when the name is taken.
     pub async fn add_user(&self, actor: &Actor, new: NewUser) -> Result<UserView, Refusal> {
-        self.store.read(|v| require_role(v, actor, HubAction::AddPeople, self.now()))?;
+        if new.role.is_vendor() {
+            return Err(Refusal::Invalid("brand: say whose person it is, and from which networks they come".into()));
+        }
+        self.add_account(actor, new, None).await
+    }
+
+    /// The same; one of a maker's people when `vendor` says of which, and from where they come.
+    pub(super) async fn add_account(
+        &self,
+        actor: &Actor,
+        new: NewUser,
+        vendor: Option<(BrandId, Vec<IpNet>)>,
+    ) -> Result<UserView, Refusal> {
+        self.store.read(|v| may_add(v, actor, new.role, self.now()))?;
         let place = self.hash_place(Asker::Account(actor.subject.clone()))?;
-        let user = self.new_user(&place, new, &actor.subject.to_string()).await?;
-        let (now, event) =
-            (self.now(), audit::done(actor, "user.add", user.id.as_str(), format!("{} as {:?}", user.username.as_str(), user.role)));
+        let mut user = self.new_user(&place, new, &actor.subject.to_string()).await?;
+        let mut detail = format!("{} as {:?}", user.username.as_str(), user.role);
+        if let Some((brand, networks)) = vendor {
+            detail.push_str(&format!(" of {brand}"));
+            (user.brand, user.networks) = (Some(brand), networks);
+        }
+        let (now, event) = (self.now(), audit::done(actor, "user.add", user.id.as_str(), detail));
         let (who, view) = (actor.clone(), UserView::from(&user));
         self.store
             .write(move |tx| {
-                require_role(tx, &who, HubAction::AddPeople, now)?;
+                may_add(tx, &who, user.role, now)?;
                 insert_user(tx, &user)?;
                 audit::append(tx, now, event.clone())?;
                 Ok::<_, Refusal>(())
@@ -387,6 +427,14 @@ fn still_verified<R: Read>(rows: &R, verified: &User) -> Result<Option<User>, St
 fn has_owner<R: Read>(rows: &R) -> Result<bool, StoreError> {
     // The first accounts of a hub are its owners; a house has few accounts.
     Ok(rows.scan::<User>(b"", 10_000)?.iter().any(|(_, u)| u.role == Role::Owner && !u.ended))
+}
+
+/// Whether `actor` may make an account with this role. Programs make people of the house who can do little to it: whoever
+/// takes over a maker's server must not become an owner of every home.
+fn may_add<R: Read>(rows: &R, actor: &Actor, role: Role, now: u64) -> Result<(), Refusal> {
+    require_role(rows, actor, HubAction::AddPeople, now)?;
+    let program = actor.subject.user().is_none();
+    if program && !matches!(role, Role::Member | Role::Guest) { Err(Refusal::RoleTooLow) } else { Ok(()) }
 }
 
 fn insert_user(tx: &Tx<'_>, user: &User) -> Result<(), Refusal> {

@@ -29,6 +29,7 @@ const END: &[u8] = &[u8::MAX; 9];
 
 /// Appends `event` to the chain, in the transaction of what it tells.
 pub(super) fn append(tx: &Tx<'_>, now: u64, event: Event) -> Result<Entry, StoreError> {
+    let event = super::support::told_with_session(tx, now, event)?;
     let mut head = head(tx)?;
     let (entry, beside) = Entry::after(head.newest(), now, event, salt()?);
     let key = entry.seq.to_be_bytes();

@@ -1,16 +1,16 @@
-//! Who is at the door: devices by counter token, operational secret or certificate, people by session token; and the
-//! way back for a device that has lost its counter.
+//! Who is at the door: devices by counter token, operational secret or certificate, people by session token, service
+//! accounts by theirs; and the way back for a device that has lost its counter.
 
 use super::accounts::shown_name;
 use super::devices::certificate_key;
 use super::{Actor, Refusal, Service, SessionToken, audit, lock, random};
-use crate::domain::account::{User, Username};
+use crate::domain::account::Username;
 use crate::domain::audit::Outcome;
 use crate::domain::binding::Subject;
 use crate::domain::device::{Household, Registered, SignInCounter, Standing};
 use crate::domain::ids::DeviceId;
 use crate::domain::keys::{COUNTER_MAX, HubScopedKey, OperationalSecret, Token, verify_rebase_tag};
-use crate::store::tables::{Credential, IssuedCertificate, Session, StoredDeviceKey, UserName};
+use crate::store::tables::{Credential, IssuedCertificate, StoredDeviceKey, UserName};
 use crate::store::{Read, StoreError};
 use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
@@ -54,7 +54,7 @@ pub struct SignedIn {
     pub via: String,
     /// The policy's number when the sign-in began: when it has moved on, [`Service::still_stands`] asks again.
     pub epoch: u64,
-    /// For people: the session that let them in.
+    /// For people and services: the key of the session or token that let them in.
     session: Option<[u8; 32]>,
     /// For devices: the claim under which it came in, as [`Household::claimed_at`] was in the same transaction.
     claimed_at: Option<u64>,
@@ -84,6 +84,12 @@ impl SignedIn {
     #[must_use]
     pub fn is_of_session(&self, session: &[u8; 32]) -> bool {
         self.session.as_ref() == Some(session)
+    }
+
+    /// Whether what let it in ends without use.
+    #[must_use]
+    pub fn ends_unused(&self) -> bool {
+        self.actor.as_ref().is_some_and(Actor::ends_unused)
     }
 }
 
@@ -122,10 +128,14 @@ impl Service {
                 let certified = who.certificate.map_or(Ok(true), |print| certificate_stands(v, id, &print, self.now()))?;
                 Ok(household.standing.admits() && household.claimed_at == who.claimed_at && certified)
             }
-            _ => {
-                let Some(session) = who.session.map(|key| v.get::<Session>(&key)).transpose()?.flatten() else { return Ok(false) };
-                let user = v.get::<User>(session.user.as_str().as_bytes())?;
-                Ok(self.now() < session.expires_at && user.is_some_and(|u| !u.ended))
+            subject => {
+                let (Some(key), Some(actor)) = (&who.session, &who.actor) else { return Ok(false) };
+                Ok(match subject {
+                    Subject::User(_) => self.session_holder(v, key, actor.source)?.is_some(),
+                    Subject::Service(_) => self.service_of_token(v, key, actor.source)?.is_some(),
+                    // Nothing else signs in with a token.
+                    _ => false,
+                })
             }
         });
         stands.unwrap_or(false)
@@ -143,6 +153,9 @@ impl Service {
         // must not keep the device out. How often a source may try at all is the listener's limit.
         if let Some(name) = attempt.username.strip_prefix("user:") {
             return self.admit_person(name, &attempt, via);
+        }
+        if let Some(id) = attempt.username.strip_prefix("service:") {
+            return self.admit_service(id, &attempt, via);
         }
         // SDKs for AWS IoT put their own name and version behind a question mark.
         let name = attempt.username.split('?').next().unwrap_or_default();
@@ -272,6 +285,31 @@ impl Service {
                 certificate: None,
             }),
             None => Err(self.refuse(&attempt.username, "no_session", &via)),
+        }
+    }
+
+    fn admit_service(&self, id: &str, attempt: &SignInAttempt, via: String) -> Result<SignedIn, SignInRefusal> {
+        let token = SessionToken::new(&attempt.password);
+        let named = Subject::Service(id.to_owned());
+        match self.actor(&token, "mqtt", attempt.source).ok().filter(|actor| actor.subject == named) {
+            Some(actor) => Ok(SignedIn {
+                subject: named,
+                rebase: false,
+                actor: Some(actor),
+                via,
+                epoch: 0,
+                session: Some(self.token_key(&token)),
+                claimed_at: None,
+                certificate: None,
+            }),
+            None => Err(self.refuse(&attempt.username, "no_token", &via)),
+        }
+    }
+
+    /// Notes that who signed in has sent something: so a token that ends without use goes on. One that is over stays so.
+    pub fn heard_from(&self, who: &SignedIn) {
+        if let Some(key) = who.session.filter(|_| who.ends_unused() && self.still_stands(who)) {
+            self.note_use(key);
         }
     }
 

@@ -12,12 +12,18 @@ mod commands;
 mod devices;
 mod explain;
 mod gate;
+mod idle;
 mod lockout;
+mod oauth_tokens;
 mod passwords;
 mod registry;
 mod rights;
+mod roles;
+mod services;
 mod sessions;
+mod support;
 mod twins;
+mod vendors;
 
 pub use crate::store::tables::RetainedMessage;
 pub use accounts::{NewUser, SetupRequest, UserView};
@@ -27,8 +33,13 @@ pub use commands::{CommandRequest, CommandView};
 pub use devices::{DeviceChange, DeviceView};
 pub use explain::{Explanation, Question};
 pub use gate::{SignInAttempt, SignInRefusal, SignedIn};
+pub use oauth_tokens::GrantError;
 pub use registry::{BrandView, ImportReport, RegistryError};
+pub use roles::{RoleView, Roles};
+pub use services::{IssuedToken, NewSecret, ServiceChange, ServiceView};
 pub use sessions::{OpenedSession, SessionToken};
+pub use support::{SupportRequest, SupportView};
+pub use vendors::Vendor;
 
 use crate::domain::account::{Role, UserId};
 use crate::domain::authority::{Authority, HubAction};
@@ -79,6 +90,9 @@ pub trait Outlet: Send + Sync {
     fn close<'a>(&'a self, who: &'a Subject, reason: CloseReason) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
     /// Ends the connections that signed in with this session of a person (its keyed hash), and no others of the account.
     fn close_session<'a>(&'a self, session: [u8; 32]) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+    /// Ends those sessions of `who` that do not stand any more ([`Service::still_stands`]); when it returns, nothing more
+    /// reaches them.
+    fn close_fallen<'a>(&'a self, who: &'a Subject) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
     /// Applies a policy that has changed to all live sessions; when it returns, nothing more reaches who lost a right.
     fn narrow<'a>(&'a self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 }
@@ -126,6 +140,12 @@ impl Actor {
         self.subject.user().ok_or(Refusal::PeopleOnly)
     }
 
+    /// Whether what let it in ends without use: so it is with service accounts and a maker's people.
+    #[must_use]
+    pub fn ends_unused(&self) -> bool {
+        matches!(self.authority, Authority::Service(_)) || self.authority.role().is_some_and(Role::is_vendor)
+    }
+
     /// Whether it may do this to the hub, as far as was known when the request came in; a transaction asks again.
     #[must_use]
     pub fn may(&self, action: HubAction) -> bool {
@@ -154,6 +174,8 @@ pub enum Change {
     },
     /// A command's progress.
     Command(Box<CommandView>),
+    /// The support sessions that are open.
+    Support,
 }
 
 /// Why a use case did not do what it was asked. An adapter maps each to its protocol.
@@ -241,6 +263,7 @@ pub struct Service {
     challenges: Mutex<HashMap<DeviceId, gate::Challenge>>,
     refusals: Mutex<audit::Refusals>,
     desk: audit::Desk,
+    uses: Mutex<idle::Uses>,
     importing: tokio::sync::Mutex<()>,
     momentary: Mutex<HashMap<(DeviceId, String), u64>>,
     /// The home's time zone, for weekly windows.
@@ -273,6 +296,7 @@ impl Service {
             challenges: Mutex::default(),
             refusals: Mutex::default(),
             desk: audit::Desk::default(),
+            uses: Mutex::default(),
             importing: tokio::sync::Mutex::new(()),
             momentary: Mutex::default(),
             zone: RwLock::new(TimeZone::UTC),
@@ -340,6 +364,8 @@ impl Service {
 
     /// A right has changed: connections compile their tables anew, and lose what they lost before this returns.
     async fn policy_changed(&self) {
+        // A support session lives no longer than the say of the owner who opened it, whatever has ended that.
+        self.end_fallen_support().await;
         self.epoch.fetch_add(1, Ordering::AcqRel);
         if let Some(outlet) = self.outlet() {
             outlet.narrow().await;
@@ -367,6 +393,12 @@ impl Service {
     async fn close_session(&self, session: [u8; 32]) {
         if let Some(outlet) = self.outlet() {
             outlet.close_session(session).await;
+        }
+    }
+
+    async fn close_fallen(&self, who: &Subject) {
+        if let Some(outlet) = self.outlet() {
+            outlet.close_fallen(who).await;
         }
     }
 

@@ -162,7 +162,7 @@ impl Service {
     /// # Errors
     /// [`Refusal::RoleTooLow`], [`Refusal::Registry`] with the reason.
     pub async fn import_batch(&self, actor: &Actor, path: PathBuf) -> Result<ImportReport, Refusal> {
-        if !actor.may(HubAction::ManageRegistry) {
+        if !actor.may(HubAction::ImportIdentities) {
             return Err(Refusal::RoleTooLow);
         }
         // One at a time: each holds a chunk and a manifest in memory.
@@ -224,7 +224,7 @@ impl Service {
         self.store
             .write(move |tx| {
                 // Verifying took its time.
-                require_role(tx, &who, HubAction::ManageRegistry, now)?;
+                require_role(tx, &who, HubAction::ImportIdentities, now)?;
                 for (key, model) in &models {
                     put_model(tx, key, model, issued)?;
                 }
@@ -290,7 +290,7 @@ impl Service {
     /// # Errors
     /// [`Refusal::RoleTooLow`], [`Refusal::Registry`].
     pub async fn import_voucher(&self, actor: &Actor, file: &[u8]) -> Result<Registered, Refusal> {
-        if !actor.may(HubAction::ManageRegistry) {
+        if !actor.may(HubAction::ImportIdentities) {
             return Err(Refusal::RoleTooLow);
         }
         if file.len() > VOUCHER_FILE_MAX {
@@ -319,7 +319,7 @@ impl Service {
         let out = self
             .store
             .write(move |tx| {
-                require_role(tx, &who, HubAction::ManageRegistry, now)?;
+                require_role(tx, &who, HubAction::ImportIdentities, now)?;
                 let key = row.id.as_str().as_bytes();
                 match tx.get::<Registered>(key)? {
                     Some(known) if known.brand != row.brand || known.claim_hash != row.claim_hash => {

@@ -1,16 +1,20 @@
 //! Facts for the policy, loaded from the store; decisions; and the tables compiled for connections.
 
+use super::support::support_of;
 use super::{Actor, Refusal, Service, SignedIn};
 use crate::domain::account::{Role, User, UserId};
-use crate::domain::app::{Authorization, ServiceAccount};
+use crate::domain::app::{Authorization, ServiceAccount, is_listed};
 use crate::domain::authority::{Authority, HubAction};
 use crate::domain::binding::{Binding, Privilege, RevocationMark, Subject};
 use crate::domain::device::{Household, Origin, Registered, Standing};
 use crate::domain::ids::DeviceId;
 use crate::domain::policy::{Action, Facts, Holder, Table, decide};
+use crate::domain::support::SupportSession;
 use crate::domain::time::Moment;
 use crate::store::tables::{BindingIndex, binding_key, subject_prefix};
 use crate::store::{Read, StoreError, Tx};
+use ipnet::IpNet;
+use std::net::IpAddr;
 
 /// Rows that bear on one subject and one device.
 pub(super) struct Rows {
@@ -29,12 +33,13 @@ pub(super) struct Side {
 }
 
 impl Side {
-    fn load<R: Read>(rows: &R, subject: &Subject, device: &DeviceId, party: &Party) -> Result<Side, StoreError> {
+    fn load<R: Read>(rows: &R, subject: &Subject, device: &DeviceId, party: &Party, now: u64) -> Result<Side, StoreError> {
         let key = binding_key(device, subject);
+        let let_in = party.support.as_ref().is_none_or(|open| open.iter().any(|s| s.covers(device, now)));
         Ok(Side {
             active: party.active,
             role: party.authority.role(),
-            binding: rows.get::<Binding>(&key)?,
+            binding: rows.get::<Binding>(&key)?.filter(|_| let_in),
             revoked: rows.get::<RevocationMark>(&key)?.map_or(0, |m| m.generation),
         })
     }
@@ -52,14 +57,26 @@ pub(super) struct Party {
     pub(super) authority: Authority,
     /// The person an app acts for.
     pub(super) behalf: Option<UserId>,
+    /// From where alone it may come, if it may not come from anywhere.
+    networks: Option<Vec<IpNet>>,
+    /// For one of a maker's people: the support sessions in which they are let in. Outside these they have no right,
+    /// whatever bindings there are.
+    support: Option<Vec<SupportSession>>,
 }
 
 impl Party {
     pub(super) fn load<R: Read>(rows: &R, subject: &Subject, now: u64) -> Result<Party, StoreError> {
-        let nobody = Party { active: false, authority: Authority::Nothing, behalf: None };
+        let nobody = Party { active: false, authority: Authority::Nothing, behalf: None, networks: None, support: None };
         Ok(match subject {
             Subject::User(id) => match rows.get::<User>(id.as_str().as_bytes())? {
-                Some(user) if !user.ended => Party { active: true, authority: Authority::Role(user.role), behalf: None },
+                Some(user) if !user.ended && user.role.is_vendor() => Party {
+                    active: true,
+                    authority: Authority::Role(user.role),
+                    networks: Some(user.networks),
+                    support: Some(support_of(rows, id)?),
+                    ..nobody
+                },
+                Some(user) if !user.ended => Party { active: true, authority: Authority::Role(user.role), ..nobody },
                 _ => nobody,
             },
             Subject::App(id) => match rows.get::<Authorization>(id.as_bytes())? {
@@ -67,7 +84,9 @@ impl Party {
                 _ => nobody,
             },
             Subject::Service(id) => match rows.get::<ServiceAccount>(id.as_bytes())? {
-                Some(service) if !service.ended => Party { active: true, authority: Authority::Service(service.scopes), behalf: None },
+                Some(service) if !service.ended => {
+                    Party { active: true, authority: Authority::Service(service.scopes), networks: Some(service.networks), ..nobody }
+                }
                 _ => nobody,
             },
             Subject::Device(id) => {
@@ -81,6 +100,13 @@ impl Party {
     }
 }
 
+impl Party {
+    /// Whether it may come from `source` at all.
+    pub(super) fn may_come_from(&self, source: IpAddr) -> bool {
+        self.networks.as_ref().is_none_or(|networks| is_listed(networks, source))
+    }
+}
+
 impl Rows {
     pub(super) fn load<R: Read>(rows: &R, subject: &Subject, device: &DeviceId, now: u64) -> Result<Rows, StoreError> {
         Rows::of(rows, subject, &Party::load(rows, subject, now)?, device, now)
@@ -88,12 +114,12 @@ impl Rows {
 
     fn of<R: Read>(rows: &R, subject: &Subject, party: &Party, device: &DeviceId, now: u64) -> Result<Rows, StoreError> {
         let behalf = match party.behalf.clone().map(Subject::User) {
-            Some(person) => Some(Side::load(rows, &person, device, &Party::load(rows, &person, now)?)?),
+            Some(person) => Some(Side::load(rows, &person, device, &Party::load(rows, &person, now)?, now)?),
             None => None,
         };
         Ok(Rows {
             household: rows.get::<Household>(device.as_str().as_bytes())?.unwrap_or_default(),
-            own: Side::load(rows, subject, device, party)?,
+            own: Side::load(rows, subject, device, party, now)?,
             behalf,
         })
     }
@@ -143,7 +169,7 @@ pub(super) fn require_role<R: Read>(rows: &R, actor: &Actor, action: HubAction, 
         actor.may(action)
     } else {
         let party = Party::load(rows, &actor.subject, now)?;
-        if !party.active {
+        if !party.active || !party.may_come_from(actor.source) {
             return Err(Refusal::SignedOut);
         }
         party.authority.may(action)
@@ -175,6 +201,9 @@ impl Service {
         let now = self.moment();
         // The account is read again inside the transaction: it may have ended since the request came in.
         let party = Party::load(rows, &actor.subject, now.at)?;
+        if !party.may_come_from(actor.source) {
+            return Err(Refusal::SignedOut);
+        }
         let found = Rows::of(rows, &actor.subject, &party, device, now.at)?;
         let mut decision = decide(&found.facts(None), action, &now);
         for name in names {

@@ -1,10 +1,16 @@
-//! Sessions of people: opaque random tokens, kept only as a keyed hash, ended by sign-out, expiry or the account's end.
+//! Sessions of people: opaque random tokens, kept only as a keyed hash, ended by sign-out, expiry or the account's end;
+//! those of a maker's people also by not being used, and bound to the networks listed for them. Which kind of token
+//! somebody shows is told apart here.
 
+use super::idle::HARD_END_MS;
+use super::services::TOKEN_PREFIX as SERVICE_PREFIX;
 use super::{Actor, Refusal, Service, audit, random};
 use crate::domain::account::{User, UserId};
-use crate::store::tables::Session;
+use crate::domain::app::is_listed;
+use crate::store::tables::{LastUse, ServiceToken, Session};
 use crate::store::{Read, StoreError, Tx};
 use data_encoding::BASE64URL_NOPAD;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use zeroize::Zeroizing;
 
@@ -24,6 +30,11 @@ impl SessionToken {
     #[must_use]
     pub fn new(text: &str) -> SessionToken {
         SessionToken(Zeroizing::new(text.to_owned()))
+    }
+    /// A fresh one, of 256 random bits behind `prefix`.
+    pub(super) fn fresh(prefix: &str) -> Result<SessionToken, Refusal> {
+        let raw = Zeroizing::new(random::<32>()?);
+        Ok(SessionToken(Zeroizing::new(format!("{prefix}{}", BASE64URL_NOPAD.encode(raw.as_slice())))))
     }
     /// The text, to hand to the client once.
     #[must_use]
@@ -51,8 +62,7 @@ pub struct OpenedSession {
 
 impl Service {
     pub(super) fn new_token() -> Result<SessionToken, Refusal> {
-        let raw = Zeroizing::new(random::<32>()?);
-        Ok(SessionToken(Zeroizing::new(format!("{PREFIX}{}", BASE64URL_NOPAD.encode(raw.as_slice())))))
+        SessionToken::fresh(PREFIX)
     }
 
     pub(super) fn session_key(&self, token: &SessionToken) -> [u8; 32] {
@@ -61,25 +71,51 @@ impl Service {
 
     pub(super) fn session_for(&self, user: &User, source: IpAddr) -> Session {
         let now = self.now();
-        Session { user: user.id.clone(), created_at: now, expires_at: now + LIFETIME_MS, source: source.to_string() }
+        let lifetime = if user.role.is_vendor() { HARD_END_MS } else { LIFETIME_MS };
+        Session { user: user.id.clone(), created_at: now, expires_at: now + lifetime, source: source.to_string() }
     }
 
-    /// Who holds `token`. `protocol` is a word such as `https`.
+    /// Who holds `token`, which is used by this. `protocol` is a word such as `https`.
     ///
     /// # Errors
-    /// [`Refusal::SignedOut`].
+    /// [`Refusal::SignedOut`]: over, ended, or shown from a network that is not listed for its holder.
     pub fn actor(&self, token: &SessionToken, protocol: &str, source: IpAddr) -> Result<Actor, Refusal> {
+        let actor = self.holder_of(token, protocol, source)?;
+        if actor.ends_unused() {
+            self.note_use(self.token_key(token));
+        }
+        Ok(actor)
+    }
+
+    /// The same without using it: whether a live connection still stands. Who only listens does nothing.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn holder_of(&self, token: &SessionToken, protocol: &str, source: IpAddr) -> Result<Actor, Refusal> {
+        let via = format!("{protocol} {source}");
+        if token.0.starts_with(SERVICE_PREFIX) {
+            return self.service_actor(token, via, source);
+        }
         if !token.0.starts_with(PREFIX) {
             return Err(Refusal::SignedOut);
         }
         let key = self.session_key(token);
+        let user = self.store.read::<_, StoreError>(|v| self.session_holder(v, &key, source))?.ok_or(Refusal::SignedOut)?;
+        Ok(Actor::person(user.id, user.role, via, source))
+    }
+
+    /// The account of a session that stands now, as seen from `source`.
+    pub(super) fn session_holder<R: Read>(&self, rows: &R, key: &[u8; 32], source: IpAddr) -> Result<Option<User>, StoreError> {
         let now = self.now();
-        let user = self.store.read::<_, StoreError>(|v| {
-            let session = v.get::<Session>(&key)?.filter(|s| now < s.expires_at);
-            session.map_or(Ok(None), |s| v.get::<User>(s.user.as_str().as_bytes()))
-        })?;
-        let user = user.filter(|u| !u.ended).ok_or(Refusal::SignedOut)?;
-        Ok(Actor::person(user.id, user.role, format!("{protocol} {source}"), source))
+        let Some(session) = rows.get::<Session>(key)?.filter(|s| now < s.expires_at) else { return Ok(None) };
+        let Some(user) = rows.get::<User>(session.user.as_str().as_bytes())?.filter(|u| !u.ended) else { return Ok(None) };
+        let stands = !user.role.is_vendor() || (is_listed(&user.networks, source) && self.is_in_use(rows, key, session.created_at)?);
+        Ok(stands.then_some(user))
+    }
+
+    /// Under which key a token is kept, whatever kind it is.
+    pub(super) fn token_key(&self, token: &SessionToken) -> [u8; 32] {
+        if token.0.starts_with(SERVICE_PREFIX) { self.service_token_key(token) } else { self.session_key(token) }
     }
 
     /// Ends the session of `token`, and the live connections that signed in with it.
@@ -98,20 +134,39 @@ impl Service {
         Ok(())
     }
 
-    /// Forgets sessions that are over.
+    /// Forgets sessions and tokens that are over, and when they were used.
     ///
     /// # Errors
     /// The store's fault.
     pub async fn sweep_sessions(&self) -> Result<(), Refusal> {
         let now = self.now();
-        self.store
+        let stay = self
+            .store
             .write::<_, StoreError, _>(move |tx| {
-                for (key, _) in tx.scan::<Session>(b"", usize::MAX)?.into_iter().filter(|(_, s)| s.expires_at <= now) {
-                    tx.delete::<Session>(&key)?;
+                let mut stay = HashSet::new();
+                for (key, session) in tx.scan::<Session>(b"", usize::MAX)? {
+                    if session.expires_at <= now {
+                        tx.delete::<Session>(&key)?;
+                    } else {
+                        stay.insert(key);
+                    }
                 }
-                Ok(())
+                for (key, token) in tx.scan::<ServiceToken>(b"", usize::MAX)? {
+                    if token.expires_at <= now {
+                        tx.delete::<ServiceToken>(&key)?;
+                    } else {
+                        stay.insert(key);
+                    }
+                }
+                for (key, _) in tx.scan::<LastUse>(b"", usize::MAX)? {
+                    if !stay.contains(&key) {
+                        tx.delete::<LastUse>(&key)?;
+                    }
+                }
+                Ok(stay)
             })
             .await?;
+        self.forget_uses(|key| stay.contains(key.as_slice()));
         Ok(())
     }
 }

@@ -92,6 +92,9 @@ impl Service {
         };
         match verb {
             Verb::Get => {
+                if let Hand::Other(actor) = &hand {
+                    self.record_look(actor, device).await?;
+                }
                 let twin = self.store.read(|v| {
                     if let Hand::Other(actor) = &hand {
                         self.require(v, actor, device, Action::View)?;

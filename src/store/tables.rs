@@ -8,8 +8,10 @@ use crate::domain::audit::{Beside, Entry};
 use crate::domain::binding::{Binding, RevocationMark, Subject};
 use crate::domain::device::{Household, LastSeen, Registered, SignInCounter};
 use crate::domain::ids::{BrandId, DeviceId, ModelName};
+use crate::domain::support::SupportSession;
 use crate::domain::twin::Twin;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use zeroize::Zeroize;
 
 macro_rules! records {
@@ -58,6 +60,14 @@ records! {
     plain("authorizations"): Authorization;
     /// Service accounts, by id.
     plain("services"): ServiceAccount;
+    /// What service accounts sign in with, by their id.
+    plain("service_secrets"): ServiceSecret;
+    /// What service accounts have signed in to, by keyed hash of the token.
+    plain("service_tokens"): ServiceToken;
+    /// When tokens that end without use were last used, by the token's keyed hash.
+    plain("token_uses"): LastUse;
+    /// Support sessions that are open, by id.
+    plain("support"): SupportSession;
     /// Sessions, by keyed hash of their token.
     plain("sessions"): Session;
     /// The audit, by big-endian number.
@@ -208,6 +218,35 @@ pub struct Session {
     pub expires_at: u64,
     /// From where.
     pub source: String,
+}
+
+/// The secret of a service account.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct ServiceSecret {
+    /// HMAC-SHA256 of the secret under the hub's pepper.
+    pub keyed_hash: [u8; 32],
+    /// When it was made, ms since 1970.
+    pub made_at: u64,
+}
+
+/// A service account that has signed in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServiceToken {
+    /// Which service account, by its id.
+    pub service: String,
+    /// Since when, ms since 1970.
+    pub created_at: u64,
+    /// When it ends in any case, ms since 1970.
+    pub expires_at: u64,
+    /// From where it was asked for.
+    pub source: IpAddr,
+}
+
+/// When a token was last used.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct LastUse {
+    /// ms since 1970.
+    pub at: u64,
 }
 
 /// Keys made at first boot; the names say what they are. PEM texts and raw seeds.

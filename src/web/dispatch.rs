@@ -26,11 +26,12 @@ struct Parts {
     body: BodyStream,
 }
 
-/// `/api/…` and `/metrics`.
+/// `/api/…`, `/metrics` and `/oauth/token`.
 pub(super) fn routes(context: Arc<Context>) -> BoxedFilter<(Response,)> {
     let ours = warp::path::full()
         .and_then(|path: FullPath| async move {
-            let ours = path.as_str() == "/api" || path.as_str().starts_with("/api/") || path.as_str() == "/metrics";
+            let path_is = |ours: &str| path.as_str() == ours;
+            let ours = path_is("/api") || path.as_str().starts_with("/api/") || path_is("/metrics") || path_is("/oauth/token");
             if ours { Ok(path) } else { Err(warp::reject::not_found()) }
         })
         .boxed();

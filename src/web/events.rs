@@ -11,7 +11,7 @@ use crate::domain::binding::Subject;
 use crate::domain::ids::DeviceId;
 use crate::domain::policy::Table;
 use crate::net::problem::Problem;
-use crate::service::{Actor, Change, CommandView, Refusal, Service};
+use crate::service::{Actor, Change, CommandView, Refusal, Service, SupportView};
 use futures_util::stream;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -81,12 +81,22 @@ pub(super) async fn stream(context: Arc<Context>, request: Request, session: Ses
     // From here on nothing is missed: what happens before the first look at the devices is an event after it.
     let changes = context.service.changes();
     let visible = context.service.devices(&session.actor).map_err(refusal::problem)?.into_iter().map(|d| d.id).collect();
-    let mut due = VecDeque::from([Due::Hello]);
+    // A page that comes back after a while asks for nothing to know who is let in.
+    let mut due = VecDeque::from([Due::Hello, Due::Support]);
     if request.headers.contains_key("last-event-id") {
         due.push_back(Due::Resync);
     }
     let epoch = context.service.epoch();
-    let follower = Follower { service: context.service.clone(), source: request.caller.ip, session, visible, epoch, until: 0, due };
+    let follower = Follower {
+        service: context.service.clone(),
+        source: request.caller.ip,
+        session,
+        visible,
+        epoch,
+        until: 0,
+        support: Vec::new(),
+        due,
+    };
     // One place: the next event is loaded when the one before it is on its way.
     let (events, mut ready) = mpsc::channel(1);
     let shutdown = context.hooks.shutdown.clone();
@@ -109,6 +119,7 @@ enum Due {
     Device(DeviceId),
     Twin(DeviceId),
     Command(Box<CommandView>),
+    Support,
 }
 
 /// One stream's view of the house.
@@ -121,6 +132,8 @@ struct Follower {
     epoch: u64,
     /// When the next right of the account begins or ends by its time, ms since 1970.
     until: u64,
+    /// The support sessions the other side knows of.
+    support: Vec<SupportView>,
     due: VecDeque<Due>,
 }
 
@@ -145,6 +158,12 @@ impl Follower {
             let event = loop {
                 if let Some(due) = self.due.pop_front() {
                     if !self.holds() {
+                        return;
+                    }
+                    // What cannot be recorded is not shown.
+                    if let Due::Twin(id) = &due
+                        && self.service.record_look(&self.session.actor, id).await.is_err()
+                    {
                         return;
                     }
                     match self.told(due) {
@@ -173,7 +192,7 @@ impl Follower {
 
     /// Whether the session still stands; the actor is brought up to date.
     fn holds(&mut self) -> bool {
-        match self.service.actor(&self.session.token, "https", self.source) {
+        match self.service.holder_of(&self.session.token, "https", self.source) {
             Ok(actor) => {
                 self.session.actor = actor;
                 true
@@ -189,6 +208,8 @@ impl Follower {
             return;
         }
         self.epoch = epoch;
+        // Who sees a device from now on sees who is let in to it.
+        self.due.push_back(Due::Support);
         self.until = self.service.compile(&self.session.actor.subject.clone(), &Table::nothing()).valid_until();
         match self.service.devices(&self.session.actor) {
             Ok(devices) => {
@@ -228,6 +249,14 @@ impl Follower {
                 }
                 Err(refusal) => untold(&refusal),
             },
+            Due::Support => match self.service.support_sessions(actor) {
+                Ok(open) if open != self.support => {
+                    self.support = open;
+                    event("support", &json!({"sessions": self.support}))
+                }
+                Ok(_) => None,
+                Err(refusal) => untold(&refusal),
+            },
             Due::Command(view) => match self.service.command_view(actor, &view.device_id, &view.id) {
                 Ok(_) => event("command", &view),
                 Err(refusal) => untold(&refusal),
@@ -243,6 +272,7 @@ impl From<Change> for Due {
             Change::Device { id } | Change::Removed { id } => Due::Device(id),
             Change::Twin { id } => Due::Twin(id),
             Change::Command(view) => Due::Command(view),
+            Change::Support => Due::Support,
         }
     }
 }

@@ -88,6 +88,20 @@ fn schemas() -> Vec<(String, RefOr<Schema>)> {
         Brands,
         Import,
         Introduced,
+        NewService,
+        ServiceEdit,
+        ServiceAccount,
+        ServiceWithSecret,
+        Services,
+        ServiceSecret,
+        NewSupport,
+        Support,
+        SupportSessions,
+        Roles,
+        UserEdit,
+        TokenRequest,
+        Tokens,
+        OauthError,
         Problem
     );
     all
@@ -127,12 +141,17 @@ fn operation(call: &Call) -> Operation {
     operation = match call.body {
         Body::None => operation,
         Body::Json(name) => operation.request_body(Some(body("application/json", of(name)))),
+        Body::Form(name) => operation.request_body(Some(body("application/x-www-form-urlencoded", of(name)))),
         Body::File => operation.request_body(Some(body("application/octet-stream", Content::new(Some(text()))))),
     };
     for (status, answer) in call.answers {
         operation = operation.response(status.to_string(), answered(*status, *answer));
     }
     for status in problems(call) {
+        // OAuth has its own form of refusals (RFC 6749 §5.2).
+        if call.answers.iter().any(|(own, _)| *own == status) {
+            continue;
+        }
         let response = ResponseBuilder::new().description(reason(status)).content(MEDIA_TYPE, of("Problem"));
         let wait = HeaderBuilder::new().description(Some("Seconds to wait.")).schema(Some(text())).build();
         let response = if matches!(status, 429 | 503) { response.header("Retry-After", wait) } else { response };
@@ -162,7 +181,7 @@ pub(super) fn problems(call: &Call) -> Vec<u16> {
     }
     match call.body {
         Body::None => {}
-        Body::Json(_) | Body::File => all.extend([408, 413, 415, 422]),
+        Body::Json(_) | Body::Form(_) | Body::File => all.extend([408, 413, 415, 422]),
     }
     if call.if_match {
         all.push(412);
@@ -264,7 +283,8 @@ mod tests {
                 let responses = operation["responses"].as_object().unwrap();
                 assert!(responses.keys().any(|s| s.starts_with('2')), "{verb} {path}");
                 for (status, response) in responses {
-                    assert_eq!(status.as_str() >= "400", response["content"].get(MEDIA_TYPE).is_some(), "{verb} {path} {status}");
+                    let problem = response["content"].get(MEDIA_TYPE).is_some();
+                    assert!((status.as_str() >= "400") == problem || path == "/oauth/token", "{verb} {path} {status}");
                 }
             }
         }

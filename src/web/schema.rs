@@ -6,6 +6,14 @@ mod history;
 
 pub use access::{Action, Binding, Bindings, Explanation, NewBinding, Privilege, Question};
 pub use history::{AuditCheck, AuditEntry, AuditGap, AuditPage};
+mod apps;
+mod services;
+
+pub use apps::{OauthError, TokenRequest, Tokens};
+pub use services::{
+    NewService, NewSupport, PrivilegeRights, RoleRights, Roles, Scope, ScopeRights, ServiceAccount, ServiceEdit, ServiceSecret,
+    ServiceWithSecret, Services, Support, SupportSessions, SupportedDevice, UserEdit,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -76,11 +84,17 @@ pub struct NewUser {
     pub display_name: Option<String>,
     /// What it may do to the hub.
     pub role: Role,
+    /// For a maker's people: whose they are, a brand that is trusted here.
+    #[serde(default)]
+    pub brand: Option<String>,
+    /// For a maker's people: from where they may come; at most 20 addresses or networks, such as `192.0.2.0/24`.
+    #[serde(default)]
+    pub networks: Option<Vec<String>>,
 }
 
-/// What an account may do to the hub.
-#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+/// What somebody is in the house, or at a maker; `GET /roles` says what each may do.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Everything.
     Owner,
@@ -88,6 +102,25 @@ pub enum Role {
     Member,
     /// Uses the devices it is bound to.
     Guest,
+    /// A maker's developer: manages in a support session.
+    Developer,
+    /// A maker's product manager: looks in a support session.
+    ProductManager,
+    /// A maker's support: operates in a support session.
+    Support,
+}
+
+impl From<Role> for crate::domain::account::Role {
+    fn from(r: Role) -> Self {
+        match r {
+            Role::Owner => Self::Owner,
+            Role::Member => Self::Member,
+            Role::Guest => Self::Guest,
+            Role::Developer => Self::Developer,
+            Role::ProductManager => Self::ProductManager,
+            Role::Support => Self::Support,
+        }
+    }
 }
 
 /// A password to change.
@@ -193,6 +226,12 @@ pub struct User {
     /// What it may do to the hub.
     #[schema(inline, example = "member")]
     pub role: String,
+    /// For a maker's people: whose they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub brand: Option<String>,
+    /// For a maker's people: from where they may come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub networks: Option<Vec<String>>,
 }
 
 /// A session.

@@ -66,6 +66,8 @@ pub(super) enum Body {
     None,
     /// JSON of the named schema.
     Json(&'static str),
+    /// A form (`application/x-www-form-urlencoded`) of the named schema.
+    Form(&'static str),
     /// A maker's file.
     File,
 }

@@ -12,7 +12,8 @@ use super::time::{Grade, Moment};
 use serde::Serialize;
 
 /// What can be asked of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Action {
     /// Read the twin, presence, telemetry.
     View,

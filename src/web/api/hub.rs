@@ -25,7 +25,7 @@ pub(in crate::web) async fn metrics(context: Arc<Context>, request: Request) -> 
     if !request.caller.ip.to_canonical().is_loopback() {
         let (token, _) = caller::token(&request.headers).ok_or_else(Problem::signed_out)?;
         let actor = context.service.actor(&token, "https", request.caller.ip).map_err(refusal::problem)?;
-        if !actor.may(HubAction::ReadAudit) {
+        if !actor.may(HubAction::ReadMetrics) {
             return Err(refusal::problem(Refusal::RoleTooLow));
         }
     }

@@ -5,7 +5,7 @@ use super::request::Request;
 use super::{Answered, Context, answer, refusal, schema};
 use crate::domain::account::Role;
 use crate::net::problem::Problem;
-use crate::service::{NewUser, OpenedSession, Refusal, SetupRequest};
+use crate::service::{NewUser, OpenedSession, Refusal, SetupRequest, Vendor};
 use serde_json::json;
 use std::sync::Arc;
 use warp::http::{StatusCode, header};
@@ -67,13 +67,23 @@ pub(in crate::web) async fn add(context: Arc<Context>, mut request: Request, ses
         username: body.username,
         password: body.password.into_inner(),
         display_name: body.display_name.unwrap_or_default(),
-        role: match body.role {
-            schema::Role::Owner => Role::Owner,
-            schema::Role::Member => Role::Member,
-            schema::Role::Guest => Role::Guest,
-        },
+        role: body.role.into(),
     };
-    answer::json(StatusCode::CREATED, &context.service.add_user(&session.actor, new).await.map_err(refusal::problem)?)
+    let added = match (body.brand, body.networks) {
+        (None, None) => context.service.add_user(&session.actor, new).await,
+        (brand, networks) => {
+            let vendor = Vendor { brand: brand.unwrap_or_default(), networks: networks.unwrap_or_default() };
+            context.service.add_vendor_person(&session.actor, new, vendor).await
+        }
+    };
+    answer::json(StatusCode::CREATED, &added.map_err(refusal::problem)?)
+}
+
+pub(in crate::web) async fn change(context: Arc<Context>, mut request: Request, session: Session) -> Answered {
+    let user = super::bindings::account(&request, 0)?;
+    let body: schema::UserEdit = request.json(&context).await?;
+    let Some(networks) = body.networks else { return Err(Problem::invalid("networks: say what to change")) };
+    answer::ok(&context.service.change_networks(&session.actor, &user, &networks).await.map_err(refusal::problem)?)
 }
 
 pub(in crate::web) async fn end(context: Arc<Context>, request: Request, session: Session) -> Answered {

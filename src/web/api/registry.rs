@@ -20,7 +20,7 @@ pub(in crate::web) async fn brands(context: Arc<Context>, session: Session) -> A
 }
 
 pub(in crate::web) async fn trust(context: Arc<Context>, mut request: Request, session: Session) -> Answered {
-    may(&session)?;
+    may(&session, HubAction::ManageRegistry)?;
     let brand = BrandId::parse(request.parameter(0)).map_err(|e| Problem::invalid(e.to_string()))?;
     let body: schema::TrustBrand = request.json(&context).await?;
     answer::ok(&context.service.trust_brand(&session.actor, brand, &body.fingerprint).await.map_err(refusal::problem)?)
@@ -28,7 +28,7 @@ pub(in crate::web) async fn trust(context: Arc<Context>, mut request: Request, s
 
 /// The role is checked before a byte of the file is taken.
 pub(in crate::web) async fn batch(context: Arc<Context>, mut request: Request, session: Session) -> Answered {
-    may(&session)?;
+    may(&session, HubAction::ImportIdentities)?;
     request.expect_type(&[FILE])?;
     let Ok(_place) = context.uploads.try_acquire() else {
         return Err(Problem::unavailable("Other batches are being taken in.", 30));
@@ -39,7 +39,7 @@ pub(in crate::web) async fn batch(context: Arc<Context>, mut request: Request, s
 }
 
 pub(in crate::web) async fn voucher(context: Arc<Context>, mut request: Request, session: Session) -> Answered {
-    may(&session)?;
+    may(&session, HubAction::ImportIdentities)?;
     request.expect_type(&[FILE])?;
     let file = request.bytes(&context, VOUCHER_BYTES).await?;
     let device = context.service.import_voucher(&session.actor, &file).await.map_err(refusal::problem)?;
@@ -53,6 +53,6 @@ pub(in crate::web) async fn model(context: Arc<Context>, request: Request) -> An
     answer::ok(&context.service.model(&brand, &name).map_err(refusal::problem)?.to_json())
 }
 
-fn may(session: &Session) -> Result<(), Problem> {
-    if session.actor.may(HubAction::ManageRegistry) { Ok(()) } else { Err(refusal::problem(Refusal::RoleTooLow)) }
+fn may(session: &Session, action: HubAction) -> Result<(), Problem> {
+    if session.actor.may(action) { Ok(()) } else { Err(refusal::problem(Refusal::RoleTooLow)) }
 }

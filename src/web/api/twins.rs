@@ -6,7 +6,9 @@ use super::{Answered, Context, answer, refusal};
 use std::sync::Arc;
 
 pub(in crate::web) async fn show(context: Arc<Context>, request: Request, session: Session) -> Answered {
-    let twin = context.service.twin(&session.actor, &request.device()?).map_err(refusal::problem)?;
+    let id = request.device()?;
+    context.service.record_look(&session.actor, &id).await.map_err(refusal::problem)?;
+    let twin = context.service.twin(&session.actor, &id).map_err(refusal::problem)?;
     Ok(answer::tagged(answer::ok(&twin.view())?, twin.version()))
 }
 

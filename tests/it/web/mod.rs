@@ -4,7 +4,11 @@
 mod calls;
 mod history;
 mod registry;
+mod roles;
+mod services;
 mod streams;
+mod support;
+mod vendors;
 
 use hearthkey::domain::account::Role;
 use hearthkey::domain::batch::HubRequest;

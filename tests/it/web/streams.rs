@@ -11,13 +11,13 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 /// An open event stream, and what has come of it.
-struct Events {
+pub(super) struct Events {
     stream: DuplexStream,
     text: String,
 }
 
 impl Events {
-    async fn open(home: &Home, token: &str, more: &str) -> Events {
+    pub(super) async fn open(home: &Home, token: &str, more: &str) -> Events {
         let mut stream = home.connect_from(HERE);
         let head = format!("GET /api/v1/events HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {token}\r\n{more}\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -32,7 +32,7 @@ impl Events {
     }
 
     /// Reads until the event has come, and gives its data.
-    async fn next(&mut self, name: &str) -> Value {
+    pub(super) async fn next(&mut self, name: &str) -> Value {
         let wanted = format!("event:{name}\n");
         loop {
             if let Some(at) = self.text.find(&wanted) {
@@ -49,7 +49,7 @@ impl Events {
     }
 
     /// Reads until the end, and gives what came.
-    async fn rest(mut self) -> String {
+    pub(super) async fn rest(mut self) -> String {
         while !self.text.contains("\r\n0\r\n\r\n") && self.more().await {}
         self.text
     }
