@@ -346,7 +346,7 @@ fn reaches(tx: &Tx<'_>, from: &DeviceId, to: &DeviceId) -> Result<bool, StoreErr
             return Ok(true);
         }
         if seen.insert(device.clone()) {
-            let driven = tx.scan::<BindingIndex>(&subject_prefix(&Subject::Device(device)), MAX_BINDINGS)?;
+            let driven = tx.scan::<BindingIndex>(&subject_prefix(&Subject::Device(device)), usize::MAX)?;
             next.extend(driven.into_iter().map(|(_, index)| index.device));
         }
     }

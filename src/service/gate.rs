@@ -234,6 +234,8 @@ impl Service {
         match verdict {
             Verdict::In { completed, claimed_at } => {
                 if completed {
+                    // What it may do to others begins with the completed claim.
+                    self.policy_changed().await;
                     self.changed(super::Change::Device { id });
                 }
                 Ok(SignedIn { subject, rebase: false, actor, via, epoch: 0, session: None, claimed_at, certificate })
@@ -283,7 +285,7 @@ impl Service {
 
     /// Audits a publish that the policy refused.
     pub fn publish_denied(&self, who: &SignedIn, topic: &str) {
-        self.audit_refusal(audit::event(who.subject.to_string(), "topic.publish", topic, Outcome::Denied, "not_its_topic", "", &who.via));
+        self.audit_refusal(self.refused_publish(who, topic));
     }
 
     /// Audits a subscription that the policy refused.

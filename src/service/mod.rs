@@ -13,8 +13,10 @@ mod devices;
 mod explain;
 mod gate;
 mod lockout;
+mod pace;
 mod passwords;
 mod registry;
+mod remotes;
 mod rights;
 mod sessions;
 mod twins;
@@ -238,6 +240,8 @@ pub struct Service {
     /// There is an owner, and as the last one stays, there always will be.
     owned: AtomicBool,
     commands: Mutex<commands::Commands>,
+    /// How often devices act on others.
+    pace: Mutex<pace::Pace>,
     challenges: Mutex<HashMap<DeviceId, gate::Challenge>>,
     refusals: Mutex<audit::Refusals>,
     importing: tokio::sync::Mutex<()>,
@@ -269,6 +273,7 @@ impl Service {
             hash_places: Arc::default(),
             owned: AtomicBool::new(false),
             commands: Mutex::default(),
+            pace: Mutex::default(),
             challenges: Mutex::default(),
             refusals: Mutex::default(),
             importing: tokio::sync::Mutex::new(()),

@@ -11,6 +11,7 @@ use crate::domain::policy::{Action, Facts, Holder, Table, decide};
 use crate::domain::time::Moment;
 use crate::store::tables::{BindingIndex, binding_key, subject_prefix};
 use crate::store::{Read, StoreError, Tx};
+use std::collections::BTreeSet;
 
 /// Rows that bear on one subject and one device.
 pub(super) struct Rows {
@@ -108,6 +109,11 @@ impl Rows {
             // No cloud is linked: what was granted in the house never goes stale.
             policy_age_ms: 0,
         }
+    }
+
+    /// The attributes and commands that the right is restricted to, if it is.
+    pub(super) fn only(&self) -> Option<BTreeSet<String>> {
+        self.facts(None).only()
     }
 
     /// The privilege that holds now, if any.

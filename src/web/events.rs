@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -86,7 +87,17 @@ pub(super) async fn stream(context: Arc<Context>, request: Request, session: Ses
         due.push_back(Due::Resync);
     }
     let epoch = context.service.epoch();
-    let follower = Follower { service: context.service.clone(), source: request.caller.ip, session, visible, epoch, until: 0, due };
+    let follower = Follower {
+        service: context.service.clone(),
+        source: request.caller.ip,
+        session,
+        visible,
+        epoch,
+        until: 0,
+        due,
+        parts: HashMap::new(),
+        hasher: RandomState::new(),
+    };
     // One place: the next event is loaded when the one before it is on its way.
     let (events, mut ready) = mpsc::channel(1);
     let shutdown = context.hooks.shutdown.clone();
@@ -122,6 +133,9 @@ struct Follower {
     /// When the next right of the account begins or ends by its time, ms since 1970.
     until: u64,
     due: VecDeque<Due>,
+    /// What was last told of each twin, as a hash.
+    parts: HashMap<DeviceId, u64>,
+    hasher: RandomState,
 }
 
 impl Follower {
@@ -217,9 +231,15 @@ impl Follower {
                 Err(Refusal::NotFound(_)) if self.visible.remove(&id) => event("removed", &json!({"id": id})),
                 Err(refusal) => untold(&refusal),
             },
-            Due::Twin(id) => match self.service.twin(actor, &id) {
-                Ok(twin) => {
+            Due::Twin(id) => match self.service.twin_or_part(actor, &id) {
+                Ok((twin, part)) => {
                     let mut body = twin.view();
+                    // Who sees a part is not told that something happened to the rest.
+                    let content = [&body["desired"], &body["reported"], &body["metadata"]].map(Value::to_string);
+                    let known = self.parts.insert(id.clone(), BuildHasher::hash_one(&self.hasher, content));
+                    if part && known.is_some_and(|known| self.parts.get(&id) == Some(&known)) {
+                        return None;
+                    }
                     if let Value::Object(members) = &mut body {
                         members.remove("metadata");
                         members.insert("device_id".into(), Value::String(id.to_string()));
@@ -228,10 +248,13 @@ impl Follower {
                 }
                 Err(refusal) => untold(&refusal),
             },
-            Due::Command(view) => match self.service.command_view(actor, &view.device_id, &view.id) {
-                Ok(_) => event("command", &view),
-                Err(refusal) => untold(&refusal),
-            },
+            // Only while it is remembered: of a device that has left nothing is told.
+            Due::Command(view) => {
+                match self.service.command_view(actor, &view.device_id, &view.id).and_then(|_| self.service.command_shown(actor, *view)) {
+                    Ok(view) => event("command", &view),
+                    Err(refusal) => untold(&refusal),
+                }
+            }
         }
     }
 }

@@ -242,6 +242,8 @@ pub struct Device {
     pub room: String,
     /// `view`, `operate`, `manage`, `administer`, or none.
     pub privilege: Option<String>,
+    /// The attributes and commands that the right is restricted to, when it is.
+    pub only: Option<Vec<String>>,
     /// The record's version: its `ETag`.
     pub version: u64,
 }
