@@ -117,14 +117,26 @@ impl Service {
         self.store.read(|v| self.view_of(v, actor, id))
     }
 
+    /// One device, for who has just given it away and may not see it any more.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub(super) fn device_after(&self, actor: &Actor, id: &DeviceId) -> Result<DeviceView, Refusal> {
+        self.store.read(|v| self.view_with(v, actor, id, true))
+    }
+
     fn view_of<R: Read>(&self, v: &R, actor: &Actor, id: &DeviceId) -> Result<DeviceView, Refusal> {
+        self.view_with(v, actor, id, actor.may(HubAction::SeeAllDevices))
+    }
+
+    fn view_with<R: Read>(&self, v: &R, actor: &Actor, id: &DeviceId, sees_all: bool) -> Result<DeviceView, Refusal> {
         let key = id.as_str().as_bytes();
         let now = self.moment();
         let rows = Rows::load(v, &actor.subject, id, now.at)?;
         let (registered, seen) = (v.get::<Registered>(key)?, v.get::<LastSeen>(key)?);
         let registered = registered.ok_or(Refusal::NotFound("device"))?;
         let privilege = rows.privilege(&now);
-        if privilege.is_none() && !actor.may(HubAction::SeeAllDevices) {
+        if privilege.is_none() && !sees_all {
             return Err(Refusal::NotFound("device"));
         }
         let only = privilege.and_then(|_| rows.only());
@@ -408,7 +420,7 @@ pub(super) struct Left {
     /// The topics of its retained messages, to be taken back.
     retained: Vec<Vec<u8>>,
     /// The devices that it was bound to.
-    driven: Vec<DeviceId>,
+    pub(super) driven: Vec<DeviceId>,
 }
 
 /// Ends everything that ties a device to the house: the rights that others have on it and that it has on others, what it

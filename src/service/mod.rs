@@ -12,6 +12,7 @@ mod commands;
 mod devices;
 mod explain;
 mod gate;
+mod handover;
 mod lockout;
 mod pace;
 mod passwords;

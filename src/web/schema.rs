@@ -2,8 +2,10 @@
 //! says of them. Answers are written by the service's own views; that both agree is a test of the descriptions.
 
 mod access;
+mod handover;
 
 pub use access::{Action, Binding, Bindings, Explanation, NewBinding, Privilege, Question};
+pub use handover::{Replacement, Transfer};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -6,6 +6,7 @@ mod certificates;
 mod durability;
 mod fuzz;
 mod gate;
+mod handover;
 mod house;
 mod late;
 mod lifetime;
