@@ -18,7 +18,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Bindings of one device.
-const MAX_BINDINGS: usize = 1_000;
+pub(super) const MAX_BINDINGS: usize = 1_000;
 /// Rights that an audit entry names; of more it gives the number.
 const NAMED: usize = 20;
 

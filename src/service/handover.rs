@@ -3,7 +3,8 @@
 //! administrator's, or the old device's, ends with its mark.
 
 use super::bindings::{
-    add_apps, bindings_of, keep_an_administrator, name_of, put_binding, reaches, revoke_all, revoke_in, user_by_name, with_them,
+    MAX_BINDINGS, add_apps, bindings_of, keep_an_administrator, name_of, put_binding, reaches, revoke_all, revoke_in, user_by_name,
+    with_them,
 };
 use super::devices::{Left, leave_house};
 use super::rights::{Rows, require_role};
@@ -196,6 +197,9 @@ impl Service {
         let mut count = 0;
         for binding in &on_old {
             count += usize::from(self.move_to(tx, binding, new, &binding.subject, Some(&own.terms), now)?);
+        }
+        if bindings_of(tx, new)?.len() > MAX_BINDINGS {
+            return Err(Refusal::Conflict("the new device would be shared with too many: take rights away first".into()));
         }
         let mut driven = Vec::new();
         for (_, index) in tx.scan::<BindingIndex>(&subject_prefix(&itself), usize::MAX)? {
