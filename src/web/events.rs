@@ -133,7 +133,7 @@ struct Follower {
     /// When the next right of the account begins or ends by its time, ms since 1970.
     until: u64,
     due: VecDeque<Due>,
-    /// What was last told of each twin, as a hash.
+    /// What was last told of each twin of which only a part is shown, as a hash.
     parts: HashMap<DeviceId, u64>,
     hasher: RandomState,
 }
@@ -235,9 +235,11 @@ impl Follower {
                 Ok((twin, part)) => {
                     let mut body = twin.view();
                     // Who sees a part is not told that something happened to the rest.
-                    let content = [&body["desired"], &body["reported"], &body["metadata"]].map(Value::to_string);
-                    let known = self.parts.insert(id.clone(), BuildHasher::hash_one(&self.hasher, content));
-                    if part && known.is_some_and(|known| self.parts.get(&id) == Some(&known)) {
+                    let content = ["desired", "reported", "metadata"].map(|section| body.get(section).map(Value::to_string));
+                    let now = self.hasher.hash_one(content);
+                    if !part {
+                        self.parts.remove(&id);
+                    } else if self.parts.insert(id.clone(), now) == Some(now) {
                         return None;
                     }
                     if let Value::Object(members) = &mut body {
