@@ -6,7 +6,7 @@ use super::session::Session;
 use crate::domain::binding::Subject;
 use crate::domain::ids::DeviceId;
 use crate::domain::topic::{Place, locate};
-use crate::service::{CommandRequest, Refusal, SignedIn};
+use crate::service::{Refusal, SignedIn};
 use rumqttd::protocol::{DisconnectReasonCode, Filter, Packet, Publish};
 
 impl Broker {
@@ -28,7 +28,7 @@ impl Broker {
                 });
             }
             Place::Command(name) => match &who.actor {
-                Some(actor) => self.command(actor, &device, name, payload).await,
+                Some(actor) => self.service.command_request(actor, &device, name, payload).await,
                 None => Ok(()),
             },
             _ => Ok(()),
@@ -44,13 +44,6 @@ impl Broker {
             }
             Ok(()) => Ok(()),
         }
-    }
-
-    async fn command(&self, actor: &crate::service::Actor, device: &DeviceId, name: &str, payload: &[u8]) -> Result<(), Refusal> {
-        let args = if payload.is_empty() { serde_json::Value::Null } else { serde_json::from_slice(payload).unwrap_or_default() };
-        let args = args.get("args").cloned().unwrap_or_default();
-        let request = CommandRequest { name: name.to_owned(), args, ..CommandRequest::default() };
-        self.service.command(actor, device, request).await.map(|_| ())
     }
 
     /// Before anything is granted: what one of a maker's people listens to is recorded.

@@ -164,6 +164,17 @@ impl Terms {
         self.privilege <= own.privilege && !longer && !earlier && !wider
     }
 
+    /// Whether they give at `now` all that `other` gives, so that who has these needs not the other.
+    #[must_use]
+    pub fn contain(&self, other: &Terms, now: u64) -> bool {
+        let longer = self.until.is_none_or(|end| other.until.is_some_and(|until| until <= end));
+        let earlier = self.from.is_none_or(|start| other.from.unwrap_or(now).max(now) >= start);
+        let wider = self.only.as_ref().is_none_or(|only| other.only.as_ref().is_some_and(|o| o.is_subset(only)));
+        let oftener = self.uses.is_none_or(|uses| other.uses.is_some_and(|o| o <= uses));
+        let windows = self.windows.is_empty() || self.windows == other.windows;
+        self.privilege >= other.privilege && longer && earlier && wider && oftener && windows
+    }
+
     /// Whether they hold at some times and not at others: then the time must be known.
     #[must_use]
     pub fn are_timed(&self) -> bool {
@@ -240,6 +251,23 @@ mod tests {
         );
         let narrow = Terms { uses: Some(1), ..Terms::of(Privilege::Manage) };
         assert!(!Terms::of(Privilege::View).lie_within(&narrow, 20));
+    }
+
+    #[test]
+    fn terms_contain_what_gives_no_more_in_any_respect() {
+        let all = Terms::of(Privilege::Manage);
+        let parts = [
+            Terms::of(Privilege::View),
+            Terms { only: Some(["a".to_owned()].into()), ..all.clone() },
+            Terms { from: Some(60), ..all.clone() },
+            Terms { until: Some(90), ..all.clone() },
+            Terms { uses: Some(3), ..all.clone() },
+        ];
+        for part in &parts {
+            assert!(all.contain(part, 50) && !part.contain(&all, 50) && part.contain(part, 50), "{part:?}");
+            assert_eq!(parts.iter().filter(|other| part.contain(other, 50)).count(), 1, "{part:?}");
+        }
+        assert!(Terms { from: Some(40), ..all.clone() }.contain(&all, 50), "it has begun");
     }
 
     #[test]

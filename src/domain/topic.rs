@@ -53,9 +53,11 @@ pub enum Place<'a> {
     RebaseChallenge,
     /// `rebase/response`.
     RebaseResponse,
+    /// Below `bound/`: the hub tells a device what became of what it did to another one.
+    Bound,
     /// `presence`.
     Presence,
-    /// Below `commands/`, `claim/` or `rebase/`, but none of the above: reserved.
+    /// At or below `commands`, `claim`, `rebase`, `bound` or `presence`, but none of the above: reserved.
     Reserved,
     /// The maker's own.
     Telemetry,
@@ -106,8 +108,9 @@ pub fn locate(topic: &str) -> Option<Located<'_>> {
         ("claim", Some("credential")) => Place::ClaimCredential,
         ("rebase", Some("challenge")) => Place::RebaseChallenge,
         ("rebase", Some("response")) => Place::RebaseResponse,
+        ("bound", Some(_)) => Place::Bound,
         ("presence", None) => Place::Presence,
-        ("commands" | "claim" | "rebase" | "presence", _) => Place::Reserved,
+        ("commands" | "claim" | "rebase" | "bound" | "presence", _) => Place::Reserved,
         _ => Place::Telemetry,
     };
     Some(Located { device, place, aws })

@@ -18,7 +18,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Bindings of one device.
-const MAX_BINDINGS: usize = 1_000;
+pub(super) const MAX_BINDINGS: usize = 1_000;
 /// Rights that an audit entry names; of more it gives the number.
 const NAMED: usize = 20;
 
@@ -339,14 +339,14 @@ fn told(terms: &Terms) -> String {
 }
 
 /// Whether `from` may drive `to`, directly or through others.
-fn reaches(tx: &Tx<'_>, from: &DeviceId, to: &DeviceId) -> Result<bool, StoreError> {
+pub(super) fn reaches(tx: &Tx<'_>, from: &DeviceId, to: &DeviceId) -> Result<bool, StoreError> {
     let (mut seen, mut next) = (HashSet::new(), vec![from.clone()]);
     while let Some(device) = next.pop() {
         if device == *to {
             return Ok(true);
         }
         if seen.insert(device.clone()) {
-            let driven = tx.scan::<BindingIndex>(&subject_prefix(&Subject::Device(device)), MAX_BINDINGS)?;
+            let driven = tx.scan::<BindingIndex>(&subject_prefix(&Subject::Device(device)), usize::MAX)?;
             next.extend(driven.into_iter().map(|(_, index)| index.device));
         }
     }
@@ -354,7 +354,7 @@ fn reaches(tx: &Tx<'_>, from: &DeviceId, to: &DeviceId) -> Result<bool, StoreErr
 }
 
 /// An app's right never outlives that of the person it acts for, so that it cannot come back with a later one.
-fn add_apps(tx: &Tx<'_>, all: &[Binding], holder: &Subject, ending: &mut Vec<Binding>) -> Result<(), StoreError> {
+pub(super) fn add_apps(tx: &Tx<'_>, all: &[Binding], holder: &Subject, ending: &mut Vec<Binding>) -> Result<(), StoreError> {
     for binding in all {
         let Subject::App(id) = &binding.subject else { continue };
         let person = tx.get::<Authorization>(id.as_bytes())?.map(|a| Subject::User(a.user));
@@ -366,7 +366,7 @@ fn add_apps(tx: &Tx<'_>, all: &[Binding], holder: &Subject, ending: &mut Vec<Bin
     Ok(())
 }
 
-fn user_by_name(tx: &Tx<'_>, folded: &str) -> Result<User, Refusal> {
+pub(super) fn user_by_name(tx: &Tx<'_>, folded: &str) -> Result<User, Refusal> {
     let found = match tx.get::<UserName>(folded.as_bytes())? {
         Some(name) => tx.get::<User>(name.id.as_str().as_bytes())?,
         None => None,
@@ -374,7 +374,7 @@ fn user_by_name(tx: &Tx<'_>, folded: &str) -> Result<User, Refusal> {
     found.filter(|u| !u.ended).ok_or(Refusal::NotFound("account"))
 }
 
-fn bindings_of(tx: &Tx<'_>, device: &DeviceId) -> Result<Vec<Binding>, StoreError> {
+pub(super) fn bindings_of(tx: &Tx<'_>, device: &DeviceId) -> Result<Vec<Binding>, StoreError> {
     Ok(tx.scan::<Binding>(&device_prefix(device), usize::MAX)?.into_iter().map(|(_, b)| b).collect())
 }
 
@@ -397,7 +397,7 @@ fn given_by(all: &[Binding], giver: &Subject, spared: &Subject) -> Vec<Binding> 
 }
 
 /// Ends these rights; as they are shown.
-fn revoke_all(tx: &Tx<'_>, bindings: &[Binding], by: &str, now: u64) -> Result<Vec<BindingView>, StoreError> {
+pub(super) fn revoke_all(tx: &Tx<'_>, bindings: &[Binding], by: &str, now: u64) -> Result<Vec<BindingView>, StoreError> {
     let mut lost = Vec::new();
     for binding in bindings {
         revoke_in(tx, &binding.device, &binding.subject, by, now)?;
@@ -407,7 +407,7 @@ fn revoke_all(tx: &Tx<'_>, bindings: &[Binding], by: &str, now: u64) -> Result<V
 }
 
 /// For the audit: the rights that ended along with one.
-fn with_them(lost: &[BindingView]) -> String {
+pub(super) fn with_them(lost: &[BindingView]) -> String {
     if lost.is_empty() {
         return String::new();
     }
@@ -422,7 +422,7 @@ fn with_them(lost: &[BindingView]) -> String {
 }
 
 /// A device that nobody administers could never be given back: among those `leaving` must not be the last who does.
-fn keep_an_administrator(tx: &Tx<'_>, all: &[Binding], leaving: &HashSet<Subject>, now: u64) -> Result<(), Refusal> {
+pub(super) fn keep_an_administrator(tx: &Tx<'_>, all: &[Binding], leaving: &HashSet<Subject>, now: u64) -> Result<(), Refusal> {
     let lasting = |b: &Binding| b.terms.privilege == Privilege::Administer && b.terms.last_from(now);
     let administers = all.iter().any(|b| leaving.contains(&b.subject) && lasting(b));
     let mut others = false;

@@ -1,5 +1,7 @@
 //! Claiming: a person shows the code, the device becomes theirs, and gets the secret it will sign in with.
 
+use super::bindings::put_binding;
+use super::devices::end_rights;
 use super::rights::require_role;
 use super::{Actor, CloseReason, DeviceView, Refusal, Service, audit, lock, random};
 use crate::domain::audit::Outcome;
@@ -10,9 +12,10 @@ use crate::domain::device::{Household, Registered, Standing};
 use crate::domain::ids::DeviceId;
 use crate::domain::keys::{Credential as SealedCredential, HubScopedKey, OperationalSecret, seal_credential};
 use crate::store::tables::{Credential, StoredDeviceKey};
-use crate::store::{Read, StoreError};
+use crate::store::{Read, StoreError, Tx};
 use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
+use std::sync::Arc;
 
 /// What one account is limited by, whatever it tries to claim.
 const ACCOUNT: &str = "claim";
@@ -24,12 +27,19 @@ impl Service {
     /// # Errors
     /// [`Refusal::ClaimRefused`] for every cause that is not the caller's typing: a wrong code, an unknown device, one
     /// bound to somebody else. [`Refusal::Invalid`] for a code that cannot be one, [`Refusal::TooMany`].
-    pub async fn claim(&self, actor: &Actor, code: &str, device: Option<&str>, name: &str, room: &str) -> Result<DeviceView, Refusal> {
+    pub async fn claim(
+        self: &Arc<Self>,
+        actor: &Actor,
+        code: &str,
+        device: Option<&str>,
+        name: &str,
+        room: &str,
+    ) -> Result<DeviceView, Refusal> {
         if !actor.may(HubAction::ClaimDevice) {
             return Err(Refusal::RoleTooLow);
         }
-        let account = format!("{ACCOUNT} {}", actor.user()?);
-        self.check_lockout(actor.source, &account)?;
+        actor.user()?;
+        self.check_claims(actor)?;
         let scanned = ScannedCode::parse(code).map_err(|e| Refusal::Invalid(e.to_string()))?;
         let named = device.map(DeviceId::parse).transpose().map_err(|e| Refusal::Invalid(e.to_string()))?;
         if let (Some(a), Some(b)) = (&named, &scanned.device_id)
@@ -42,46 +52,76 @@ impl Service {
             // Without an id: only devices that are here and waiting come into question.
             None => self.waiting_here()?.into_iter().find(|r| r.claim_hash.matches(&r.id, &scanned.code)),
         };
-        let Some(registered) = found else { return Err(self.claim_refused(actor, &account, "wrong_code")) };
-        let secret = OperationalSecret::from_bytes(random()?);
-        let credential = Credential {
-            keyed_hash: self.keyed_hash(b"operational", secret.as_bytes()),
-            undelivered: Some(*secret.as_bytes()),
-            made_at: self.now(),
-        };
-        let (id, now, who, origin) = (registered.id.clone(), self.now(), actor.clone(), self.origin());
+        let Some(registered) = found else { return Err(self.claim_failed(actor, "wrong_code")) };
+        let credential = self.new_credential()?;
+        let (id, now, who) = (registered.id.clone(), self.now(), actor.clone());
         let (name, room) = (label(name, &registered), short(room));
-        let event = audit::done(actor, "device.claim", id.as_str(), "administer");
-        let device = id.clone();
+        let (service, device) = (self.clone(), id.clone());
         let done = self
             .store
             .write::<bool, Refusal, _>(move |tx| {
                 require_role(tx, &who, HubAction::ClaimDevice, now)?;
-                let key = device.as_str().as_bytes();
-                let mut household = tx.get::<Household>(key)?.unwrap_or_default();
-                if household.standing != Standing::Waiting {
-                    return Ok(false);
-                }
-                household.standing = Standing::Claimed;
-                household.claimed_at = Some(now);
-                household.name.clone_from(&name);
-                household.room.clone_from(&room);
-                household.version += 1;
-                tx.put(key, &household)?;
-                tx.put(key, &credential)?;
-                super::bindings::put_binding(tx, &who.subject, &device, &Terms::of(Privilege::Administer), "claim", &origin, now)?;
-                audit::append(tx, now, event.clone())?;
-                Ok(true)
+                service.claim_in(tx, &who, &device, &credential, &name, &room, now)
             })
             .await?;
         if !done {
-            return Err(self.claim_refused(actor, &account, "bound_elsewhere"));
+            return Err(self.claim_failed(actor, "bound_elsewhere"));
         }
-        self.succeeded_attempt(actor.source, &account);
+        self.claim_succeeded(actor);
         self.policy_changed().await;
         self.close_sessions(&Subject::Device(id.clone()), CloseReason::Administrative).await;
         self.changed(super::Change::Device { id: id.clone() });
         self.device(actor, &id)
+    }
+
+    /// A secret for a device that is being claimed.
+    pub(super) fn new_credential(&self) -> Result<Credential, Refusal> {
+        let secret = OperationalSecret::from_bytes(random()?);
+        Ok(Credential {
+            keyed_hash: self.keyed_hash(b"operational", secret.as_bytes()),
+            undelivered: Some(*secret.as_bytes()),
+            made_at: self.now(),
+        })
+    }
+
+    /// Claims a device that waits, inside a transaction; false when it does not. Whatever right an earlier household left
+    /// on it, or with it, ends.
+    #[expect(clippy::too_many_arguments, reason = "who, what, and what to call it")]
+    pub(super) fn claim_in(
+        &self,
+        tx: &Tx<'_>,
+        who: &Actor,
+        device: &DeviceId,
+        credential: &Credential,
+        name: &str,
+        room: &str,
+        now: u64,
+    ) -> Result<bool, Refusal> {
+        let key = device.as_str().as_bytes();
+        let mut household = tx.get::<Household>(key)?.unwrap_or_default();
+        if household.standing != Standing::Waiting {
+            return Ok(false);
+        }
+        end_rights(tx, device, &who.subject.to_string(), now)?;
+        household.standing = Standing::Claimed;
+        household.claimed_at = Some(now);
+        name.clone_into(&mut household.name);
+        room.clone_into(&mut household.room);
+        household.version += 1;
+        tx.put(key, &household)?;
+        tx.put(key, credential)?;
+        put_binding(tx, &who.subject, device, &Terms::of(Privilege::Administer), "claim", &self.origin(), now)?;
+        audit::append(tx, now, audit::done(who, "device.claim", device.as_str(), "administer"))?;
+        Ok(true)
+    }
+
+    /// Whether this account may try a code now.
+    pub(super) fn check_claims(&self, actor: &Actor) -> Result<(), Refusal> {
+        self.check_lockout(actor.source, &account(actor))
+    }
+
+    pub(super) fn claim_succeeded(&self, actor: &Actor) {
+        self.succeeded_attempt(actor.source, &account(actor));
     }
 
     fn candidate(&self, id: &DeviceId) -> Result<Option<Registered>, StoreError> {
@@ -102,8 +142,9 @@ impl Service {
         })
     }
 
-    fn claim_refused(&self, actor: &Actor, account: &str, reason: &str) -> Refusal {
-        let wait = self.failed_attempt(actor.source, account);
+    /// Counts a code that did not fit.
+    pub(super) fn claim_failed(&self, actor: &Actor, reason: &str) -> Refusal {
+        let wait = self.failed_attempt(actor.source, &account(actor));
         // The object is left out: a guess must not fill the audit with ids.
         self.audit_refusal(audit::event(actor.subject.to_string(), "device.claim", "?", Outcome::Denied, reason, "", &actor.via));
         if wait > 0 { Refusal::TooMany(wait) } else { Refusal::ClaimRefused }
@@ -143,6 +184,10 @@ impl Service {
         self.publish(&format!("things/{id}/claim/credential"), body.to_string(), 1, false);
         Ok(())
     }
+}
+
+fn account(actor: &Actor) -> String {
+    format!("{ACCOUNT} {}", actor.subject)
 }
 
 fn short(text: &str) -> String {

@@ -8,7 +8,7 @@ use crate::domain::policy::Action;
 use crate::store::StoreError;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -45,6 +45,9 @@ pub struct CommandRequest {
     /// How long to wait for the result, in ms.
     #[serde(default)]
     pub wait_ms: Option<u64>,
+    /// Comes back with the command's news over MQTT, for whoever asked to know it by.
+    #[serde(skip)]
+    pub client_token: Option<String>,
 }
 
 /// A command and how far it is.
@@ -86,6 +89,7 @@ pub(super) struct Commands {
 
 struct Running {
     view: CommandView,
+    token: Option<String>,
     deadline: u64,
     /// How often the device has said that it is running.
     reports: u8,
@@ -131,8 +135,19 @@ impl Service {
     /// [`Refusal::NotAllowed`] (a critical command needs `manage`), [`Refusal::Offline`], [`Refusal::TooMany`] when too
     /// many run already, [`Refusal::Invalid`] with the path of what does not fit the model.
     pub async fn command(self: &Arc<Self>, actor: &Actor, device: &DeviceId, request: CommandRequest) -> Result<CommandView, Refusal> {
-        // First whether the device may be seen at all: else the model would tell.
-        self.store.read(|v| self.require(v, actor, device, Action::View).map(|_| ()))?;
+        let name = request.name.clone();
+        let sent = self.send_command(actor, device, request).await;
+        if let Err(refusal) = &sent {
+            self.audit_refused_act(actor, "command.send", device, &name, refusal);
+        }
+        sent
+    }
+
+    async fn send_command(self: &Arc<Self>, actor: &Actor, device: &DeviceId, request: CommandRequest) -> Result<CommandView, Refusal> {
+        // First whether the device may be seen at all, and the command is one of those the right is to: else the model
+        // would tell.
+        self.store.read(|v| self.require_each(v, actor, device, Action::View, std::iter::once(request.name.as_str())).map(|_| ()))?;
+        self.keep_pace(actor, device)?;
         let model = self.model_of(device)?;
         let args = if request.args.is_null() { Value::Object(serde_json::Map::new()) } else { request.args };
         let action = match &model {
@@ -179,8 +194,14 @@ impl Service {
         }
         let news = Arc::new(Notify::new());
         let deadline = self.clock.monotonic_ms() + ttl;
-        lock(&self.commands).remember(Running { view: view.clone(), deadline, reports: 0, news: news.clone() });
-        self.changed(Change::Command(Box::new(view.clone())));
+        lock(&self.commands).remember(Running {
+            view: view.clone(),
+            token: request.client_token.clone(),
+            deadline,
+            reports: 0,
+            news: news.clone(),
+        });
+        self.tell(&view, request.client_token.as_deref());
         let body = serde_json::json!({"id": view.id, "args": view.args, "expires_ms": ttl});
         let topic = format!("things/{device}/commands/{}", view.name);
         self.publish_now_or_never(&topic, body.to_string(), Duration::from_millis(ttl));
@@ -195,7 +216,51 @@ impl Service {
             }
         })
         .await;
-        Ok(self.command_state(device, &view.id).unwrap_or(view))
+        let latest = self.command_state(device, &view.id).unwrap_or(view);
+        // Whoever may send it may see it; a right that has ended in the meantime sees what was sent, and no result.
+        let blank = CommandView { status: "sent".into(), message: String::new(), result: Value::Null, ..latest.clone() };
+        Ok(self.command_shown(actor, latest).unwrap_or(blank))
+    }
+
+    /// What becomes of a command, to everybody who may hear it: live views, and over MQTT. There the values of the
+    /// device's attributes are left out of the result: those stand in the twin, and one who may run a command need not
+    /// be one who may read them.
+    fn tell(&self, view: &CommandView, token: Option<&str>) {
+        self.changed(Change::Command(Box::new(view.clone())));
+        let mut body = serde_json::json!({
+            "id": view.id, "status": view.status, "message": view.message, "result": self.without_attributes(view, &BTreeSet::new()).result,
+        });
+        if let (Some(token), Value::Object(members)) = (token, &mut body) {
+            members.insert("clientToken".into(), token.into());
+        }
+        self.publish(&format!("things/{}/commands/{}/result", view.device_id, view.name), body.to_string(), 1, false);
+    }
+
+    /// The command without what its result says of attributes that are not among `shown`. Without a model nobody has
+    /// said what an attribute is: then nothing of the result is shown.
+    fn without_attributes(&self, view: &CommandView, shown: &BTreeSet<String>) -> CommandView {
+        let result = match (self.model_of(&view.device_id), &view.result) {
+            (Ok(Some(model)), Value::Object(members)) => {
+                let stays = |name: &String| !model.attributes.contains_key(name) || shown.contains(name);
+                Value::Object(members.iter().filter(|(name, _)| stays(name)).map(|(n, v)| (n.clone(), v.clone())).collect())
+            }
+            (Ok(Some(_)), other) => other.clone(),
+            _ => Value::Null,
+        };
+        CommandView { result, ..view.clone() }
+    }
+
+    /// A command as `actor` may see it: whose right is to a part of the device sees the commands that belong to it.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] for a device or a command that it may not know of, [`Refusal::NotAllowed`].
+    pub fn command_shown(&self, actor: &Actor, view: CommandView) -> Result<CommandView, Refusal> {
+        let rows = self.store.read(|v| self.require(v, actor, &view.device_id, Action::View))?;
+        match rows.only() {
+            None => Ok(view),
+            Some(only) if only.contains(&view.name) => Ok(self.without_attributes(&view, &only)),
+            Some(_) => Err(Refusal::NotFound("command")),
+        }
     }
 
     fn command_state(&self, device: &DeviceId, id: &str) -> Option<CommandView> {
@@ -208,7 +273,7 @@ impl Service {
     /// [`Refusal::NotFound`], also once it is forgotten.
     pub fn command_view(&self, actor: &Actor, device: &DeviceId, id: &str) -> Result<CommandView, Refusal> {
         self.store.read(|v| self.require(v, actor, device, Action::View).map(|_| ()))?;
-        self.command_state(device, id).ok_or(Refusal::NotFound("command"))
+        self.command_shown(actor, self.command_state(device, id).ok_or(Refusal::NotFound("command"))?)
     }
 
     /// The device reports on a command. One that is over, unknown or of another name changes nothing.
@@ -233,7 +298,7 @@ impl Service {
         if report.result.to_string().len() > RESULT_MAX {
             return Err(Refusal::Invalid(format!("result: at most {RESULT_MAX} bytes")));
         }
-        let (view, news) = {
+        let (view, token, news) = {
             let mut commands = lock(&self.commands);
             let Some(running) = commands.find(device, &report.id).filter(|r| r.view.name == name && !r.view.is_over()) else {
                 return Ok(());
@@ -247,12 +312,12 @@ impl Service {
             running.view.status = report.status;
             running.view.message = report.message.chars().filter(|c| !c.is_control()).take(MESSAGE_MAX).collect();
             running.view.result = report.result;
-            (running.view.clone(), running.news.clone())
+            (running.view.clone(), running.token.clone(), running.news.clone())
         };
         // Whoever waits is told even if the audit cannot be written.
         let audited = if view.is_over() { self.audit_command(&view, format!("device:{device}")).await } else { Ok(()) };
         news.notify_waiters();
-        self.changed(Change::Command(Box::new(view)));
+        self.tell(&view, token.as_deref());
         audited
     }
 
@@ -262,20 +327,20 @@ impl Service {
     /// The store's fault.
     pub async fn expire_commands(&self) -> Result<(), Refusal> {
         let now = self.clock.monotonic_ms();
-        let over: Vec<(CommandView, Arc<Notify>)> = lock(&self.commands)
+        let over: Vec<(CommandView, Option<String>, Arc<Notify>)> = lock(&self.commands)
             .recent
             .iter_mut()
             .filter(|r| !r.view.is_over() && r.deadline <= now)
             .map(|r| {
                 r.view.status = "expired".into();
                 r.view.message = "the device did not answer in time".into();
-                (r.view.clone(), r.news.clone())
+                (r.view.clone(), r.token.clone(), r.news.clone())
             })
             .collect();
         let mut audited = Ok(());
-        for (view, news) in over {
+        for (view, token, news) in over {
             news.notify_waiters();
-            self.changed(Change::Command(Box::new(view.clone())));
+            self.tell(&view, token.as_deref());
             audited = self.audit_command(&view, "hub".into()).await.and(audited);
         }
         audited

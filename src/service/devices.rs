@@ -65,6 +65,8 @@ pub struct DeviceView {
     pub room: String,
     /// What the asking account may do.
     pub privilege: Option<Privilege>,
+    /// The attributes and commands that it may do it to, when these are not all.
+    pub only: Option<BTreeSet<String>>,
     /// The record's version, its `ETag`.
     pub version: u64,
 }
@@ -115,16 +117,29 @@ impl Service {
         self.store.read(|v| self.view_of(v, actor, id))
     }
 
+    /// One device, for who has just given it away and may not see it any more.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub(super) fn device_after(&self, actor: &Actor, id: &DeviceId) -> Result<DeviceView, Refusal> {
+        self.store.read(|v| self.view_with(v, actor, id, true))
+    }
+
     fn view_of<R: Read>(&self, v: &R, actor: &Actor, id: &DeviceId) -> Result<DeviceView, Refusal> {
+        self.view_with(v, actor, id, actor.may(HubAction::SeeAllDevices))
+    }
+
+    fn view_with<R: Read>(&self, v: &R, actor: &Actor, id: &DeviceId, sees_all: bool) -> Result<DeviceView, Refusal> {
         let key = id.as_str().as_bytes();
         let now = self.moment();
         let rows = Rows::load(v, &actor.subject, id, now.at)?;
         let (registered, seen) = (v.get::<Registered>(key)?, v.get::<LastSeen>(key)?);
         let registered = registered.ok_or(Refusal::NotFound("device"))?;
         let privilege = rows.privilege(&now);
-        if privilege.is_none() && !actor.may(HubAction::SeeAllDevices) {
+        if privilege.is_none() && !sees_all {
             return Err(Refusal::NotFound("device"));
         }
+        let only = privilege.and_then(|_| rows.only());
         let presence = lock(&self.presence).get(id).cloned().unwrap_or_default();
         let model = self.model(&registered.brand, &registered.model).ok();
         let household = rows.household;
@@ -138,6 +153,7 @@ impl Service {
             name: household.name,
             room: household.room,
             privilege,
+            only,
             version: household.version,
             id: registered.id,
             brand: registered.brand,
@@ -229,7 +245,7 @@ impl Service {
     /// [`Refusal::NotAllowed`] below `administer`, [`Refusal::NotFound`].
     pub async fn remove_device(self: &std::sync::Arc<Self>, actor: &Actor, id: &DeviceId) -> Result<(), Refusal> {
         let (service, who, device, now) = (self.clone(), actor.clone(), id.clone(), self.now());
-        let mut retained = self
+        let left = self
             .store
             .write(move |tx| {
                 let household = service.require(tx, &who, &device, Action::Administer)?.household;
@@ -239,26 +255,27 @@ impl Service {
                         _ => Reason::Quarantined,
                     }));
                 }
-                let (key, prefix) = (device.as_str().as_bytes(), device_prefix(&device));
-                for (_, binding) in tx.scan::<Binding>(&prefix, usize::MAX)? {
-                    super::bindings::revoke_in(tx, &device, &binding.subject, &who.subject.to_string(), now)?;
-                }
-                tx.delete_prefix::<IssuedCertificate>(&prefix)?;
-                tx.delete::<Credential>(key)?;
-                let retained = forget_state(tx, &device)?;
-                tx.put(key, &Household { version: household.version + 1, ..Household::default() })?;
+                let left = leave_house(tx, &device, &household, &who.subject.to_string(), now)?;
                 audit::append(tx, now, audit::done(&who, "device.remove", device.as_str(), "all bindings revoked"))?;
-                Ok(retained)
+                Ok(left)
             })
             .await?;
+        self.left_house(id, left).await;
+        Ok(())
+    }
+
+    /// After the commit in which a device has left the house: nothing of it is left that anybody could hear.
+    pub(super) async fn left_house(&self, id: &DeviceId, left: Left) {
+        let Left { mut retained, driven } = left;
         lock(&self.momentary).retain(|(device, _), _| device != id);
+        lock(&self.pace).forget(id);
         self.policy_changed().await;
         self.close_sessions(&Subject::Device(id.clone()), CloseReason::Administrative).await;
         // What its last session was about to write when the removal was committed must not reach the next household.
         let device = id.clone();
         let late = self.store.write::<_, StoreError, _>(move |tx| {
             let household = tx.get::<Household>(device.as_str().as_bytes())?.unwrap_or_default();
-            if household.standing == Standing::Waiting { forget_state(tx, &device) } else { Ok(Vec::new()) }
+            if household.claimed_at.is_none() { forget_state(tx, &device) } else { Ok(Vec::new()) }
         });
         match late.await {
             Ok(more) => retained.extend(more),
@@ -270,8 +287,10 @@ impl Service {
             self.publish(&String::from_utf8_lossy(&topic), "", 0, true);
         }
         self.publish(&format!("things/{id}/presence"), "", 0, true);
+        for device in driven {
+            self.changed(super::Change::Device { id: device });
+        }
         self.changed(super::Change::Removed { id: id.clone() });
-        Ok(())
     }
 
     /// Whether `actor` may have a client certificate made for the device; the composition root makes it.
@@ -394,6 +413,40 @@ impl Service {
 /// Key of a certificate's row: the device and the hex of the certificate's SHA-256.
 pub(super) fn certificate_key(device: &DeviceId, fingerprint: &[u8; 32]) -> Vec<u8> {
     [device_prefix(device), data_encoding::HEXLOWER.encode(fingerprint).into_bytes()].concat()
+}
+
+/// What a device has left behind.
+pub(super) struct Left {
+    /// The topics of its retained messages, to be taken back.
+    retained: Vec<Vec<u8>>,
+    /// The devices that it was bound to.
+    pub(super) driven: Vec<DeviceId>,
+}
+
+/// Ends everything that ties a device to the house: the rights that others have on it and that it has on others, what it
+/// signs in with, what it has said and was wished to be. One that is shut out stays so.
+pub(super) fn leave_house(tx: &Tx<'_>, device: &DeviceId, household: &Household, by: &str, now: u64) -> Result<Left, StoreError> {
+    let (key, prefix) = (device.as_str().as_bytes(), device_prefix(device));
+    let driven = end_rights(tx, device, by, now)?;
+    tx.delete_prefix::<IssuedCertificate>(&prefix)?;
+    tx.delete::<Credential>(key)?;
+    let retained = forget_state(tx, device)?;
+    let standing = if household.standing.admits() { Standing::Waiting } else { household.standing };
+    tx.put(key, &Household { standing, version: household.version + 1, ..Household::default() })?;
+    Ok(Left { retained, driven })
+}
+
+/// Ends the rights on a device, and those that it holds on others; the latter are named.
+pub(super) fn end_rights(tx: &Tx<'_>, device: &DeviceId, by: &str, now: u64) -> Result<Vec<DeviceId>, StoreError> {
+    for (_, binding) in tx.scan::<Binding>(&device_prefix(device), usize::MAX)? {
+        super::bindings::revoke_in(tx, device, &binding.subject, by, now)?;
+    }
+    let own = Subject::Device(device.clone());
+    let driven: Vec<DeviceId> = tx.scan::<BindingIndex>(&subject_prefix(&own), usize::MAX)?.into_iter().map(|(_, i)| i.device).collect();
+    for other in &driven {
+        super::bindings::revoke_in(tx, other, &own, by, now)?;
+    }
+    Ok(driven)
 }
 
 /// Deletes what a device has said and was wished to be; the topics of its retained messages, to be taken back.

@@ -5,7 +5,7 @@ use super::accounts::shown_name;
 use super::devices::certificate_key;
 use super::{Actor, Refusal, Service, SessionToken, audit, lock, random};
 use crate::domain::account::Username;
-use crate::domain::audit::Outcome;
+use crate::domain::audit::{Event, Outcome};
 use crate::domain::binding::Subject;
 use crate::domain::device::{Household, Registered, SignInCounter, Standing};
 use crate::domain::ids::DeviceId;
@@ -248,6 +248,8 @@ impl Service {
         match verdict {
             Verdict::In { completed, claimed_at } => {
                 if completed {
+                    // What it may do to others begins with the completed claim.
+                    self.policy_changed().await;
                     self.changed(super::Change::Device { id });
                 }
                 Ok(SignedIn { subject, rebase: false, actor, via, epoch: 0, session: None, claimed_at, certificate })
@@ -337,16 +339,16 @@ impl Service {
 
     /// Audits a publish that the policy refused.
     pub fn publish_denied(&self, who: &SignedIn, topic: &str) {
-        self.topic_denied(who, "topic.publish", topic);
+        self.audit_topic(who, self.refused_publish(who, topic));
     }
 
     /// Audits a subscription that the policy refused.
     pub fn subscribe_denied(&self, who: &SignedIn, filter: &str) {
-        self.topic_denied(who, "topic.subscribe", filter);
+        let who_text = who.subject.to_string();
+        self.audit_topic(who, audit::event(who_text, "topic.subscribe", filter, Outcome::Denied, "not_its_topic", "", &who.via));
     }
 
-    fn topic_denied(&self, who: &SignedIn, action: &str, topic: &str) {
-        let event = audit::event(who.subject.to_string(), action, topic, Outcome::Denied, "not_its_topic", "", &who.via);
+    fn audit_topic(&self, who: &SignedIn, event: Event) {
         self.audit_refusal(who.actor.as_ref().map_or(event.clone(), |actor| audit::on_behalf(actor, event)));
     }
 

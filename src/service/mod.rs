@@ -12,11 +12,14 @@ mod commands;
 mod devices;
 mod explain;
 mod gate;
+mod handover;
 mod idle;
 mod lockout;
 mod oauth_tokens;
+mod pace;
 mod passwords;
 mod registry;
+mod remotes;
 mod rights;
 mod roles;
 mod services;
@@ -260,6 +263,8 @@ pub struct Service {
     /// There is an owner, and as the last one stays, there always will be.
     owned: AtomicBool,
     commands: Mutex<commands::Commands>,
+    /// How often devices act on others.
+    pace: Mutex<pace::Pace>,
     challenges: Mutex<HashMap<DeviceId, gate::Challenge>>,
     refusals: Mutex<audit::Refusals>,
     desk: audit::Desk,
@@ -293,6 +298,7 @@ impl Service {
             hash_places: Arc::default(),
             owned: AtomicBool::new(false),
             commands: Mutex::default(),
+            pace: Mutex::default(),
             challenges: Mutex::default(),
             refusals: Mutex::default(),
             desk: audit::Desk::default(),

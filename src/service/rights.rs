@@ -14,6 +14,7 @@ use crate::domain::time::Moment;
 use crate::store::tables::{BindingIndex, binding_key, subject_prefix};
 use crate::store::{Read, StoreError, Tx};
 use ipnet::IpNet;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// Rows that bear on one subject and one device.
@@ -134,6 +135,11 @@ impl Rows {
             // No cloud is linked: what was granted in the house never goes stale.
             policy_age_ms: 0,
         }
+    }
+
+    /// The attributes and commands that the right is restricted to, if it is.
+    pub(super) fn only(&self) -> Option<BTreeSet<String>> {
+        self.facts(None).only()
     }
 
     /// The privilege that holds now, if any.

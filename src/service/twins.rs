@@ -13,7 +13,7 @@ use crate::domain::twin::{Applied, Limits, NoSchema, Rejection, Schema, Section,
 use crate::store::tables::{Momentary, device_prefix, twin_key};
 use crate::store::{Read, StoreError, Tx};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,9 +65,12 @@ impl Service {
             Err(Refusal::NotAllowed(reason)) => ("rejected", Rejection::new(403, reason.explain()).for_token(token).to_json(self.now())),
             Err(Refusal::NotFound(_)) => ("rejected", Rejection::new(404, "No shadow exists").for_token(token).to_json(self.now())),
             Err(Refusal::Offline) => ("rejected", Rejection::new(409, CRITICAL_OFFLINE).for_token(token).to_json(self.now())),
+            Err(Refusal::TooMany(_)) => ("rejected", Rejection::new(429, "Too many requests").for_token(token).to_json(self.now())),
             Err(fault) => return Err(fault),
         };
-        self.publish(&topic(outcome), body.to_string(), 1, false);
+        let body = body.to_string();
+        self.tell_requester(&who.subject, device, verb, outcome, &body);
+        self.publish(&topic(outcome), body, 1, false);
         Ok(())
     }
 
@@ -96,8 +99,11 @@ impl Service {
                     self.record_look(actor, device).await?;
                 }
                 let twin = self.store.read(|v| {
-                    if let Hand::Other(actor) = &hand {
-                        self.require(v, actor, device, Action::View)?;
+                    if let Hand::Other(actor) = &hand
+                        && self.require(v, actor, device, Action::View)?.only().is_some()
+                    {
+                        // The answer would hold the whole document.
+                        return Err(Refusal::NotAllowed(Reason::NotCovered));
                     }
                     Ok::<_, Refusal>(v.get::<Twin>(&twin_key(device, shadow))?.unwrap_or_default())
                 })?;
@@ -105,7 +111,7 @@ impl Service {
             }
             Verb::Update => {
                 let request = UpdateRequest::parse(payload, limits)?;
-                Ok(self.update(hand, device, shadow, request).await?.accepted())
+                Ok(self.update(hand, device, shadow, request).await?.0.accepted())
             }
             Verb::Delete => {
                 let (service, id, key, now) = (self.clone(), device.clone(), twin_key(device, shadow), self.now());
@@ -133,14 +139,26 @@ impl Service {
         }
     }
 
-    /// The twin, as the API shows it.
+    /// The twin, as the API shows it: whose right is to some attributes sees those.
     ///
     /// # Errors
     /// [`Refusal::NotFound`], [`Refusal::NotAllowed`].
     pub fn twin(&self, actor: &Actor, device: &DeviceId) -> Result<Twin, Refusal> {
+        self.twin_or_part(actor, device).map(|(twin, _)| twin)
+    }
+
+    /// The same, and whether it is only a part.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn twin_or_part(&self, actor: &Actor, device: &DeviceId) -> Result<(Twin, bool), Refusal> {
         self.store.read(|v| {
-            self.require(v, actor, device, Action::View)?;
-            Ok(v.get::<Twin>(&twin_key(device, None))?.unwrap_or_default())
+            let only = self.require(v, actor, device, Action::View)?.only();
+            let twin = v.get::<Twin>(&twin_key(device, None))?.unwrap_or_default();
+            Ok(match only {
+                Some(only) => (twin.filtered(&only), true),
+                None => (twin, false),
+            })
         })
     }
 
@@ -158,36 +176,57 @@ impl Service {
     ) -> Result<Twin, Refusal> {
         let request = UpdateRequest::of_desired(patch, if_version, &Limits::default())?;
         match self.update(Hand::Other(actor.clone()), device, None, request).await {
-            Ok(applied) => Ok(applied.twin),
+            Ok((applied, None)) => Ok(applied.twin),
+            Ok((applied, Some(only))) => Ok(applied.twin.filtered(&only)),
             Err(Refusal::Twin(r)) if r.code == 409 => Err(Refusal::VersionConflict(self.twin(actor, device)?.version())),
             Err(other) => Err(other),
         }
     }
 
+    /// What was applied, and the attributes that the right of whoever did it is restricted to.
     async fn update(
         self: &Arc<Self>,
         hand: Hand,
         device: &DeviceId,
         shadow: Option<&str>,
         request: UpdateRequest,
-    ) -> Result<Applied, Refusal> {
+    ) -> Result<(Applied, Option<BTreeSet<String>>), Refusal> {
+        let Hand::Other(actor) = &hand else { return self.merge(hand, device, shadow, request).await };
+        let (actor, names) = (actor.clone(), request.names(Section::Desired).collect::<Vec<_>>().join(" "));
+        let merged = match self.keep_pace(&actor, device) {
+            Ok(()) => self.merge(hand, device, shadow, request).await,
+            Err(refusal) => Err(refusal),
+        };
+        if let Err(refusal) = &merged {
+            self.audit_refused_act(&actor, "twin.desire", device, &names, refusal);
+        }
+        merged
+    }
+
+    async fn merge(
+        self: &Arc<Self>,
+        hand: Hand,
+        device: &DeviceId,
+        shadow: Option<&str>,
+        request: UpdateRequest,
+    ) -> Result<(Applied, Option<BTreeSet<String>>), Refusal> {
         let model = self.model_of(device)?;
         let (service, id, key, now) = (self.clone(), device.clone(), twin_key(device, shadow), self.now());
         let (named, by) = (shadow.is_some(), hand.clone());
-        let (applied, used_up) = self
+        let (applied, only, used_up) = self
             .store
             .write(move |tx| {
-                let mut used_up = false;
+                let mut right = None;
                 let writer = match &by {
                     Hand::Device => Writer::Device,
                     Hand::Other(actor) => {
                         let action = needed(&request, model.as_deref(), named);
                         let rows = service.require_each(tx, actor, &id, action, request.names(Section::Desired))?;
                         // A named shadow is no attribute, and who clears everything touches all of them.
-                        if (named || request.clears(Section::Desired)) && rows.facts(None).terms().any(|t| t.only.is_some()) {
+                        if (named || request.clears(Section::Desired)) && rows.only().is_some() {
                             return Err(Refusal::NotAllowed(Reason::NotCovered));
                         }
-                        used_up = rows.spend(tx)?;
+                        right = Some(rows);
                         Writer::Person
                     }
                 };
@@ -209,6 +248,9 @@ impl Service {
                         return Err(Refusal::Offline);
                     }
                 }
+                // What is refused spends nothing: from here on nothing is.
+                let used_up = right.as_ref().map_or(Ok(false), |rows| rows.spend(tx))?;
+                let only = right.and_then(|rows| rows.only());
                 tx.put(&key, &applied.twin)?;
                 for attribute in &applied.critical {
                     let at = [device_prefix(&id), attribute.as_bytes().to_vec()].concat();
@@ -218,14 +260,14 @@ impl Service {
                     let names: Vec<&str> = request.names(Section::Desired).collect();
                     audit::append(tx, now, audit::done(actor, "twin.desire", id.as_str(), names.join(" ")))?;
                 }
-                Ok::<_, Refusal>((applied, used_up))
+                Ok::<_, Refusal>((applied, only, used_up))
             })
             .await?;
         if used_up {
             self.policy_changed().await;
         }
         self.publish_applied(device, shadow, &applied);
-        Ok(applied)
+        Ok((applied, only))
     }
 
     /// After the commit: what has changed, to whoever watches.

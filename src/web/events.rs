@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -96,6 +97,8 @@ pub(super) async fn stream(context: Arc<Context>, request: Request, session: Ses
         until: 0,
         support: Vec::new(),
         due,
+        parts: HashMap::new(),
+        hasher: RandomState::new(),
     };
     // One place: the next event is loaded when the one before it is on its way.
     let (events, mut ready) = mpsc::channel(1);
@@ -135,6 +138,9 @@ struct Follower {
     /// The support sessions the other side knows of.
     support: Vec<SupportView>,
     due: VecDeque<Due>,
+    /// What was last told of each twin of which only a part is shown, as a hash.
+    parts: HashMap<DeviceId, u64>,
+    hasher: RandomState,
 }
 
 impl Follower {
@@ -238,9 +244,17 @@ impl Follower {
                 Err(Refusal::NotFound(_)) if self.visible.remove(&id) => event("removed", &json!({"id": id})),
                 Err(refusal) => untold(&refusal),
             },
-            Due::Twin(id) => match self.service.twin(actor, &id) {
-                Ok(twin) => {
+            Due::Twin(id) => match self.service.twin_or_part(actor, &id) {
+                Ok((twin, part)) => {
                     let mut body = twin.view();
+                    // Who sees a part is not told that something happened to the rest.
+                    let content = ["desired", "reported", "metadata"].map(|section| body.get(section).map(Value::to_string));
+                    let now = self.hasher.hash_one(content);
+                    if !part {
+                        self.parts.remove(&id);
+                    } else if self.parts.insert(id.clone(), now) == Some(now) {
+                        return None;
+                    }
                     if let Value::Object(members) = &mut body {
                         members.remove("metadata");
                         members.insert("device_id".into(), Value::String(id.to_string()));
@@ -257,10 +271,13 @@ impl Follower {
                 Ok(_) => None,
                 Err(refusal) => untold(&refusal),
             },
-            Due::Command(view) => match self.service.command_view(actor, &view.device_id, &view.id) {
-                Ok(_) => event("command", &view),
-                Err(refusal) => untold(&refusal),
-            },
+            // Only while it is remembered: of a device that has left nothing is told.
+            Due::Command(view) => {
+                match self.service.command_view(actor, &view.device_id, &view.id).and_then(|_| self.service.command_shown(actor, *view)) {
+                    Ok(view) => event("command", &view),
+                    Err(refusal) => untold(&refusal),
+                }
+            }
         }
     }
 }

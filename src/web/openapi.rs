@@ -67,6 +67,8 @@ fn schemas() -> Vec<(String, RefOr<Schema>)> {
         Action,
         Explanation,
         Claim,
+        Transfer,
+        Replacement,
         NewCommand,
         CertificateRequest,
         TrustBrand,

@@ -14,6 +14,9 @@ pub use services::{
     NewService, NewSupport, PrivilegeRights, RoleRights, Roles, Scope, ScopeRights, ServiceAccount, ServiceEdit, ServiceSecret,
     ServiceWithSecret, Services, Support, SupportSessions, SupportedDevice, UserEdit,
 };
+mod handover;
+
+pub use handover::{Replacement, Transfer};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -283,6 +286,8 @@ pub struct Device {
     pub room: String,
     /// `view`, `operate`, `manage`, `administer`, or none.
     pub privilege: Option<String>,
+    /// The attributes and commands that the right is restricted to, when it is.
+    pub only: Option<Vec<String>>,
     /// The record's version: its `ETag`.
     pub version: u64,
 }

@@ -230,7 +230,7 @@ async fn named_shadows_are_the_makers_own_and_few() {
 }
 
 fn request(name: &str, ttl_ms: u64, wait_ms: u64) -> CommandRequest {
-    CommandRequest { name: name.into(), args: Value::Null, ttl_ms: Some(ttl_ms), wait_ms: Some(wait_ms) }
+    CommandRequest { name: name.into(), args: Value::Null, ttl_ms: Some(ttl_ms), wait_ms: Some(wait_ms), client_token: None }
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use super::binding::{Binding, Privilege, Terms};
 use super::device::Standing;
 use super::time::{Grade, Moment};
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// What can be asked of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -159,6 +160,15 @@ impl<'a> Facts<'a> {
     /// The terms that bear on the decision.
     pub fn terms(&self) -> impl Iterator<Item = &'a Terms> + use<'a> {
         [Some(self.holder), self.behalf].into_iter().flatten().filter_map(|h| h.binding).map(|b| &b.terms)
+    }
+
+    /// The attributes and commands that a restricted right is to: those that all its terms have in common. `None` when it
+    /// is to the whole device.
+    #[must_use]
+    pub fn only(&self) -> Option<BTreeSet<String>> {
+        self.terms().filter_map(|t| t.only.as_ref()).fold(None, |both: Option<BTreeSet<String>>, only| {
+            Some(both.map_or_else(|| only.clone(), |both| both.intersection(only).cloned().collect()))
+        })
     }
 }
 

@@ -29,10 +29,7 @@ impl Rights {
     fn of(facts: &Facts<'_>, now: &Moment) -> Rights {
         let bit = |a: Action| if decide(facts, a, now).allowed { 1 << a as u8 } else { 0 };
         let actions = Action::ALL.into_iter().map(bit).fold(0, |all, b| all | b);
-        let only = facts.terms().filter_map(|t| t.only.as_ref()).fold(None, |both: Option<BTreeSet<String>>, only| {
-            Some(both.map_or_else(|| only.clone(), |both| both.intersection(only).cloned().collect()))
-        });
-        Rights { actions, only: only.map(Arc::new) }
+        Rights { actions, only: facts.only().map(Arc::new) }
     }
     fn may(&self, action: Action) -> bool {
         self.actions & (1 << action as u8) != 0
@@ -53,7 +50,9 @@ impl Rights {
     }
     fn receive(&self, place: Place<'_>) -> bool {
         let told = match place {
-            Place::ClaimHello | Place::ClaimCredential | Place::RebaseChallenge | Place::RebaseResponse | Place::Reserved => false,
+            Place::ClaimHello | Place::ClaimCredential | Place::RebaseChallenge | Place::RebaseResponse => false,
+            // What the hub tells a device of what it did to others is for that device alone.
+            Place::Bound | Place::Reserved => false,
             Place::Presence => true,
             Place::Command(name) | Place::CommandResult(name) => self.covers(name),
             // A shadow's documents and a maker's telemetry hold more than a part: that goes by filtered projections.
@@ -157,7 +156,8 @@ impl Table {
     pub fn receive(&self, topic: &str) -> bool {
         let Some(at) = locate(topic) else { return false };
         match &self.holder {
-            Holder::Device(id, _) if **id == *at.device => true,
+            // Its own results are for the others.
+            Holder::Device(id, _) if **id == *at.device => !matches!(at.place, Place::CommandResult(_)),
             Holder::Rebase(id) => &**id == at.device && at.place == Place::RebaseChallenge,
             Holder::Device(_, rights) | Holder::Bound(rights) => rights.get(at.device).is_some_and(|r| r.receive(at.place)),
         }

@@ -11,7 +11,7 @@ use warp::http::{StatusCode, header};
 pub(in crate::web) async fn send(context: Arc<Context>, mut request: Request, session: Session) -> Answered {
     let id = request.device()?;
     let body: schema::NewCommand = request.json(&context).await?;
-    let command = CommandRequest { name: body.name, args: body.args, ttl_ms: body.ttl_ms, wait_ms: body.wait_ms };
+    let command = CommandRequest { name: body.name, args: body.args, ttl_ms: body.ttl_ms, wait_ms: body.wait_ms, client_token: None };
     let view = context.service.command(&session.actor, &id, command).await.map_err(refusal::problem)?;
     let over = matches!(view.status.as_str(), "done" | "failed" | "expired");
     let status = if over { StatusCode::OK } else { StatusCode::ACCEPTED };

@@ -5,6 +5,7 @@ pub(super) mod audit;
 pub(super) mod bindings;
 pub(super) mod commands;
 pub(super) mod devices;
+pub(super) mod handover;
 pub(super) mod hub;
 pub(super) mod oauth;
 pub(super) mod people;

@@ -226,3 +226,43 @@ async fn a_websocket_is_refused_to_foreign_pages_without_the_subprotocol_and_whi
     assert_eq!(ask("Sec-WebSocket-Protocol: mqtt\r\n").await, "503");
     assert_eq!(home.ask("GET /mqtt", &[], b"").await.problem(), (426, "upgrade_required".into()));
 }
+
+#[tokio::test]
+async fn who_sees_a_part_of_a_device_is_told_of_that_part_alone() {
+    let home = Home::new().await;
+    let (mia, gus) = (home.person("mia", Role::Member).await, home.person("gus", Role::Guest).await);
+    let lamp = home.claimed("lamp", &mia).await;
+    let only = Some(["on".to_owned()].into());
+    let grant = Grant { to: Recipient::Person("gus".into()), terms: Terms { only, ..Terms::of(Privilege::Operate) } };
+    home.service.grant(&home.actor(&mia), &lamp, grant).await.unwrap();
+    let desire = async |value: Value| {
+        let patch = value.as_object().unwrap().clone();
+        home.service.desire(&home.actor(&mia), &lamp, patch, None).await.unwrap();
+    };
+    let mut events = Events::open(&home, &gus, "").await;
+    events.next("hello").await;
+    desire(serde_json::json!({"on": true, "brightness": 42})).await;
+    let twin = events.next("twin").await;
+    assert_eq!((&twin["desired"], &twin["delta"]), (&serde_json::json!({"on": true}), &serde_json::json!({"on": true})));
+    // That something else has changed is not told; nor is a command that is not its own.
+    desire(serde_json::json!({"brightness": 43})).await;
+    home.service.device_connected(&lamp).await;
+    let identify = || hearthkey::service::CommandRequest { name: "identify".into(), ..Default::default() };
+    let sent = home.service.command(&home.actor(&mia), &lamp, identify()).await.unwrap();
+    desire(serde_json::json!({"on": false})).await;
+    assert_eq!(events.next("twin").await["desired"], serde_json::json!({"on": false}));
+    let path = format!("GET /api/v1/devices/{lamp}/commands/{}", sent.id);
+    assert_eq!(home.call(&gus, &path, None).await.status, 404);
+    assert_eq!(home.call(&mia, &path, None).await.status, 200);
+    // Narrowed while the stream runs.
+    let only = Some(["identify".to_owned()].into());
+    let grant = Grant { to: Recipient::Person("gus".into()), terms: Terms { only, ..Terms::of(Privilege::Operate) } };
+    home.service.grant(&home.actor(&mia), &lamp, grant).await.unwrap();
+    desire(serde_json::json!({"on": true})).await;
+    home.service.command(&home.actor(&mia), &lamp, identify()).await.unwrap();
+    let command = events.next("command").await;
+    assert_eq!(command["name"], "identify");
+    home.service.sign_out(&home.actor(&gus), &SessionToken::new(&gus)).await.unwrap();
+    let all = events.rest().await;
+    assert!(!all.contains("brightness") && !all.contains("43") && !all.contains(r#""on""#), "{all}");
+}
