@@ -53,9 +53,13 @@ pub enum Place<'a> {
     RebaseChallenge,
     /// `rebase/response`.
     RebaseResponse,
+    /// `proof/challenge`.
+    ProofChallenge,
+    /// `proof/response`.
+    ProofResponse,
     /// `presence`.
     Presence,
-    /// Below `commands/`, `claim/` or `rebase/`, but none of the above: reserved.
+    /// Below `commands/`, `claim/`, `rebase/` or `proof/`, but none of the above: reserved.
     Reserved,
     /// The maker's own.
     Telemetry,
@@ -106,8 +110,10 @@ pub fn locate(topic: &str) -> Option<Located<'_>> {
         ("claim", Some("credential")) => Place::ClaimCredential,
         ("rebase", Some("challenge")) => Place::RebaseChallenge,
         ("rebase", Some("response")) => Place::RebaseResponse,
+        ("proof", Some("challenge")) => Place::ProofChallenge,
+        ("proof", Some("response")) => Place::ProofResponse,
         ("presence", None) => Place::Presence,
-        ("commands" | "claim" | "rebase" | "presence", _) => Place::Reserved,
+        ("commands" | "claim" | "rebase" | "proof" | "presence", _) => Place::Reserved,
         _ => Place::Telemetry,
     };
     Some(Located { device, place, aws })

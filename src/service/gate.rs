@@ -6,6 +6,7 @@ use super::{Actor, Refusal, Service, SessionToken, audit, lock, random};
 use crate::domain::account::User;
 use crate::domain::audit::Outcome;
 use crate::domain::binding::Subject;
+use crate::domain::clone::{self, Side};
 use crate::domain::device::{Household, Registered, SignInCounter, Standing};
 use crate::domain::ids::DeviceId;
 use crate::domain::keys::{COUNTER_MAX, HubScopedKey, OperationalSecret, Token, verify_rebase_tag};
@@ -15,6 +16,7 @@ use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -59,6 +61,10 @@ pub struct SignedIn {
     claimed_at: Option<u64>,
     /// For devices with a certificate: its SHA-256.
     certificate: Option<[u8; 32]>,
+    /// Which sign-in it is, and what it proves when another takes its place.
+    pub(super) side: Side,
+    /// From where.
+    pub(super) source: IpAddr,
 }
 
 /// Why it may not come in. Unknown identities and wrong proofs are one answer.
@@ -93,7 +99,7 @@ enum Proof {
 }
 
 enum Verdict {
-    In { completed: bool, claimed_at: Option<u64> },
+    In { completed: bool, claimed_at: Option<u64>, proof: clone::Proof },
     Rebase { claimed_at: Option<u64> },
     Replayed,
     Wrong,
@@ -182,7 +188,7 @@ impl Service {
                 }
                 let mut household = tx.get::<Household>(key)?.unwrap_or_default();
                 let banned = !household.standing.admits();
-                let mut completed = false;
+                let (mut completed, mut proved) = (false, clone::Proof::Handed);
                 match &proof {
                     Proof::Certificate { fingerprint } => {
                         if !certificate_stands(tx, &device, fingerprint, now)? {
@@ -218,10 +224,15 @@ impl Service {
                         if *counter <= last.counter {
                             return Ok(Verdict::Rebase { claimed_at: household.claimed_at });
                         }
-                        tx.put(key, &SignInCounter { counter: *counter, last_token: digest.to_vec() })?;
+                        tx.put(key, &SignInCounter { counter: *counter, last_token: digest.to_vec(), rebased: false })?;
+                        proved = clone::Proof::Token { rebased: last.rebased };
                     }
                 }
-                Ok(if banned { Verdict::Banned(household.standing) } else { Verdict::In { completed, claimed_at: household.claimed_at } })
+                Ok(if banned {
+                    Verdict::Banned(household.standing)
+                } else {
+                    Verdict::In { completed, claimed_at: household.claimed_at, proof: proved }
+                })
             })
             .await
             .map_err(|error| {
@@ -232,16 +243,18 @@ impl Service {
         let actor = Some(Actor::device(id.clone(), via.clone(), attempt.source));
         let account = attempt.username.clone();
         match verdict {
-            Verdict::In { completed, claimed_at } => {
+            Verdict::In { completed, claimed_at, proof } => {
                 if completed {
                     self.changed(super::Change::Device { id });
                 }
-                Ok(SignedIn { subject, rebase: false, actor, via, epoch: 0, session: None, claimed_at, certificate })
+                let (side, source) = (next_side(proof), attempt.source);
+                Ok(SignedIn { subject, rebase: false, actor, via, epoch: 0, session: None, claimed_at, certificate, side, source })
             }
             Verdict::Rebase { claimed_at } => {
                 let e = audit::event(subject.to_string(), "device.rebase", id.as_str(), Outcome::Allowed, "stale_counter", "", &via);
                 self.audit_refusal(e);
-                Ok(SignedIn { subject, rebase: true, actor: None, via, epoch: 0, session: None, claimed_at, certificate })
+                let (side, source) = (next_side(clone::Proof::Handed), attempt.source);
+                Ok(SignedIn { subject, rebase: true, actor: None, via, epoch: 0, session: None, claimed_at, certificate, side, source })
             }
             Verdict::Replayed => Err(self.refuse(&account, "replayed_token", &via)),
             Verdict::Wrong => Err(self.refuse(&account, "wrong_credential", &via)),
@@ -269,6 +282,8 @@ impl Service {
                 session: Some(self.session_key(&token)),
                 claimed_at: None,
                 certificate: None,
+                side: next_side(clone::Proof::Handed),
+                source: attempt.source,
             }),
             None => Err(self.refuse(&attempt.username, "no_session", &via)),
         }
@@ -344,8 +359,9 @@ impl Service {
                 if answer.counter < last.counter || answer.counter - last.counter > REBASE_STEP {
                     return Err(Refusal::Invalid("the counter is below the floor, or too far above it".into()));
                 }
-                tx.put(key, &SignInCounter { counter: answer.counter, last_token: last.last_token })?;
+                tx.put(key, &SignInCounter { counter: answer.counter, last_token: last.last_token, rebased: true })?;
                 let detail = format!("counter {}", answer.counter);
+                super::clones::counter_lost(tx, &device, now, &via)?;
                 audit::append(
                     tx,
                     now,
@@ -355,6 +371,12 @@ impl Service {
             })
             .await
     }
+}
+
+/// A number that no other sign-in of this run has.
+fn next_side(proof: clone::Proof) -> Side {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    Side { number: NEXT.fetch_add(1, Ordering::Relaxed), proof }
 }
 
 /// Whether the certificate was issued to this device, not taken back since, and is not over.

@@ -8,13 +8,16 @@ mod accounts;
 mod audit;
 mod bindings;
 mod claims;
+mod clones;
 mod commands;
 mod devices;
 mod explain;
+mod forget;
 mod gate;
 mod lockout;
 mod passwords;
 mod registry;
+mod reset;
 mod rights;
 mod sessions;
 mod twins;
@@ -23,6 +26,7 @@ pub use crate::store::tables::RetainedMessage;
 pub use accounts::{NewUser, SetupRequest, UserView};
 pub use audit::verify_audit;
 pub use bindings::{BindingView, Grant, Recipient};
+pub use clones::{Answer, EvidenceView, Probe};
 pub use commands::{CommandRequest, CommandView};
 pub use devices::{DeviceChange, DeviceView};
 pub use explain::{Explanation, Question};
@@ -239,6 +243,7 @@ pub struct Service {
     owned: AtomicBool,
     commands: Mutex<commands::Commands>,
     challenges: Mutex<HashMap<DeviceId, gate::Challenge>>,
+    watches: Mutex<clones::Watches>,
     refusals: Mutex<audit::Refusals>,
     importing: tokio::sync::Mutex<()>,
     momentary: Mutex<HashMap<(DeviceId, String), u64>>,
@@ -270,6 +275,7 @@ impl Service {
             owned: AtomicBool::new(false),
             commands: Mutex::default(),
             challenges: Mutex::default(),
+            watches: Mutex::default(),
             refusals: Mutex::default(),
             importing: tokio::sync::Mutex::new(()),
             momentary: Mutex::default(),

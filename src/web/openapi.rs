@@ -87,6 +87,9 @@ fn schemas() -> Vec<(String, RefOr<Schema>)> {
         Brands,
         Import,
         Introduced,
+        Evidence,
+        EvidenceEntry,
+        Lift,
         Problem
     );
     all

@@ -2,8 +2,10 @@
 //! says of them. Answers are written by the service's own views; that both agree is a test of the descriptions.
 
 mod access;
+mod clones;
 
 pub use access::{Action, Binding, Bindings, Explanation, NewBinding, Privilege, Question};
+pub use clones::{Evidence, EvidenceEntry, Lift};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -242,6 +244,8 @@ pub struct Device {
     pub room: String,
     /// `view`, `operate`, `manage`, `administer`, or none.
     pub privilege: Option<String>,
+    /// What to know before using it: that it is quarantined.
+    pub warning: Option<String>,
     /// The record's version: its `ETag`.
     pub version: u64,
 }
