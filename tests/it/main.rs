@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 mod certificates;
+mod clones;
+mod den;
 mod durability;
 mod fuzz;
 mod gate;
@@ -15,6 +17,7 @@ mod page;
 mod peers;
 mod people;
 mod registry;
+mod resets;
 mod revocation;
 mod sharing;
 mod signing_in;
