@@ -4,6 +4,7 @@
 
 mod certificates;
 mod clones;
+mod copies;
 mod den;
 mod durability;
 mod fuzz;

@@ -283,6 +283,7 @@ async fn answers_have_the_members_that_the_description_names() {
     check("User", &get("me").await);
     check("Users", &get("users").await);
     check("Devices", &get("devices").await);
+    check("Evidence", &get(&format!("devices/{id}/evidence")).await);
     check("Device", &get(&format!("devices/{id}")).await);
     check("Twin", &get(&format!("devices/{id}/twin")).await);
     check("Model", &get("models/acme/thermostat").await);
@@ -294,7 +295,7 @@ async fn answers_have_the_members_that_the_description_names() {
     check("AuditEntry", &page["entries"][0]);
     let command = json!({"name": "boost", "args": {"minutes": 10}});
     check("Command", &home.call(&home.owner, &format!("POST /api/v1/devices/{id}/commands"), Some(command)).await.json());
-    assert_eq!(checked, 12);
+    assert_eq!(checked, 13);
 }
 
 #[tokio::test]
