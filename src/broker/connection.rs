@@ -1,6 +1,7 @@
 //! One connection from CONNECT to its end: sign-in, session, a reader that acts on packets in their order, a writer
 //! that checks every message again before it leaves.
 
+use super::parting::Displaced;
 use super::reader::TOPIC_ALIASES;
 use super::route::Memory;
 use super::session::{Compiled, Connection, Session};
@@ -110,10 +111,16 @@ impl Broker {
             connection.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         }
         connection.kill.cancel();
-        let _ = writing.await;
+        let writer = writing.await.ok().flatten();
         let reason = *connection.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        let displaced = Displaced::of(&client);
         self.close_client(client, end, reason).await;
         drop(guard);
+        // From here on the newcomer has the session; who was displaced is asked whether it is still there.
+        let successor = connection.successor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some(writer), Some(by)) = (writer, successor) {
+            self.part(displaced, &by, reader, writer, buf, &shutdown).await;
+        }
     }
 
     async fn read_connect(
@@ -240,9 +247,14 @@ impl Broker {
         // A session that may only re-base its counter keeps nothing.
         let expiry = if signed_in.rebase { 0 } else { asked.min(self.config.session_expiry_s) };
         let fresh = connect.clean_session || signed_in.rebase;
-        let connection = Connection { kill: CancellationToken::new(), done: CancellationToken::new(), reason: Arc::new(Mutex::new(None)) };
+        let connection = Connection {
+            kill: CancellationToken::new(),
+            done: CancellationToken::new(),
+            reason: Arc::new(Mutex::new(None)),
+            successor: Arc::new(Mutex::new(None)),
+        };
         let (session, present) = loop {
-            let holder = self.sessions().get(&key).and_then(|s| s.kill(DisconnectReasonCode::SessionTakenOver));
+            let holder = self.sessions().get(&key).and_then(|s| s.take_over(signed_in));
             if let Some(end) = holder {
                 end.cancelled().await;
             }

@@ -18,7 +18,11 @@ impl Broker {
         let outcome = match at.place {
             Place::ShadowRequest { shadow, verb } => self.service.shadow_request(who, &device, shadow, verb, payload, at.aws).await,
             Place::CommandResult(name) => self.service.command_result(&device, name, payload).await,
-            Place::ClaimHello => self.service.claim_hello(&device, payload),
+            Place::ClaimHello => match self.service.claim_hello(&device, payload, &who.via).await {
+                // It was reset: this connection belongs to the life before.
+                Ok(true) => return Err(DisconnectReasonCode::AdministrativeAction),
+                heard => heard.map(|_| ()),
+            },
             Place::RebaseResponse => {
                 let answered = self.service.rebase(&device, payload, &who.via).await;
                 // Right or wrong, the challenge is spent and this session has no other use.

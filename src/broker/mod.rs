@@ -6,6 +6,7 @@
 
 mod connection;
 mod handle;
+mod parting;
 mod reader;
 mod retained;
 mod route;
@@ -36,6 +37,8 @@ pub struct Config {
     pub max_packet_bytes: usize,
     /// Longest time from the connection to a whole CONNECT.
     pub connect_deadline_s: u64,
+    /// Longest time a device whose place was taken is given to say that it is still there. The newcomer does not wait.
+    pub parting_ms: u64,
     /// Longest time an unconnected session is kept, whatever the client asks.
     pub session_expiry_s: u32,
     /// Messages of QoS 1 and 2 in flight to one client.
@@ -57,6 +60,7 @@ impl Default for Config {
         Config {
             max_packet_bytes: 256 * 1024,
             connect_deadline_s: 10,
+            parting_ms: 2_000,
             session_expiry_s: 24 * 3600,
             max_in_flight: 256,
             max_subscriptions: 100,

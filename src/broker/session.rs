@@ -107,6 +107,8 @@ pub(super) struct Connection {
     pub(super) kill: CancellationToken,
     pub(super) done: CancellationToken,
     pub(super) reason: Arc<Mutex<Option<DisconnectReasonCode>>>,
+    /// Who takes its place.
+    pub(super) successor: Arc<Mutex<Option<SignedIn>>>,
 }
 
 /// The policy as compiled for this session.
@@ -388,6 +390,22 @@ impl Session {
             Flight::Released => true,
         });
         q.recount();
+    }
+
+    /// Ends the present connection, if there is one, because `successor` takes its place; the returned token fires when
+    /// it has let go.
+    pub(super) fn take_over(&self, successor: &SignedIn) -> Option<CancellationToken> {
+        if let Some(connection) = &*self.connection.lock().unwrap_or_else(PoisonError::into_inner) {
+            connection.successor.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| successor.clone());
+        }
+        self.kill(DisconnectReasonCode::SessionTakenOver)
+    }
+
+    /// A packet identifier that nothing in flight has, at or after `from`.
+    pub(super) fn spare_pkid(&self, from: u16) -> u16 {
+        let q = self.queue();
+        // The window is far below 65,535, so a free id is found soon.
+        (from.max(1)..=u16::MAX).chain(1..=u16::MAX).find(|id| !q.flight.contains_key(id)).unwrap_or(u16::MAX)
     }
 
     /// Ends the present connection, if there is one, for `reason`; the returned token fires when it has ended.

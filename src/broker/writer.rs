@@ -4,7 +4,7 @@ use super::Broker;
 use super::session::{Connection, Delivery, Outgoing, Session};
 use super::wire::{Codec, PublishHead};
 use bytes::BytesMut;
-use rumqttd::protocol::{Disconnect, Packet};
+use rumqttd::protocol::{Disconnect, DisconnectReasonCode, Packet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,14 +17,15 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(30);
 const BATCH: usize = 256;
 
 impl Broker {
-    /// Writes until the connection is killed or the peer stops taking bytes.
-    pub(super) async fn write_loop(
+    /// Writes until the connection is killed or the peer stops taking bytes. The stream comes back open, on a packet's
+    /// boundary, when another has taken the connection's place.
+    pub(super) async fn write_loop<W: AsyncWrite + Unpin>(
         self: Arc<Self>,
-        mut writer: impl AsyncWrite + Unpin,
+        mut writer: W,
         session: Arc<Session>,
         codec: Codec,
         connection: Connection,
-    ) {
+    ) -> Option<W> {
         let mut batch = Vec::new();
         let mut out = BytesMut::new();
         let max_packet = session.max_packet.load(Ordering::Relaxed);
@@ -72,14 +73,24 @@ impl Broker {
             }
         };
         let reason = *connection.reason.lock().unwrap_or_else(PoisonError::into_inner);
-        // Only on a frame's boundary; MQTT 3.1.1 has no DISCONNECT from the server.
-        if let (true, true, Some(reason_code)) = (whole, codec.is_v5(), reason) {
-            out.clear();
-            codec.encode(Packet::Disconnect(Disconnect { reason_code }, None), &mut out);
-            let _ = timeout(Duration::from_secs(1), writer.write_all(&out)).await;
+        let taken_over = reason == Some(DisconnectReasonCode::SessionTakenOver);
+        if whole && taken_over && connection.successor.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            return Some(writer);
         }
-        let _ = timeout(Duration::from_secs(1), writer.shutdown()).await;
+        // Only on a frame's boundary.
+        say_goodbye(&mut writer, &codec, reason.filter(|_| whole)).await;
+        None
     }
+}
+
+/// Ends the stream, saying why where the protocol can: MQTT 3.1.1 has no DISCONNECT from the server.
+pub(super) async fn say_goodbye(writer: &mut (impl AsyncWrite + Unpin), codec: &Codec, reason: Option<DisconnectReasonCode>) {
+    if let (true, Some(reason_code)) = (codec.is_v5(), reason) {
+        let mut out = BytesMut::new();
+        codec.encode(Packet::Disconnect(Disconnect { reason_code }, None), &mut out);
+        let _ = timeout(Duration::from_secs(1), writer.write_all(&out)).await;
+    }
+    let _ = timeout(Duration::from_secs(1), writer.shutdown()).await;
 }
 
 fn encode(codec: &Codec, delivery: &Delivery, pkid: u16, dup: bool, out: &mut BytesMut) {

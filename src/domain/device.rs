@@ -80,6 +80,38 @@ impl Standing {
     }
 }
 
+impl Household {
+    /// Shuts the device out because two things act as it; false when it is shut out already.
+    pub fn quarantine(&mut self) -> bool {
+        if !self.standing.admits() {
+            return false;
+        }
+        self.before_quarantine = std::mem::replace(&mut self.standing, Standing::Quarantined);
+        self.version += 1;
+        true
+    }
+
+    /// Ends the quarantine; false when there is none. A device that was suspended on top of it stays suspended.
+    pub fn lift(&mut self) -> bool {
+        let quarantined = match self.standing {
+            Standing::Suspended => &mut self.before_suspension,
+            _ => &mut self.standing,
+        };
+        if *quarantined != Standing::Quarantined {
+            return false;
+        }
+        *quarantined = self.before_quarantine;
+        self.version += 1;
+        true
+    }
+
+    /// Whether two things act as the device and no owner has looked yet, suspended or not.
+    #[must_use]
+    pub fn is_quarantined(&self) -> bool {
+        self.standing == Standing::Quarantined || (self.standing == Standing::Suspended && self.before_suspension == Standing::Quarantined)
+    }
+}
+
 /// What the house has made of the device. Absent until it is first claimed or suspended.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Household {
@@ -87,6 +119,9 @@ pub struct Household {
     pub standing: Standing,
     /// What it was before it was suspended.
     pub before_suspension: Standing,
+    /// What it was before it was quarantined.
+    #[serde(default)]
+    pub before_quarantine: Standing,
     /// What people call it.
     pub name: String,
     /// Where it is.
@@ -104,6 +139,16 @@ pub struct SignInCounter {
     pub counter: u64,
     /// SHA-256 of the last accepted token, to tell a replay from a lost counter.
     pub last_token: Vec<u8>,
+    /// It was set by a re-base, and no token has been accepted since.
+    #[serde(default)]
+    pub rebased: bool,
+}
+
+/// How often a device has been reset by hand, by its own authenticated word.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ResetCounter {
+    /// The highest it has named.
+    pub counter: u64,
 }
 
 /// When a device was last heard, written seldom.

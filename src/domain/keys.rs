@@ -100,6 +100,12 @@ impl HubScopedKey {
         self.expand(b"rebase v1")
     }
 
+    /// Proves that the device was reset by hand, and how often.
+    #[must_use]
+    pub fn reset(&self) -> SubKey {
+        self.expand(b"reset v1")
+    }
+
     fn expand(&self, info: &[u8]) -> SubKey {
         SubKey(expand(&self.0, info))
     }
@@ -118,16 +124,44 @@ pub fn verify_rebase_tag(key: &HubScopedKey, hub: &HubId, device: &DeviceId, cha
 }
 
 fn rebase_mac(key: &HubScopedKey, hub: &HubId, device: &DeviceId, challenge: &[u8], counter: u64) -> Hmac<Sha256> {
-    let message = cbor::encode(ciborium::Value::Array(vec![
-        1.into(),
-        cbor::bytes(hub.as_bytes()),
-        cbor::text(device),
-        cbor::bytes(challenge),
-        counter.into(),
-    ]));
+    mac(&key.rebase(), hub, device, [cbor::bytes(challenge), counter.into()])
+}
+
+/// HMAC-SHA256(attest key, CBOR `[1, hub id, device id, "alive", challenge, instance]`): a device whose place was taken says that it is still
+/// there, and which thing it is: `instance` are the bytes it drew when it was switched on.
+#[must_use]
+pub fn alive_tag(key: &HubScopedKey, hub: &HubId, device: &DeviceId, challenge: &[u8], instance: &[u8; 16]) -> [u8; 32] {
+    alive_mac(key, hub, device, challenge, instance).finalize().into_bytes().into()
+}
+
+/// Whether `tag` is the [`alive_tag`] of these, in constant time. That the challenge is fresh is the caller's check.
+#[must_use]
+pub fn verify_alive_tag(key: &HubScopedKey, hub: &HubId, device: &DeviceId, challenge: &[u8], instance: &[u8; 16], tag: &[u8]) -> bool {
+    alive_mac(key, hub, device, challenge, instance).verify_slice(tag).is_ok()
+}
+
+fn alive_mac(key: &HubScopedKey, hub: &HubId, device: &DeviceId, challenge: &[u8], instance: &[u8; 16]) -> Hmac<Sha256> {
+    mac(&key.attest(), hub, device, [cbor::text("alive"), cbor::bytes(challenge), cbor::bytes(instance)])
+}
+
+/// HMAC-SHA256(reset key, CBOR `[1, hub id, device id, nonce, counter]`): the device has been reset by hand `counter` times.
+#[must_use]
+pub fn reset_tag(key: &HubScopedKey, hub: &HubId, device: &DeviceId, nonce: &[u8], counter: u64) -> [u8; 32] {
+    mac(&key.reset(), hub, device, [cbor::bytes(nonce), counter.into()]).finalize().into_bytes().into()
+}
+
+/// Whether `tag` is the [`reset_tag`] of these, in constant time. That the counter is above the last one is the caller's check.
+#[must_use]
+pub fn verify_reset_tag(key: &HubScopedKey, hub: &HubId, device: &DeviceId, nonce: &[u8], counter: u64, tag: &[u8]) -> bool {
+    mac(&key.reset(), hub, device, [cbor::bytes(nonce), counter.into()]).verify_slice(tag).is_ok()
+}
+
+/// HMAC-SHA256 under `key` over CBOR `[1, hub id, device id, …]`.
+fn mac<const N: usize>(key: &SubKey, hub: &HubId, device: &DeviceId, rest: [ciborium::Value; N]) -> Hmac<Sha256> {
+    let said = [1.into(), cbor::bytes(hub.as_bytes()), cbor::text(device)].into_iter().chain(rest);
     #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.rebase().as_bytes()).expect("HMAC takes any key");
-    mac.update(&message);
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("HMAC takes any key");
+    mac.update(&cbor::encode(ciborium::Value::Array(said.collect())));
     mac
 }
 
@@ -163,7 +197,7 @@ mod tests {
         let key = DeviceKey::from_bytes([1; 32]);
         let (a, b) = (hub_scoped(&key, &HubId::from_bytes([1; 16])), hub_scoped(&key, &HubId::from_bytes([2; 16])));
         assert_ne!(a, b);
-        let below = [a.mqtt(), a.attest(), a.seal(), a.rebase()];
+        let below = [a.mqtt(), a.attest(), a.seal(), a.rebase(), a.reset()];
         for (i, x) in below.iter().enumerate() {
             assert!(below.iter().skip(i + 1).all(|y| x != y));
         }
@@ -187,5 +221,24 @@ mod tests {
         assert!(!verify_rebase_tag(&key, &hub, &DeviceId::parse("door-2").unwrap(), &[5; 32], 9, &tag));
         assert!(!verify_rebase_tag(&HubScopedKey::from_bytes([4; 32]), &hub, &device(), &[5; 32], 9, &tag));
         assert!(!verify_rebase_tag(&key, &hub, &device(), &[5; 32], 9, &tag[..16]));
+    }
+
+    #[test]
+    fn a_sign_of_life_and_a_reset_serve_one_device_one_hub_and_one_question() {
+        let (key, hub) = (HubScopedKey::from_bytes([3; 32]), HubId::from_bytes([4; 16]));
+        let other = DeviceId::parse("door-2").unwrap();
+        let tag = alive_tag(&key, &hub, &device(), &[5; 32], &[6; 16]);
+        assert!(verify_alive_tag(&key, &hub, &device(), &[5; 32], &[6; 16], &tag));
+        assert!(!verify_alive_tag(&key, &hub, &device(), &[6; 32], &[6; 16], &tag));
+        assert!(!verify_alive_tag(&key, &hub, &device(), &[5; 32], &[7; 16], &tag));
+        assert!(!verify_alive_tag(&key, &hub, &other, &[5; 32], &[6; 16], &tag));
+        assert!(!verify_alive_tag(&key, &HubId::from_bytes([5; 16]), &device(), &[5; 32], &[6; 16], &tag));
+        let tag = reset_tag(&key, &hub, &device(), &[5; 16], 7);
+        assert!(verify_reset_tag(&key, &hub, &device(), &[5; 16], 7, &tag));
+        assert!(!verify_reset_tag(&key, &hub, &device(), &[5; 16], 8, &tag));
+        assert!(!verify_reset_tag(&key, &hub, &device(), &[6; 16], 7, &tag));
+        assert!(!verify_reset_tag(&key, &hub, &other, &[5; 16], 7, &tag));
+        // Of the same words under another purpose.
+        assert_ne!(rebase_tag(&key, &hub, &device(), &[5; 16], 7), reset_tag(&key, &hub, &device(), &[5; 16], 7));
     }
 }

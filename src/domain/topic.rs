@@ -55,9 +55,13 @@ pub enum Place<'a> {
     RebaseResponse,
     /// Below `bound/`: the hub tells a device what became of what it did to another one.
     Bound,
+    /// `proof/challenge`.
+    ProofChallenge,
+    /// `proof/response`.
+    ProofResponse,
     /// `presence`.
     Presence,
-    /// At or below `commands`, `claim`, `rebase`, `bound` or `presence`, but none of the above: reserved.
+    /// At or below `commands`, `claim`, `rebase`, `proof`, `bound` or `presence`, but none of the above: reserved.
     Reserved,
     /// The maker's own.
     Telemetry,
@@ -109,8 +113,10 @@ pub fn locate(topic: &str) -> Option<Located<'_>> {
         ("rebase", Some("challenge")) => Place::RebaseChallenge,
         ("rebase", Some("response")) => Place::RebaseResponse,
         ("bound", Some(_)) => Place::Bound,
+        ("proof", Some("challenge")) => Place::ProofChallenge,
+        ("proof", Some("response")) => Place::ProofResponse,
         ("presence", None) => Place::Presence,
-        ("commands" | "claim" | "rebase" | "bound" | "presence", _) => Place::Reserved,
+        ("commands" | "claim" | "rebase" | "proof" | "bound" | "presence", _) => Place::Reserved,
         _ => Place::Telemetry,
     };
     Some(Located { device, place, aws })

@@ -13,7 +13,8 @@ use crate::domain::cbor;
 use crate::domain::claim::ClaimCode;
 use crate::domain::ids::{BrandId, DeviceId, HubId};
 use crate::domain::keys::{
-    Credential, DeviceKey, HubScopedKey, OperationalSecret, Token, hub_scoped, open_credential, rebase_tag, seal_credential,
+    Credential, DeviceKey, HubScopedKey, OperationalSecret, Token, alive_tag, hub_scoped, open_credential, rebase_tag, reset_tag,
+    seal_credential,
 };
 use crate::domain::model::{Model, sign_model};
 use crate::domain::voucher::{Voucher, verify_voucher_file, voucher_file};
@@ -60,6 +61,7 @@ impl Parties {
             "hub_scoped_key": hex(self.key.as_bytes()),
             "mqtt_key": hex(self.key.mqtt().as_bytes()), "attest_key": hex(self.key.attest().as_bytes()),
             "seal_key": hex(self.key.seal().as_bytes()), "rebase_key": hex(self.key.rebase().as_bytes()),
+            "reset_key": hex(self.key.reset().as_bytes()),
         })
     }
 
@@ -98,6 +100,31 @@ impl Parties {
                 1.into(), cbor::bytes(self.hub.as_bytes()), cbor::text(&self.device), cbor::bytes(&challenge), counter.into(),
             ]),
             "tag": hex(rebase_tag(&self.key, &self.hub, &self.device, &challenge, counter)),
+        })
+    }
+
+    fn alive(&self) -> Value {
+        let (challenge, instance): ([u8; 32], [u8; 16]) = (counting(0x80), counting(0xf0));
+        json!({
+            "attest_key": hex(self.key.attest().as_bytes()), "hub_id_raw": hex(self.hub.as_bytes()), "device_id": self.device,
+            "challenge": hex(challenge), "instance": hex(instance),
+            "message": array(vec![
+                1.into(), cbor::bytes(self.hub.as_bytes()), cbor::text(&self.device), cbor::text("alive"), cbor::bytes(&challenge),
+                cbor::bytes(&instance),
+            ]),
+            "tag": hex(alive_tag(&self.key, &self.hub, &self.device, &challenge, &instance)),
+        })
+    }
+
+    fn reset(&self) -> Value {
+        let (nonce, counter): ([u8; 16], u64) = (counting(0xb0), 3);
+        json!({
+            "reset_key": hex(self.key.reset().as_bytes()), "hub_id_raw": hex(self.hub.as_bytes()), "device_id": self.device,
+            "nonce": hex(nonce), "counter": counter,
+            "message": array(vec![
+                1.into(), cbor::bytes(self.hub.as_bytes()), cbor::text(&self.device), cbor::bytes(&nonce), counter.into(),
+            ]),
+            "tag": hex(reset_tag(&self.key, &self.hub, &self.device, &nonce, counter)),
         })
     }
 
@@ -204,6 +231,8 @@ fn the_checked_in_vectors_are_what_the_code_derives() {
         "claim": parties.claim(),
         "tokens": [parties.token(1, &spki), parties.token(i64::MAX as u64, &[])],
         "rebase": parties.rebase(),
+        "alive": parties.alive(),
+        "reset": parties.reset(),
         "credential": parties.credential(),
         "request": parties.request(),
         "brand": parties.brand(),

@@ -1,7 +1,7 @@
 //! Claiming: a person shows the code, the device becomes theirs, and gets the secret it will sign in with.
 
 use super::bindings::put_binding;
-use super::devices::end_rights;
+use super::forget::end_rights;
 use super::rights::require_role;
 use super::{Actor, CloseReason, DeviceView, Refusal, Service, audit, lock, random};
 use crate::domain::audit::Outcome;
@@ -151,24 +151,32 @@ impl Service {
     }
 
     /// A device says that it waits: when it has been claimed and has not yet signed in with its secret, the secret is
-    /// sealed for the nonce it sent.
+    /// sealed for the nonce it sent. True when it was reset by hand since it was last here: it is forgotten, and its
+    /// connection is to end.
     ///
     /// # Errors
     /// [`Refusal::Invalid`] for a malformed hello; the store's fault.
-    pub fn claim_hello(&self, id: &DeviceId, payload: &[u8]) -> Result<(), Refusal> {
+    pub async fn claim_hello(self: &std::sync::Arc<Self>, id: &DeviceId, payload: &[u8], via: &str) -> Result<bool, Refusal> {
         #[derive(Deserialize)]
         struct Hello {
             nonce: String,
+            #[serde(default)]
+            reset: Option<super::reset::ResetClaim>,
         }
         let bad = || Refusal::Invalid("a hello carries a nonce of 16 to 32 bytes in base64url".into());
         let hello: Hello = serde_json::from_slice(payload).map_err(|_| bad())?;
         let nonce = BASE64URL_NOPAD.decode(hello.nonce.as_bytes()).ok().filter(|n| (16..=32).contains(&n.len())).ok_or_else(bad)?;
+        if let Some(said) = hello.reset
+            && self.heard_reset(id, &nonce, said, via).await?
+        {
+            return Ok(true);
+        }
         let key = id.as_str().as_bytes();
         let (household, credential, hub_key) = self.store.read::<_, StoreError>(|v| {
             Ok((v.get::<Household>(key)?.unwrap_or_default(), v.get::<Credential>(key)?, v.get::<StoredDeviceKey>(key)?))
         })?;
-        let (Standing::Claimed, Some(credential), Some(hub_key)) = (household.standing, credential, hub_key) else { return Ok(()) };
-        let Some(secret) = credential.undelivered else { return Ok(()) };
+        let (Standing::Claimed, Some(credential), Some(hub_key)) = (household.standing, credential, hub_key) else { return Ok(false) };
+        let Some(secret) = credential.undelivered else { return Ok(false) };
         let iv = random::<12>()?;
         let sealed = SealedCredential {
             hub: self.hub.id,
@@ -182,7 +190,7 @@ impl Service {
             "v": 1, "nonce": hello.nonce, "iv": BASE64URL_NOPAD.encode(&iv), "box": BASE64URL_NOPAD.encode(&sealed),
         });
         self.publish(&format!("things/{id}/claim/credential"), body.to_string(), 1, false);
-        Ok(())
+        Ok(false)
     }
 }
 

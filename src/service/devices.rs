@@ -4,18 +4,22 @@
 use super::rights::{Rows, require_role};
 use super::{Actor, CloseReason, Refusal, Service, audit, lock};
 use crate::domain::authority::HubAction;
-use crate::domain::binding::{Binding, Privilege, Subject};
+use crate::domain::binding::{Privilege, Subject};
 use crate::domain::device::{Household, LastSeen, Origin, Registered, Standing, Trust};
 use crate::domain::ids::{BrandId, DeviceId, ModelName};
 use crate::domain::policy::{Action, Reason};
 use crate::domain::twin::Twin;
-use crate::store::tables::{BindingIndex, Credential, IssuedCertificate, Momentary, RetainedMessage, device_prefix, subject_prefix};
+use crate::store::tables::{BindingIndex, IssuedCertificate, Momentary, RetainedMessage, device_prefix, subject_prefix};
 use crate::store::{Read, StoreError, Tx};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
 /// Last-seen is written at most so often while a device stays connected, in ms: a card wears.
 const LAST_SEEN_EVERY_MS: u64 = 10 * 60 * 1000;
+
+/// What an owner is told who uses a quarantined device.
+const QUARANTINED: &str = "Two things act as this device, and what it shows may come from either. Both are shut out. Look at the evidence \
+     and at the thing itself before you rely on it; lift the quarantine when you know which is yours.";
 
 /// Certificates of one device that sign in.
 const CERTIFICATES: usize = 20;
@@ -67,6 +71,8 @@ pub struct DeviceView {
     pub privilege: Option<Privilege>,
     /// The attributes and commands that it may do it to, when these are not all.
     pub only: Option<BTreeSet<String>>,
+    /// What an account that may use it has to know first.
+    pub warning: Option<&'static str>,
     /// The record's version, its `ETag`.
     pub version: u64,
 }
@@ -144,6 +150,7 @@ impl Service {
         let model = self.model(&registered.brand, &registered.model).ok();
         let household = rows.household;
         Ok(DeviceView {
+            warning: household.is_quarantined().then_some(QUARANTINED),
             kind: model.as_ref().map_or_else(|| "thing".into(), |m| m.kind.clone()),
             title: model.as_ref().map_or_else(|| registered.model.to_string(), |m| m.title.clone()),
             trust: if registered.origin == Origin::Voucher { Trust::Provisional } else { Trust::Attested },
@@ -245,7 +252,7 @@ impl Service {
     /// [`Refusal::NotAllowed`] below `administer`, [`Refusal::NotFound`].
     pub async fn remove_device(self: &std::sync::Arc<Self>, actor: &Actor, id: &DeviceId) -> Result<(), Refusal> {
         let (service, who, device, now) = (self.clone(), actor.clone(), id.clone(), self.now());
-        let left = self
+        let forgotten = self
             .store
             .write(move |tx| {
                 let household = service.require(tx, &who, &device, Action::Administer)?.household;
@@ -255,42 +262,13 @@ impl Service {
                         _ => Reason::Quarantined,
                     }));
                 }
-                let left = leave_house(tx, &device, &household, &who.subject.to_string(), now)?;
+                let forgotten = super::forget::forget_device(tx, &device, &who.subject.to_string(), now)?;
                 audit::append(tx, now, audit::done(&who, "device.remove", device.as_str(), "all bindings revoked"))?;
-                Ok(left)
+                Ok(forgotten)
             })
             .await?;
-        self.left_house(id, left).await;
+        self.forgotten(id, forgotten).await;
         Ok(())
-    }
-
-    /// After the commit in which a device has left the house: nothing of it is left that anybody could hear.
-    pub(super) async fn left_house(&self, id: &DeviceId, left: Left) {
-        let Left { mut retained, driven } = left;
-        lock(&self.momentary).retain(|(device, _), _| device != id);
-        lock(&self.pace).forget(id);
-        self.policy_changed().await;
-        self.close_sessions(&Subject::Device(id.clone()), CloseReason::Administrative).await;
-        // What its last session was about to write when the removal was committed must not reach the next household.
-        let device = id.clone();
-        let late = self.store.write::<_, StoreError, _>(move |tx| {
-            let household = tx.get::<Household>(device.as_str().as_bytes())?.unwrap_or_default();
-            if household.claimed_at.is_none() { forget_state(tx, &device) } else { Ok(Vec::new()) }
-        });
-        match late.await {
-            Ok(more) => retained.extend(more),
-            Err(error) => tracing::error!(%error, device = %id, "what a removed device wrote last could not be deleted"),
-        }
-        lock(&self.momentary).retain(|(device, _), _| device != id);
-        lock(&self.commands).forget(id);
-        for topic in retained {
-            self.publish(&String::from_utf8_lossy(&topic), "", 0, true);
-        }
-        self.publish(&format!("things/{id}/presence"), "", 0, true);
-        for device in driven {
-            self.changed(super::Change::Device { id: device });
-        }
-        self.changed(super::Change::Removed { id: id.clone() });
     }
 
     /// Whether `actor` may have a client certificate made for the device; the composition root makes it.
@@ -415,42 +393,8 @@ pub(super) fn certificate_key(device: &DeviceId, fingerprint: &[u8; 32]) -> Vec<
     [device_prefix(device), data_encoding::HEXLOWER.encode(fingerprint).into_bytes()].concat()
 }
 
-/// What a device has left behind.
-pub(super) struct Left {
-    /// The topics of its retained messages, to be taken back.
-    retained: Vec<Vec<u8>>,
-    /// The devices that it was bound to.
-    pub(super) driven: Vec<DeviceId>,
-}
-
-/// Ends everything that ties a device to the house: the rights that others have on it and that it has on others, what it
-/// signs in with, what it has said and was wished to be. One that is shut out stays so.
-pub(super) fn leave_house(tx: &Tx<'_>, device: &DeviceId, household: &Household, by: &str, now: u64) -> Result<Left, StoreError> {
-    let (key, prefix) = (device.as_str().as_bytes(), device_prefix(device));
-    let driven = end_rights(tx, device, by, now)?;
-    tx.delete_prefix::<IssuedCertificate>(&prefix)?;
-    tx.delete::<Credential>(key)?;
-    let retained = forget_state(tx, device)?;
-    let standing = if household.standing.admits() { Standing::Waiting } else { household.standing };
-    tx.put(key, &Household { standing, version: household.version + 1, ..Household::default() })?;
-    Ok(Left { retained, driven })
-}
-
-/// Ends the rights on a device, and those that it holds on others; the latter are named.
-pub(super) fn end_rights(tx: &Tx<'_>, device: &DeviceId, by: &str, now: u64) -> Result<Vec<DeviceId>, StoreError> {
-    for (_, binding) in tx.scan::<Binding>(&device_prefix(device), usize::MAX)? {
-        super::bindings::revoke_in(tx, device, &binding.subject, by, now)?;
-    }
-    let own = Subject::Device(device.clone());
-    let driven: Vec<DeviceId> = tx.scan::<BindingIndex>(&subject_prefix(&own), usize::MAX)?.into_iter().map(|(_, i)| i.device).collect();
-    for other in &driven {
-        super::bindings::revoke_in(tx, other, &own, by, now)?;
-    }
-    Ok(driven)
-}
-
 /// Deletes what a device has said and was wished to be; the topics of its retained messages, to be taken back.
-fn forget_state(tx: &Tx<'_>, device: &DeviceId) -> Result<Vec<Vec<u8>>, StoreError> {
+pub(super) fn forget_state(tx: &Tx<'_>, device: &DeviceId) -> Result<Vec<Vec<u8>>, StoreError> {
     tx.delete_prefix::<Twin>(&device_prefix(device))?;
     tx.delete_prefix::<Momentary>(&device_prefix(device))?;
     let room = format!("things/{device}/");

@@ -7,6 +7,7 @@ use super::{Actor, Refusal, Service, SessionToken, audit, lock, random};
 use crate::domain::account::Username;
 use crate::domain::audit::{Event, Outcome};
 use crate::domain::binding::Subject;
+use crate::domain::clone::{self, Side};
 use crate::domain::device::{Household, Registered, SignInCounter, Standing};
 use crate::domain::ids::DeviceId;
 use crate::domain::keys::{COUNTER_MAX, HubScopedKey, OperationalSecret, Token, verify_rebase_tag};
@@ -16,6 +17,7 @@ use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -60,6 +62,10 @@ pub struct SignedIn {
     claimed_at: Option<u64>,
     /// For devices with a certificate: its SHA-256.
     certificate: Option<[u8; 32]>,
+    /// Which sign-in it is, and what it proves when another takes its place.
+    pub(super) side: Side,
+    /// From where.
+    pub(super) source: IpAddr,
 }
 
 /// Why it may not come in. Unknown identities and wrong proofs are one answer.
@@ -100,7 +106,7 @@ enum Proof {
 }
 
 enum Verdict {
-    In { completed: bool, claimed_at: Option<u64> },
+    In { completed: bool, claimed_at: Option<u64>, proof: clone::Proof },
     Rebase { claimed_at: Option<u64> },
     Replayed,
     Wrong,
@@ -196,7 +202,7 @@ impl Service {
                 }
                 let mut household = tx.get::<Household>(key)?.unwrap_or_default();
                 let banned = !household.standing.admits();
-                let mut completed = false;
+                let (mut completed, mut proved) = (false, clone::Proof::Handed);
                 match &proof {
                     Proof::Certificate { fingerprint } => {
                         if !certificate_stands(tx, &device, fingerprint, now)? {
@@ -232,10 +238,15 @@ impl Service {
                         if *counter <= last.counter {
                             return Ok(Verdict::Rebase { claimed_at: household.claimed_at });
                         }
-                        tx.put(key, &SignInCounter { counter: *counter, last_token: digest.to_vec() })?;
+                        tx.put(key, &SignInCounter { counter: *counter, last_token: digest.to_vec(), rebased: false })?;
+                        proved = clone::Proof::Token { rebased: last.rebased };
                     }
                 }
-                Ok(if banned { Verdict::Banned(household.standing) } else { Verdict::In { completed, claimed_at: household.claimed_at } })
+                Ok(if banned {
+                    Verdict::Banned(household.standing)
+                } else {
+                    Verdict::In { completed, claimed_at: household.claimed_at, proof: proved }
+                })
             })
             .await
             .map_err(|error| {
@@ -246,18 +257,20 @@ impl Service {
         let actor = Some(Actor::device(id.clone(), via.clone(), attempt.source));
         let account = attempt.username.clone();
         match verdict {
-            Verdict::In { completed, claimed_at } => {
+            Verdict::In { completed, claimed_at, proof } => {
                 if completed {
                     // What it may do to others begins with the completed claim.
                     self.policy_changed().await;
                     self.changed(super::Change::Device { id });
                 }
-                Ok(SignedIn { subject, rebase: false, actor, via, epoch: 0, session: None, claimed_at, certificate })
+                let (side, source) = (next_side(proof), attempt.source);
+                Ok(SignedIn { subject, rebase: false, actor, via, epoch: 0, session: None, claimed_at, certificate, side, source })
             }
             Verdict::Rebase { claimed_at } => {
                 let e = audit::event(subject.to_string(), "device.rebase", id.as_str(), Outcome::Allowed, "stale_counter", "", &via);
                 self.audit_refusal(e);
-                Ok(SignedIn { subject, rebase: true, actor: None, via, epoch: 0, session: None, claimed_at, certificate })
+                let (side, source) = (next_side(clone::Proof::Handed), attempt.source);
+                Ok(SignedIn { subject, rebase: true, actor: None, via, epoch: 0, session: None, claimed_at, certificate, side, source })
             }
             Verdict::Replayed => Err(self.refuse(&account, "replayed_token", &via)),
             Verdict::Wrong => Err(self.refuse(&account, "wrong_credential", &via)),
@@ -270,42 +283,34 @@ impl Service {
     }
 
     fn admit_person(&self, name: &str, attempt: &SignInAttempt, via: String) -> Result<SignedIn, SignInRefusal> {
-        let token = SessionToken::new(&attempt.password);
-        let signed_in = self.actor(&token, "mqtt", attempt.source).ok().filter(|actor| {
-            let folded = |n: &str| crate::domain::account::Username::parse(n).map(|u| u.folded());
-            self.me(actor).is_ok_and(|me| folded(&me.username).ok() == folded(name).ok())
-        });
-        match signed_in {
-            Some(actor) => Ok(SignedIn {
-                subject: actor.subject.clone(),
-                rebase: false,
-                actor: Some(actor),
-                via,
-                epoch: 0,
-                session: Some(self.session_key(&token)),
-                claimed_at: None,
-                certificate: None,
-            }),
-            None => Err(self.refuse(&attempt.username, "no_session", &via)),
-        }
+        let folded = |n: &str| Username::parse(n).map(|u| u.folded()).ok();
+        let is_named = |actor: &Actor| self.me(actor).is_ok_and(|me| folded(&me.username) == folded(name));
+        self.admit_token(attempt, via, is_named)
     }
 
     fn admit_service(&self, id: &str, attempt: &SignInAttempt, via: String) -> Result<SignedIn, SignInRefusal> {
-        let token = SessionToken::new(&attempt.password);
         let named = Subject::Service(id.to_owned());
-        match self.actor(&token, "mqtt", attempt.source).ok().filter(|actor| actor.subject == named) {
-            Some(actor) => Ok(SignedIn {
-                subject: named,
-                rebase: false,
-                actor: Some(actor),
-                via,
-                epoch: 0,
-                session: Some(self.token_key(&token)),
-                claimed_at: None,
-                certificate: None,
-            }),
-            None => Err(self.refuse(&attempt.username, "no_token", &via)),
-        }
+        self.admit_token(attempt, via, |actor| actor.subject == named)
+    }
+
+    /// Lets in whoever holds a token of the one that `is_named`.
+    fn admit_token(&self, attempt: &SignInAttempt, via: String, is_named: impl Fn(&Actor) -> bool) -> Result<SignedIn, SignInRefusal> {
+        let token = SessionToken::new(&attempt.password);
+        let Some(actor) = self.actor(&token, "mqtt", attempt.source).ok().filter(is_named) else {
+            return Err(self.refuse(&attempt.username, "no_session", &via));
+        };
+        Ok(SignedIn {
+            subject: actor.subject.clone(),
+            rebase: false,
+            actor: Some(actor),
+            via,
+            epoch: 0,
+            session: Some(self.token_key(&token)),
+            claimed_at: None,
+            certificate: None,
+            side: next_side(clone::Proof::Handed),
+            source: attempt.source,
+        })
     }
 
     /// Notes that who signed in has sent something: so a token that ends without use goes on. One that is over stays so.
@@ -397,8 +402,9 @@ impl Service {
                 if answer.counter < last.counter || answer.counter - last.counter > REBASE_STEP {
                     return Err(Refusal::Invalid("the counter is below the floor, or too far above it".into()));
                 }
-                tx.put(key, &SignInCounter { counter: answer.counter, last_token: last.last_token })?;
+                tx.put(key, &SignInCounter { counter: answer.counter, last_token: last.last_token, rebased: true })?;
                 let detail = format!("counter {}", answer.counter);
+                super::clones::counter_lost(tx, &device, now, &via)?;
                 audit::append(
                     tx,
                     now,
@@ -408,6 +414,12 @@ impl Service {
             })
             .await
     }
+}
+
+/// A number that no other sign-in of this run has.
+fn next_side(proof: clone::Proof) -> Side {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    Side { number: NEXT.fetch_add(1, Ordering::Relaxed), proof }
 }
 
 /// Whether the certificate was issued to this device, not taken back since, and is not over.

@@ -6,7 +6,7 @@ use super::bindings::{
     MAX_BINDINGS, add_apps, bindings_of, keep_an_administrator, name_of, put_binding, reaches, revoke_all, revoke_in, user_by_name,
     with_them,
 };
-use super::devices::{Left, leave_house};
+use super::forget::{Forgotten, forget_device};
 use super::rights::{Rows, require_role};
 use super::{Actor, CloseReason, DeviceView, Refusal, Service, audit};
 use crate::domain::account::Username;
@@ -148,7 +148,7 @@ impl Service {
         if claim.is_some() {
             self.claim_succeeded(actor);
         }
-        self.left_house(old, left).await;
+        self.forgotten(old, left).await;
         if claim.is_some() {
             self.close_sessions(&Subject::Device(new.clone()), CloseReason::Administrative).await;
         }
@@ -178,7 +178,7 @@ impl Service {
         claim: Option<&(ScannedCode, Credential)>,
         model: Option<&Model>,
         now: u64,
-    ) -> Result<Left, Refusal> {
+    ) -> Result<Forgotten, Refusal> {
         let before = self.require_to_replace(tx, who, old)?;
         let registered = tx.get::<Registered>(new.as_str().as_bytes())?;
         if let Some((scanned, credential)) = claim {
@@ -214,7 +214,7 @@ impl Service {
             driven.push(index.device);
         }
         let by = who.subject.to_string();
-        let mut left = leave_house(tx, old, &before, &by, now)?;
+        let mut left = forget_device(tx, old, &by, now)?;
         // All was without circles before, and only what the new one drives and is driven by has changed.
         for device in &driven {
             if reaches(tx, device, new)? {

@@ -8,9 +8,11 @@ mod accounts;
 mod audit;
 mod bindings;
 mod claims;
+mod clones;
 mod commands;
 mod devices;
 mod explain;
+mod forget;
 mod gate;
 mod handover;
 mod idle;
@@ -20,6 +22,7 @@ mod pace;
 mod passwords;
 mod registry;
 mod remotes;
+mod reset;
 mod rights;
 mod roles;
 mod services;
@@ -32,6 +35,7 @@ pub use crate::store::tables::RetainedMessage;
 pub use accounts::{NewUser, SetupRequest, UserView};
 pub use audit::{AuditCheck, AuditExport, AuditLines, AuditPage, verify_audit};
 pub use bindings::{BindingView, Grant, Recipient};
+pub use clones::{Answer, EvidenceView, Probe};
 pub use commands::{CommandRequest, CommandView};
 pub use devices::{DeviceChange, DeviceView};
 pub use explain::{Explanation, Question};
@@ -266,6 +270,7 @@ pub struct Service {
     /// How often devices act on others.
     pace: Mutex<pace::Pace>,
     challenges: Mutex<HashMap<DeviceId, gate::Challenge>>,
+    watches: Mutex<clones::Watches>,
     refusals: Mutex<audit::Refusals>,
     desk: audit::Desk,
     uses: Mutex<idle::Uses>,
@@ -300,6 +305,7 @@ impl Service {
             commands: Mutex::default(),
             pace: Mutex::default(),
             challenges: Mutex::default(),
+            watches: Mutex::default(),
             refusals: Mutex::default(),
             desk: audit::Desk::default(),
             uses: Mutex::default(),

@@ -19,9 +19,9 @@ use std::net::IpAddr;
 use subtle::ConstantTimeEq;
 
 /// What a service's token begins with.
-pub(super) const TOKEN_PREFIX: &str = "hks1.";
+pub(super) const TOKEN_PREFIX: &str = "hkv1.";
 /// What a service's secret begins with.
-const SECRET_PREFIX: &str = "hkss1.";
+const SECRET_PREFIX: &str = "hkvs1.";
 /// Service accounts at the same time.
 const MOST: usize = 100;
 /// Tokens of one service account: the oldest gives way to a further one.

@@ -6,6 +6,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ use session::{Session, Work};
 const LIVED: Duration = Duration::from_secs(10);
 /// Refusals of a credential after which a device stops believing in it.
 const REFUSALS: u32 = 3;
+/// Connections that a roaming device leaves open behind it.
+const LEFT_BEHIND: usize = 4;
 
 /// What a device is and where its hub is.
 #[derive(Debug)]
@@ -74,12 +77,15 @@ pub struct Backoff {
 pub enum Control {
     /// Puts a fault in (true) or takes it away.
     Fault(Fault, bool),
-    /// The reset button: credentials are forgotten, counters stay.
+    /// The reset button: credentials are forgotten, counters stay, and hubs are told that it was pressed.
     Reset,
     /// The flash is lost: credentials and counters.
     LoseFlash,
     /// The cable is pulled and put back: it connects again.
     Reconnect,
+    /// It moves to another access point: the connection is left as it is, without a word and without a listener, and it
+    /// connects again.
+    Roam,
 }
 
 /// Why a device cannot run at all. What goes wrong on the way is an [`Event`].
@@ -127,7 +133,7 @@ pub async fn run(options: Options, events: mpsc::Sender<Event>, shutdown: Cancel
                 device.tell(Event::Stopped);
                 return Ok(());
             }
-            End::AtOnce => continue,
+            End::AtOnce | End::Roamed => continue,
             End::Failed => {
                 failures = failures.saturating_add(1);
                 device.backoff.after(failures)
@@ -150,6 +156,8 @@ enum End {
     Shutdown,
     /// It has a reason to connect again now.
     AtOnce,
+    /// It has gone out of reach of this one.
+    Roamed,
     /// It broke, or did not come about.
     Failed,
     /// The hub does not want it for now.
@@ -179,6 +187,10 @@ struct Device {
     fallen_back: bool,
     /// A re-base session may have been cut because its challenge was not awaited long enough.
     patient: bool,
+    /// Drawn when it was switched on: tells this device from a copy of it.
+    instance: [u8; 16],
+    /// Connections left behind when it roamed.
+    left: VecDeque<Client<Stream>>,
 }
 
 impl Device {
@@ -215,10 +227,20 @@ impl Device {
             refusals: 0,
             fallen_back: false,
             patient: false,
+            instance: random()?,
+            left: VecDeque::new(),
             secret: options.secret,
         };
         device.tell(Event::Started { device_id: device.secret.device_id.clone(), kind, claim_code: device.secret.claim_code() });
         Ok(device)
+    }
+
+    /// Leaves a connection as it is: nobody listens on it any more.
+    fn leave_behind(&mut self, client: Client<Stream>) {
+        if self.left.len() >= LEFT_BEHIND {
+            self.left.pop_front();
+        }
+        self.left.push_back(client);
     }
 
     fn tell(&self, event: Event) {

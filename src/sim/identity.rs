@@ -44,6 +44,8 @@ pub struct HubKeys {
     mqtt: Zeroizing<[u8; 32]>,
     seal: Zeroizing<[u8; 32]>,
     rebase: Zeroizing<[u8; 32]>,
+    attest: Zeroizing<[u8; 32]>,
+    reset: Zeroizing<[u8; 32]>,
     scoped: Zeroizing<[u8; 32]>,
 }
 
@@ -77,7 +79,7 @@ pub enum IdentityError {
     #[error("the credential is not sealed for this device, hub and nonce")]
     Sealed,
     /// A challenge that is none.
-    #[error("the re-base challenge: {0}")]
+    #[error("the challenge: {0}")]
     Challenge(&'static str),
 }
 
@@ -145,6 +147,8 @@ impl DeviceSecret {
             mqtt: expand(&scoped, b"mqtt v1"),
             seal: expand(&scoped, b"seal v1"),
             rebase: expand(&scoped, b"rebase v1"),
+            attest: expand(&scoped, b"attest v1"),
+            reset: expand(&scoped, b"reset v1"),
             scoped,
         }
     }
@@ -214,11 +218,47 @@ impl HubKeys {
 
     /// The tag that answers a re-base challenge with the counter `counter`.
     pub fn rebase_tag(&self, challenge: &[u8], counter: u64) -> [u8; 32] {
-        let message =
-            cbor(&Value::Array(vec![1.into(), bytes(&self.hub.0), Value::Text(self.device_id.clone()), bytes(challenge), counter.into()]));
+        self.hmac(&self.rebase, vec![bytes(challenge), counter.into()])
+    }
+
+    /// The tag that answers a challenge of a hub that has given the device's place to another.
+    pub fn alive_tag(&self, challenge: &[u8], instance: &[u8; 16]) -> [u8; 32] {
+        self.hmac(&self.attest, vec![Value::Text("alive".into()), bytes(challenge), bytes(instance)])
+    }
+
+    /// The tag by which a hello says how often the device has been reset by hand.
+    pub fn reset_tag(&self, nonce: &[u8], counter: u64) -> [u8; 32] {
+        self.hmac(&self.reset, vec![bytes(nonce), counter.into()])
+    }
+
+    /// What to publish on `claim/hello`.
+    pub fn hello(&self, nonce: &[u8], resets: u64) -> Vec<u8> {
+        let tag = BASE64URL_NOPAD.encode(&self.reset_tag(nonce, resets));
+        let hello = serde_json::json!({"nonce": BASE64URL_NOPAD.encode(nonce), "reset": {"counter": resets, "tag": tag}});
+        hello.to_string().into_bytes()
+    }
+
+    /// What to answer on `proof/response` to the message on `proof/challenge`; `instance` are the bytes the device drew
+    /// when it was switched on.
+    ///
+    /// # Errors
+    /// [`IdentityError::Challenge`].
+    pub fn alive_answer(&self, message: &[u8], instance: &[u8; 16]) -> Result<Vec<u8>, IdentityError> {
+        let value: serde_json::Value = serde_json::from_slice(message).map_err(|_| IdentityError::Challenge("no JSON"))?;
+        let challenge = value.get("challenge").and_then(serde_json::Value::as_str).and_then(decode);
+        let challenge = challenge.filter(|bytes| bytes.len() == 32).ok_or(IdentityError::Challenge("not 32 bytes"))?;
+        let tag = BASE64URL_NOPAD.encode(&self.alive_tag(&challenge, instance));
+        let answer = serde_json::json!({"instance": BASE64URL_NOPAD.encode(instance), "tag": tag});
+        Ok(answer.to_string().into_bytes())
+    }
+
+    /// HMAC-SHA256 over CBOR `[1, hub_id_raw, device_id, …]`.
+    fn hmac(&self, key: &Zeroizing<[u8; 32]>, rest: Vec<Value>) -> [u8; 32] {
+        let mut said = vec![1.into(), bytes(&self.hub.0), Value::Text(self.device_id.clone())];
+        said.extend(rest);
         // HMAC takes a key of any length, so the error cannot occur; an empty tag would be refused by any hub.
-        Hmac::<Sha256>::new_from_slice(self.rebase.as_slice())
-            .map(|mac| mac.chain_update(&message).finalize().into_bytes().into())
+        Hmac::<Sha256>::new_from_slice(key.as_slice())
+            .map(|mac| mac.chain_update(cbor(&Value::Array(said))).finalize().into_bytes().into())
             .unwrap_or_default()
     }
 

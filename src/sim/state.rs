@@ -50,6 +50,9 @@ pub enum FlashError {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Content {
     v: u32,
+    /// How often the reset button was pressed.
+    #[serde(default)]
+    resets: u64,
     /// By hub id: a device that moves to another hub starts a new counter there, and finds the old one on its return.
     hubs: BTreeMap<String, HubContent>,
     /// Ids of commands run, the oldest first.
@@ -167,16 +170,31 @@ impl Flash {
         self.change(|content| content.hub(hub).pending = None)
     }
 
-    /// Forgets the credentials for `hub`, as a reset button does; counters stay.
+    /// The reset button: credentials for all hubs are forgotten, the reset is counted, counters stay.
     ///
     /// # Errors
     /// [`FlashError::Io`].
-    pub fn reset(&mut self, hub: HubId) -> Result<(), FlashError> {
+    pub fn reset(&mut self) -> Result<(), FlashError> {
         self.change(|content| {
-            let hub = content.hub(hub);
-            hub.active = None;
-            hub.pending = None;
+            content.resets = content.resets.saturating_add(1);
+            for hub in content.hubs.values_mut() {
+                hub.active = None;
+                hub.pending = None;
+            }
         })
+    }
+
+    /// Everything is lost, as after a fault of the chip.
+    ///
+    /// # Errors
+    /// [`FlashError::Io`].
+    pub fn lose(&mut self) -> Result<(), FlashError> {
+        self.change(|content| *content = Content { v: 1, ..Content::default() })
+    }
+
+    /// How often the reset button was pressed.
+    pub fn resets(&self) -> u64 {
+        self.content.resets
     }
 
     /// Notes that the command `id` is about to run. False when it has run before.
@@ -315,6 +333,20 @@ mod tests {
         flash.promote(hub(1)).unwrap();
         assert!(flash.active(hub(1)) == Some(credential(2)));
         assert!(flash.pending(hub(1)).is_none());
+    }
+
+    #[test]
+    fn a_reset_forgets_credentials_and_is_counted_and_the_counters_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut flash = Flash::open(directory.path(), "d").unwrap();
+        flash.next_counter(hub(1)).unwrap();
+        flash.store_pending(hub(1), &credential(1)).unwrap();
+        flash.reset().unwrap();
+        let mut flash = Flash::open(directory.path(), "d").unwrap();
+        assert_eq!((flash.resets(), flash.counter(hub(1))), (1, 1));
+        assert!(flash.pending(hub(1)).is_none());
+        flash.lose().unwrap();
+        assert_eq!((flash.resets(), flash.counter(hub(1))), (0, 0));
     }
 
     #[test]

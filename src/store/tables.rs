@@ -6,7 +6,7 @@ use crate::domain::app::{Authorization, ServiceAccount};
 use crate::domain::audit::chain::Head;
 use crate::domain::audit::{Beside, Entry};
 use crate::domain::binding::{Binding, RevocationMark, Subject};
-use crate::domain::device::{Household, LastSeen, Registered, SignInCounter};
+use crate::domain::device::{Household, LastSeen, Registered, ResetCounter, SignInCounter};
 use crate::domain::ids::{BrandId, DeviceId, ModelName};
 use crate::domain::support::SupportSession;
 use crate::domain::twin::Twin;
@@ -30,6 +30,10 @@ records! {
     plain("household"): Household;
     /// Last accepted counters, by device id.
     plain("counters"): SignInCounter;
+    /// How often devices have been reset by hand, by device id.
+    plain("resets"): ResetCounter;
+    /// What speaks for a clone, by device id and a big-endian number.
+    plain("evidence"): Evidence;
     /// When a device was last heard, by device id.
     plain("last_seen"): LastSeen;
     /// Rights, by device id and subject: [`binding_key`].
@@ -117,6 +121,21 @@ pub struct AuditErasure {
     pub next: u64,
     /// The last entry to look at.
     pub to: u64,
+}
+
+/// Something that speaks for two things acting as one device, or what was done about it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// When, ms since 1970.
+    pub at: u64,
+    /// What: a word for programs.
+    pub kind: String,
+    /// From which address.
+    pub source: String,
+    /// The client id, and the number of the sign-in.
+    pub session: String,
+    /// What it was, for a person.
+    pub detail: String,
 }
 
 /// The operational secret of a claimed device.
@@ -335,7 +354,13 @@ pub fn binding_key(device: &DeviceId, subject: &Subject) -> Vec<u8> {
     format!("{device}\0{subject}").into_bytes()
 }
 
-/// Prefix of a device's bindings, certificates and momentary desires.
+/// Key of a piece of evidence.
+#[must_use]
+pub fn evidence_key(device: &DeviceId, number: u64) -> Vec<u8> {
+    [device_prefix(device), number.to_be_bytes().to_vec()].concat()
+}
+
+/// Prefix of a device's bindings, certificates, evidence and momentary desires.
 #[must_use]
 pub fn device_prefix(device: &DeviceId) -> Vec<u8> {
     format!("{device}\0").into_bytes()

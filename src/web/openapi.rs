@@ -104,6 +104,9 @@ fn schemas() -> Vec<(String, RefOr<Schema>)> {
         TokenRequest,
         Tokens,
         OauthError,
+        Evidence,
+        EvidenceEntry,
+        Lift,
         Problem
     );
     all

@@ -17,6 +17,9 @@ pub use services::{
 mod handover;
 
 pub use handover::{Replacement, Transfer};
+mod clones;
+
+pub use clones::{Evidence, EvidenceEntry, Lift};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -288,6 +291,8 @@ pub struct Device {
     pub privilege: Option<String>,
     /// The attributes and commands that the right is restricted to, when it is.
     pub only: Option<Vec<String>>,
+    /// What to know before using it: that it is quarantined.
+    pub warning: Option<String>,
     /// The record's version: its `ETag`.
     pub version: u64,
 }

@@ -4,6 +4,9 @@
 
 mod audit;
 mod certificates;
+mod clones;
+mod copies;
+mod den;
 mod durability;
 mod fuzz;
 mod gate;
@@ -20,6 +23,7 @@ mod peers;
 mod people;
 mod registry;
 mod remotes;
+mod resets;
 mod revocation;
 mod sharing;
 mod signing_in;

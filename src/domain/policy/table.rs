@@ -50,9 +50,15 @@ impl Rights {
     }
     fn receive(&self, place: Place<'_>) -> bool {
         let told = match place {
-            Place::ClaimHello | Place::ClaimCredential | Place::RebaseChallenge | Place::RebaseResponse => false,
             // What the hub tells a device of what it did to others is for that device alone.
-            Place::Bound | Place::Reserved => false,
+            Place::Bound
+            | Place::ClaimHello
+            | Place::ClaimCredential
+            | Place::RebaseChallenge
+            | Place::RebaseResponse
+            | Place::ProofChallenge
+            | Place::ProofResponse
+            | Place::Reserved => false,
             Place::Presence => true,
             Place::Command(name) | Place::CommandResult(name) => self.covers(name),
             // A shadow's documents and a maker's telemetry hold more than a part: that goes by filtered projections.
@@ -124,7 +130,7 @@ impl Table {
         let Some(at) = locate(topic) else { return PublishVerdict::Deny };
         let verdict = match &self.holder {
             Holder::Device(id, _) if **id == *at.device => match at.place {
-                Place::ShadowRequest { .. } | Place::CommandResult(_) | Place::ClaimHello => PublishVerdict::Handle,
+                Place::ShadowRequest { .. } | Place::CommandResult(_) | Place::ClaimHello | Place::ProofResponse => PublishVerdict::Handle,
                 Place::Telemetry => PublishVerdict::Deliver,
                 _ => PublishVerdict::Deny,
             },

@@ -121,6 +121,8 @@ pub enum Event {
         /// Why it failed.
         message: Option<String>,
     },
+    /// Another has taken its place at the hub; it has answered that it is still there.
+    PlaceTaken,
     /// The connection is gone.
     Disconnected {
         /// Reason code of the hub's DISCONNECT (MQTT 5).
@@ -185,6 +187,7 @@ impl fmt::Display for Event {
             Self::CommandIgnored { id, reason } => write!(f, "command {id} ignored: {reason}"),
             Self::CommandResult { id, status, message: None } => write!(f, "command {id}: {status}"),
             Self::CommandResult { id, status, message: Some(message) } => write!(f, "command {id}: {status}: {message}"),
+            Self::PlaceTaken => write!(f, "another thing has taken its place at the hub; it has said that it is still here"),
             Self::Disconnected { reason, .. } => write!(f, "{reason}"),
             Self::Retrying { after } => write!(f, "next try in {:.1} s", after.as_secs_f64()),
             Self::Stopped => write!(f, "switched off"),

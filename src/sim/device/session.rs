@@ -117,6 +117,10 @@ impl<'a> Session<'a> {
         self.device.controls = controls;
         match end {
             Ok(End::Shutdown) => Ok(self.leave().await),
+            Ok(End::Roamed) => {
+                self.device.leave_behind(self.client);
+                Ok(End::Roamed)
+            }
             Ok(end) => {
                 let _ = self.client.disconnect(0).await;
                 Ok(end)
@@ -132,10 +136,11 @@ impl<'a> Session<'a> {
         {
             return self.rebase(&challenge).await.map(Some);
         }
-        let mut filters: Vec<String> = ["commands/+", "shadow/update/delta", "shadow/update/rejected", "shadow/get/accepted"]
-            .iter()
-            .map(|filter| format!("{}{filter}", self.room))
-            .collect();
+        let mut filters: Vec<String> =
+            ["commands/+", "shadow/update/delta", "shadow/update/rejected", "shadow/get/accepted", "proof/challenge"]
+                .iter()
+                .map(|filter| format!("{}{filter}", self.room))
+                .collect();
         if self.with == SignIn::Token {
             filters.push(format!("{}claim/credential", self.room));
         }
@@ -151,7 +156,7 @@ impl<'a> Session<'a> {
         if self.with == SignIn::Token {
             let nonce = random()?;
             self.nonce = Some(nonce);
-            let hello = json!({"nonce": data_encoding::BASE64URL_NOPAD.encode(&nonce)}).to_string();
+            let hello = self.device.keys.hello(&nonce, self.device.flash.resets());
             self.client.start_publish(&Message::new(format!("{}claim/hello", self.room), hello, Qos::AtLeastOnce))?;
             self.device.tell(Event::WaitingToBeClaimed);
         }
@@ -230,6 +235,7 @@ impl<'a> Session<'a> {
             "shadow/get/accepted" => self.delta(&publish.payload, &["state", "delta"]),
             "shadow/update/rejected" => self.rejected(&publish.payload),
             "claim/credential" => return self.credential(&publish.payload),
+            "proof/challenge" => self.still_here(&publish.payload)?,
             _ => {
                 if let Some(name) = topic.strip_prefix("commands/") {
                     self.command(name, publish)?;
@@ -237,6 +243,19 @@ impl<'a> Session<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Another has this device's place at the hub, which asks whether this one is still there.
+    fn still_here(&mut self, payload: &[u8]) -> Result<(), Stop> {
+        let device = &*self.device;
+        match device.keys.alive_answer(payload, &device.instance) {
+            Ok(answer) => {
+                device.tell(Event::PlaceTaken);
+                self.client.start_publish(&Message::new(format!("{}proof/response", self.room), answer, Qos::AtMostOnce))?;
+            }
+            Err(error) => device.tell(Event::CredentialRefused { reason: error.to_string() }),
+        }
+        Ok(())
     }
 
     /// Applies what is desired; a delta older than one applied is left alone.
@@ -349,19 +368,16 @@ impl<'a> Session<'a> {
 
     fn control(&mut self, control: Control) -> Result<Option<End>, Stop> {
         let device = &mut *self.device;
-        let hub = device.hub_id;
         match control {
             Control::Fault(fault, present) => {
                 device.thing.fault(fault, present);
                 self.twin.dirty = true;
                 return Ok(None);
             }
-            Control::Reset => device.flash.reset(hub).map_err(DeviceError::from)?,
-            Control::LoseFlash => {
-                device.flash.reset(hub).map_err(DeviceError::from)?;
-                device.flash.set_counter(hub, 0).map_err(DeviceError::from)?;
-            }
+            Control::Reset => device.flash.reset().map_err(DeviceError::from)?,
+            Control::LoseFlash => device.flash.lose().map_err(DeviceError::from)?,
             Control::Reconnect => {}
+            Control::Roam => return Ok(Some(End::Roamed)),
         }
         Ok(Some(End::AtOnce))
     }

@@ -57,6 +57,12 @@ fn the_published_vectors_hold() {
 
     let tag = keys.rebase_tag(&hex("/rebase/challenge"), number("/rebase/counter"));
     assert_eq!(tag.as_slice(), hex("/rebase/tag"));
+
+    assert_eq!(keys.attest.as_slice(), hex("/keys/attest_key"));
+    assert_eq!(keys.reset.as_slice(), hex("/keys/reset_key"));
+    let instance = hex("/alive/instance").try_into().unwrap();
+    assert_eq!(keys.alive_tag(&hex("/alive/challenge"), &instance).as_slice(), hex("/alive/tag"));
+    assert_eq!(keys.reset_tag(&hex("/reset/nonce"), number("/reset/counter")).as_slice(), hex("/reset/tag"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub(super) mod access;
 pub(super) mod audit;
 pub(super) mod bindings;
+pub(super) mod clones;
 pub(super) mod commands;
 pub(super) mod devices;
 pub(super) mod handover;

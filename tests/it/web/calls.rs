@@ -283,6 +283,7 @@ async fn answers_have_the_members_that_the_description_names() {
     check("User", &get("me").await);
     check("Users", &get("users").await);
     check("Devices", &get("devices").await);
+    check("Evidence", &get(&format!("devices/{id}/evidence")).await);
     check("Device", &get(&format!("devices/{id}")).await);
     check("Twin", &get(&format!("devices/{id}/twin")).await);
     check("Model", &get("models/acme/thermostat").await);
