@@ -60,14 +60,14 @@ pub struct ServiceChange {
 pub struct NewSecret {
     /// Of which service account.
     pub service: ServiceView,
-    /// `hkss1.…`.
+    /// `hkvs1.…`.
     pub secret: SessionToken,
 }
 
 /// A token just issued.
 #[derive(Debug)]
 pub struct IssuedToken {
-    /// `hks1.…`, shown this once.
+    /// `hkv1.…`, shown this once.
     pub token: SessionToken,
     /// For how long it lives without being used, in ms.
     pub lives_ms: u64,

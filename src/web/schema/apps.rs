@@ -11,7 +11,7 @@ pub struct TokenRequest {
     /// The service account's id.
     #[serde(default)]
     pub client_id: Option<String>,
-    /// `hkss1.…`.
+    /// `hkvs1.…`.
     #[serde(default)]
     pub client_secret: Option<String>,
 }

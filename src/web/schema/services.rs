@@ -78,7 +78,7 @@ pub struct ServiceAccount {
 pub struct ServiceWithSecret {
     /// Its id.
     pub id: String,
-    /// `hkss1.…`, shown this once.
+    /// `hkvs1.…`, shown this once.
     pub secret: String,
     /// What people see.
     pub name: String,
@@ -102,7 +102,7 @@ pub struct Services {
 /// A new secret of a service account.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ServiceSecret {
-    /// `hkss1.…`, shown this once.
+    /// `hkvs1.…`, shown this once.
     pub secret: String,
 }
 

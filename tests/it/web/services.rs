@@ -57,12 +57,12 @@ async fn a_secret_is_shown_once_and_opens_the_door_from_a_listed_network_only() 
     let (id, secret) = made(&home, &["10.0.0.7/30"], &["read_audit"]).await;
     let listed = home.call(&home.owner, "GET /api/v1/services", None).await;
     assert_eq!(listed.json()["services"][0]["networks"], json!(["10.0.0.4/30"]));
-    assert!(!String::from_utf8(listed.body).unwrap().contains("hkss1."));
+    assert!(!String::from_utf8(listed.body).unwrap().contains("hkvs1."));
     let issued = asked(&home, HERE, &id, &secret).await;
     assert_eq!((issued.status, issued.header("cache-control")), (200, Some("no-store")));
     let body = issued.json();
     assert_eq!((&body["token_type"], &body["expires_in"], &body["scope"]), (&json!("Bearer"), &json!(900), &json!("read_audit")));
-    assert!(body["access_token"].as_str().unwrap().starts_with("hks1."));
+    assert!(body["access_token"].as_str().unwrap().starts_with("hkv1."));
     // By HTTP Basic too, and not in both places.
     let basic = |id: &str| format!("Basic {}", data_encoding::BASE64.encode(format!("{id}:{secret}").as_bytes()));
     let by_basic = home.ask("POST /oauth/token", &[FORM, ("authorization", &basic(&id))], b"grant_type=client_credentials").await;
@@ -74,7 +74,7 @@ async fn a_secret_is_shown_once_and_opens_the_door_from_a_listed_network_only() 
     let unknown = "0123456789abcdef0123456789abcdef";
     let mut answers = std::collections::BTreeSet::new();
     for (source, id, secret) in
-        [(ELSEWHERE, id.as_str(), secret.as_str()), (HERE, &id, "hkss1.wrong"), (HERE, unknown, &secret), (HERE, "../x", &secret)]
+        [(ELSEWHERE, id.as_str(), secret.as_str()), (HERE, &id, "hkvs1.wrong"), (HERE, unknown, &secret), (HERE, "../x", &secret)]
     {
         let refused = asked(&home, source, id, secret).await;
         assert_eq!((refused.status, &refused.json()["error"]), (401, &json!("invalid_client")), "{source} {id}");
@@ -173,7 +173,7 @@ async fn an_old_secret_and_its_tokens_end_with_a_new_one_and_all_of_it_with_the_
     assert_eq!(home.call(&home.owner, "GET /api/v1/services", None).await.json()["services"], json!([]));
     let log = home.call(&home.owner, "GET /api/v1/audit?limit=100", None).await;
     let log = String::from_utf8(log.body).unwrap();
-    assert!(!log.contains("hkss1.") && !log.contains("hks1."), "no secret in the audit");
+    assert!(!log.contains("hkvs1.") && !log.contains("hkv1."), "no secret in the audit");
 }
 
 #[tokio::test]
