@@ -21,6 +21,7 @@ pub mod policy;
 mod schema;
 pub mod support;
 pub mod time;
+pub mod timekeeping;
 pub mod topic;
 pub mod twin;
 pub mod voucher;
