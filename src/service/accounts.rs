@@ -348,7 +348,7 @@ impl Service {
         user.filter(|u| !u.ended).as_ref().map(UserView::from).ok_or(Refusal::SignedOut)
     }
 
-    async fn new_user(&self, place: &Place, new: NewUser, by: &str) -> Result<User, Refusal> {
+    pub(super) async fn new_user(&self, place: &Place, new: NewUser, by: &str) -> Result<User, Refusal> {
         let username = Username::parse(&new.username)?;
         let password = normal_password(&new.password, &username)?;
         let display_name: String = new.display_name.trim().chars().filter(|c| !c.is_control()).take(64).collect();
@@ -368,7 +368,7 @@ impl Service {
     }
 
     /// Counts an attempt as a failure until it has succeeded, unless it has to wait.
-    fn attempt(&self, source: IpAddr, account: &str) -> Result<(), Refusal> {
+    pub(super) fn attempt(&self, source: IpAddr, account: &str) -> Result<(), Refusal> {
         lock(&self.lockout).attempt(source, account, self.clock.monotonic_ms()).map_err(Refusal::TooMany)
     }
 
@@ -426,6 +426,7 @@ fn may_add<R: Read>(rows: &R, actor: &Actor, role: Role, now: u64) -> Result<(),
 }
 
 fn insert_user(tx: &Tx<'_>, user: &User) -> Result<(), Refusal> {
+pub(super) fn insert_user(tx: &Tx<'_>, user: &User) -> Result<(), Refusal> {
     let folded = user.username.folded();
     if tx.get::<UserName>(folded.as_bytes())?.is_some() {
         return Err(Refusal::Conflict(format!("the user name {} is taken: choose another", user.username.as_str())));

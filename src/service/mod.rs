@@ -8,11 +8,13 @@ mod accounts;
 mod audit;
 mod bindings;
 mod claims;
+mod clock;
 mod commands;
 mod devices;
 mod explain;
 mod gate;
 mod idle;
+mod invitations;
 mod lockout;
 mod oauth_tokens;
 mod passwords;
@@ -22,6 +24,7 @@ mod roles;
 mod services;
 mod sessions;
 mod support;
+mod settings;
 mod twins;
 mod vendors;
 
@@ -29,17 +32,20 @@ pub use crate::store::tables::RetainedMessage;
 pub use accounts::{NewUser, SetupRequest, UserView};
 pub use audit::{AuditCheck, AuditExport, AuditLines, AuditPage, verify_audit};
 pub use bindings::{BindingView, Grant, Recipient};
+pub use clock::{ClockView, Timing};
 pub use commands::{CommandRequest, CommandView};
 pub use devices::{DeviceChange, DeviceView};
 pub use explain::{Explanation, Question};
 pub use gate::{SignInAttempt, SignInRefusal, SignedIn};
 pub use oauth_tokens::GrantError;
+pub use invitations::{GiftView, InvitationLook, InvitationView, MadeInvitation, NewInvitation, PromiseView, Registration};
 pub use registry::{BrandView, ImportReport, RegistryError};
 pub use roles::{RoleView, Roles};
 pub use services::{IssuedToken, NewSecret, ServiceChange, ServiceView};
 pub use sessions::{OpenedSession, SessionToken};
 pub use support::{SupportRequest, SupportView};
 pub use vendors::Vendor;
+pub use settings::{SettingsChange, SettingsView};
 
 use crate::domain::account::{Role, UserId};
 use crate::domain::authority::{Authority, HubAction};
@@ -48,6 +54,7 @@ use crate::domain::ids::{DeviceId, HubId};
 use crate::domain::model::Model;
 use crate::domain::policy::Reason;
 use crate::domain::time::{Grade, Moment};
+use crate::domain::timekeeping::Word;
 use crate::domain::twin::Rejection;
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
@@ -70,6 +77,24 @@ pub trait Clock: Send + Sync {
     fn monotonic_ms(&self) -> u64;
     /// How far [`Clock::now_ms`] can be believed.
     fn grade(&self) -> Grade;
+    /// Both of one moment.
+    fn timing(&self) -> Timing {
+        Timing { now: self.now_ms(), grade: self.grade(), contradicted: false }
+    }
+    /// Looks anew at what shows that the box's clock is right; called once a second.
+    fn look(&self) {}
+    /// The floor after an owner's word, ms since 1970; 0 for none.
+    fn floor_after(&self, _word: Word) -> u64 {
+        0
+    }
+    /// Takes an owner's word, and the floor that has been kept with it.
+    fn heed(&self, _word: Word, _floor: u64) {}
+    /// The floor to keep now, ms since 1970, when vouched time has passed since the last.
+    fn floor_now(&self) -> Option<u64> {
+        None
+    }
+    /// Takes a floor that has been kept.
+    fn keep_floor(&self, _floor: u64) {}
 }
 
 /// Why a connection is ended from here.
@@ -268,6 +293,9 @@ pub struct Service {
     momentary: Mutex<HashMap<(DeviceId, String), u64>>,
     /// The home's time zone, for weekly windows.
     zone: RwLock<TimeZone>,
+    /// The zone of the box, for a home that has set none.
+    box_zone: TimeZone,
+    timed: Mutex<clock::Seen>,
     pepper: Zeroizing<[u8; 32]>,
 }
 
@@ -277,11 +305,23 @@ impl Service {
     /// # Errors
     /// The store's fault.
     pub async fn new(store: Store, clock: Arc<dyn Clock>, hub: HubIdentity) -> Result<Arc<Service>, Refusal> {
+        Service::in_zone(store, clock, hub, None).await
+    }
+
+    /// The same for a box in a time zone, which is the home's until an owner sets another one; UTC without.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub async fn in_zone(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        hub: HubIdentity,
+        box_zone: Option<TimeZone>,
+    ) -> Result<Arc<Service>, Refusal> {
         use crate::store::Read;
         let pepper = store.read::<_, StoreError>(|v| Ok(v.vault().derive(b"hearthkey pepper v1")))?;
         let service = Arc::new(Service {
             store,
-            clock,
             hub,
             outlet: OnceLock::new(),
             epoch: AtomicU64::new(1),
@@ -300,8 +340,13 @@ impl Service {
             importing: tokio::sync::Mutex::new(()),
             momentary: Mutex::default(),
             zone: RwLock::new(TimeZone::UTC),
+            // A zone without a name could not be shown.
+            box_zone: box_zone.filter(|z| !z.is_unknown() && z.iana_name().is_some()).unwrap_or(TimeZone::UTC),
+            timed: Mutex::new(clock::Seen::of(clock.as_ref())),
+            clock,
             pepper,
         });
+        service.load_zone()?;
         service.drop_all_momentary().await?;
         Ok(service)
     }
@@ -331,7 +376,8 @@ impl Service {
     /// What decisions know of the time now.
     fn moment(&self) -> Moment {
         let zone = self.zone.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        Moment { at: self.clock.now_ms(), grade: self.clock.grade(), zone }
+        let Timing { now, grade, .. } = self.clock.timing();
+        Moment { at: now, grade, zone }
     }
 
     /// The hub as it stands in rows that it writes.

@@ -102,6 +102,16 @@ fn schemas() -> Vec<(String, RefOr<Schema>)> {
         TokenRequest,
         Tokens,
         OauthError,
+        NewInvitation,
+        MadeInvitation,
+        Invitations,
+        InvitationCode,
+        InvitationLook,
+        Registration,
+        Settings,
+        SettingsEdit,
+        Clock,
+        ClockWord,
         Problem
     );
     all

@@ -13,6 +13,12 @@ pub use apps::{OauthError, TokenRequest, Tokens};
 pub use services::{
     NewService, NewSupport, PrivilegeRights, RoleRights, Roles, Scope, ScopeRights, ServiceAccount, ServiceEdit, ServiceSecret,
     ServiceWithSecret, Services, Support, SupportSessions, SupportedDevice, UserEdit,
+mod invitations;
+
+pub use access::{Action, Binding, Bindings, Explanation, NewBinding, Privilege, Question, Window};
+pub use invitations::{
+    Clock, ClockWord, Gift, HouseRole, Invitation, InvitationCode, InvitationLook, Invitations, MadeInvitation, NewInvitation, Promised,
+    PromisedGift, Registration, Settings, SettingsEdit,
 };
 
 use serde::{Deserialize, Serialize};

@@ -11,6 +11,10 @@ pub(super) mod people;
 pub(super) mod registry;
 pub(super) mod services;
 pub(super) mod support;
+pub(super) mod invitations;
+pub(super) mod people;
+pub(super) mod registry;
+pub(super) mod settings;
 pub(super) mod twins;
 
 use super::Context;
