@@ -4,10 +4,12 @@
 
 mod audit;
 mod certificates;
+mod clock;
 mod durability;
 mod fuzz;
 mod gate;
 mod house;
+mod invitations;
 mod late;
 mod lifetime;
 mod listed;
