@@ -7,10 +7,11 @@
 
 use crate::domain::time::Grade;
 use crate::domain::timekeeping::{Observation, Reading, TOLERANCE_MS, Timekeeping, Word};
-use crate::service::{Clock, Timing};
+use crate::service::{Clock, Timing, Weighed};
+use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Written by systemd-timesyncd when it has set the clock by a server (systemd-timesyncd.service(8)).
@@ -67,9 +68,11 @@ impl BoxClock for SystemBox {
 /// The clock that decisions are taken by.
 pub struct SystemClock {
     source: Arc<dyn BoxClock>,
-    state: RwLock<State>,
+    // Read for every message that is delivered: no lock.
+    state: ArcSwap<State>,
 }
 
+#[derive(Clone, Copy)]
 struct State {
     keeping: Timekeeping,
     /// Looked at once a second, not at every decision.
@@ -82,7 +85,7 @@ impl SystemClock {
     #[must_use]
     pub fn new(source: Arc<dyn BoxClock>, floor_ms: u64, seen_ms: u64) -> SystemClock {
         let state = State { keeping: Timekeeping::new(floor_ms, seen_ms), synchronised: source.is_synchronised() };
-        let clock = SystemClock { source, state: RwLock::new(state) };
+        let clock = SystemClock { source, state: ArcSwap::from_pointee(state) };
         if clock.read().grade == Grade::None {
             tracing::warn!("the box does not know the time; rights that hold for a time are closed until an owner opens the hub's page");
         }
@@ -90,12 +93,20 @@ impl SystemClock {
     }
 
     fn read(&self) -> Reading {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.load();
         state.keeping.read(self.observe(state.synchronised))
     }
 
     fn observe(&self, synchronised: bool) -> Observation {
         Observation { wall: self.source.wall_ms(), monotonic: self.source.monotonic_ms(), synchronised }
+    }
+
+    fn change(&self, how: impl Fn(&mut State)) {
+        self.state.rcu(|state| {
+            let mut state = **state;
+            how(&mut state);
+            state
+        });
     }
 }
 
@@ -119,29 +130,32 @@ impl Clock for SystemClock {
 
     fn look(&self) {
         let synchronised = self.source.is_synchronised();
-        self.state.write().unwrap_or_else(PoisonError::into_inner).synchronised = synchronised;
+        self.change(|state| state.synchronised = synchronised);
     }
 
-    fn floor_after(&self, word: Word) -> u64 {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+    fn weigh(&self, word: Word) -> Weighed {
+        let state = self.state.load();
+        let seen = self.observe(state.synchronised);
         // Some time may have passed since it was said; what the box said then is that much earlier.
-        let now = self.observe(state.synchronised);
-        let wall = now.wall.saturating_sub(now.monotonic.saturating_sub(word.at));
-        state.keeping.floor_after(word, Observation { wall, monotonic: word.at, ..now })
+        let wall = seen.wall.saturating_sub(seen.monotonic.saturating_sub(word.at));
+        let mut keeping = state.keeping;
+        let floor = keeping.floor_after(word, Observation { wall, monotonic: word.at, ..seen });
+        keeping.heed(word, floor);
+        Weighed { floor, now: keeping.read(seen).now }
     }
 
     fn heed(&self, word: Word, floor: u64) {
-        self.state.write().unwrap_or_else(PoisonError::into_inner).keeping.heed(word, floor);
+        self.change(|state| state.keeping.heed(word, floor));
     }
 
     fn floor_now(&self) -> Option<u64> {
         let Reading { now, grade, .. } = self.read();
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        (grade == Grade::Vouched && now > state.keeping.floor().saturating_add(TOLERANCE_MS)).then_some(now)
+        let floor = self.state.load().keeping.floor();
+        (grade == Grade::Vouched && now > floor.saturating_add(TOLERANCE_MS)).then_some(now)
     }
 
     fn keep_floor(&self, floor: u64) {
         let monotonic = self.source.monotonic_ms();
-        self.state.write().unwrap_or_else(PoisonError::into_inner).keeping.keep(floor, monotonic);
+        self.change(|state| state.keeping.keep(floor, monotonic));
     }
 }

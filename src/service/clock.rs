@@ -2,11 +2,11 @@
 //! that is kept, and the watch on changes. A change of what is known of the time is a change of the policy.
 
 use super::rights::require_role;
-use super::{Actor, Clock, Refusal, Service, audit, lock};
+use super::{Actor, Clock, Refusal, Service, SessionToken, audit, lock};
 use crate::domain::authority::HubAction;
 use crate::domain::time::Grade;
 use crate::domain::timekeeping::{EARLIEST_MS, LATEST_MS, Word};
-use crate::store::tables::ClockFloor;
+use crate::store::tables::{ClockFloor, Session};
 use crate::store::{Read, StoreError};
 use serde::Serialize;
 
@@ -24,6 +24,15 @@ pub struct Timing {
     pub grade: Grade,
     /// Whether two that know the time differ.
     pub contradicted: bool,
+}
+
+/// What an owner's word changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weighed {
+    /// The floor to keep, ms since 1970.
+    pub floor: u64,
+    /// What time it is then, ms since 1970.
+    pub now: u64,
 }
 
 /// The clock as it is shown.
@@ -60,11 +69,12 @@ impl Service {
         ClockView { now, grade, time_zone: self.zone_name(), contradicted }
     }
 
-    /// An owner says what time it is (ms since 1970).
+    /// An owner says what time it is (ms since 1970). The session in which that is said keeps the time it had left: on a
+    /// box that wakes with a guess it began months ago, and would end with the owner's first word.
     ///
     /// # Errors
     /// [`Refusal::PeopleOnly`], [`Refusal::RoleTooLow`]; [`Refusal::Invalid`] for a time that nobody means.
-    pub async fn vouch_time(&self, actor: &Actor, said: u64) -> Result<ClockView, Refusal> {
+    pub async fn vouch_time(&self, actor: &Actor, token: Option<&SessionToken>, said: u64) -> Result<ClockView, Refusal> {
         actor.user()?;
         if !(EARLIEST_MS..LATEST_MS).contains(&said) {
             return Err(Refusal::Invalid("now: this time cannot be right; set the clock of your own device first".into()));
@@ -73,11 +83,19 @@ impl Service {
         let (who, clock) = (actor.clone(), self.clock.clone());
         let word = Word { said, at: clock.monotonic_ms() };
         let before = clock.timing();
+        let session = token.map(|token| self.session_key(token));
         let floor = self
             .store
             .write::<_, Refusal, _>(move |tx| {
                 require_role(tx, &who, HubAction::ManageAccess, before.now)?;
-                let floor = clock.floor_after(word);
+                let Weighed { floor, now } = clock.weigh(word);
+                if let Some(key) = &session
+                    && let Some(mut row) = tx.get::<Session>(key)?
+                {
+                    let left = row.expires_at.saturating_sub(before.now);
+                    row.expires_at = now.saturating_add(left);
+                    tx.put(key, &row)?;
+                }
                 if tx.get::<ClockFloor>(ClockFloor::ROW)?.is_none_or(|f| f.at != floor) {
                     tx.put(ClockFloor::ROW, &ClockFloor { at: floor })?;
                 }

@@ -32,7 +32,7 @@ pub use crate::store::tables::RetainedMessage;
 pub use accounts::{NewUser, SetupRequest, UserView};
 pub use audit::{AuditCheck, AuditExport, AuditLines, AuditPage, verify_audit};
 pub use bindings::{BindingView, Grant, Recipient};
-pub use clock::{ClockView, Timing};
+pub use clock::{ClockView, Timing, Weighed};
 pub use commands::{CommandRequest, CommandView};
 pub use devices::{DeviceChange, DeviceView};
 pub use explain::{Explanation, Question};
@@ -83,9 +83,9 @@ pub trait Clock: Send + Sync {
     }
     /// Looks anew at what shows that the box's clock is right; called once a second.
     fn look(&self) {}
-    /// The floor after an owner's word, ms since 1970; 0 for none.
-    fn floor_after(&self, _word: Word) -> u64 {
-        0
+    /// What an owner's word would change.
+    fn weigh(&self, _word: Word) -> Weighed {
+        Weighed { floor: 0, now: self.now_ms() }
     }
     /// Takes an owner's word, and the floor that has been kept with it.
     fn heed(&self, _word: Word, _floor: u64) {}

@@ -1,13 +1,13 @@
 //! What time it is for the hub: a box that does not know it, an owner who says it, both that differ, jumps, restarts; and
 //! what becomes of rights that hold for a time, live.
 
-use crate::house::{Device, House, HouseOptions, config};
+use crate::house::{Device, HERE, House, HouseOptions, config};
 use hearthkey::domain::account::Role;
 use hearthkey::domain::binding::{Privilege, Terms};
 use hearthkey::domain::policy::{Action, Reason};
 use hearthkey::domain::time::{Day, Grade, Window};
 use hearthkey::hub::{BoxClock, Hub};
-use hearthkey::service::{Actor, ClockView, Grant, Question, Recipient, Refusal, SettingsChange};
+use hearthkey::service::{Actor, ClockView, Grant, Question, Recipient, Refusal, SessionToken, SettingsChange};
 use hearthkey::sim::mqtt::{Client, Message, Qos};
 use hearthkey::sim::tls::Stream;
 use serde_json::json;
@@ -97,7 +97,7 @@ fn known(house: &House) -> (Grade, bool) {
 }
 
 async fn vouch(house: &House, now: u64) -> ClockView {
-    house.hub.service().vouch_time(&house.owner, now).await.unwrap()
+    house.hub.service().vouch_time(&house.owner, Some(&SessionToken::new(&house.owner_token)), now).await.unwrap()
 }
 
 async fn listener(house: &House, name: &str, token: &str, topic: &str) -> Client<Stream> {
@@ -143,14 +143,16 @@ async fn a_box_that_starts_in_1970_keeps_rights_for_a_time_closed_until_an_owner
     say(&mut talker, &lamp, "closed").await;
     // Whoever is no owner says nothing about the time, and nobody says what cannot be.
     for other in [&gil, &mia] {
-        assert!(matches!(house.hub.service().vouch_time(other, now).await, Err(Refusal::RoleTooLow)));
+        assert!(matches!(house.hub.service().vouch_time(other, None, now).await, Err(Refusal::RoleTooLow)));
     }
     for wrong in [0, 1_700_000_000, at("2101-01-01T00:00:00Z"), u64::MAX] {
-        assert!(matches!(house.hub.service().vouch_time(&house.owner, wrong).await, Err(Refusal::Invalid(_))), "{wrong}");
+        assert!(matches!(house.hub.service().vouch_time(&house.owner, None, wrong).await, Err(Refusal::Invalid(_))), "{wrong}");
     }
     let told = vouch(&house, now).await;
     assert_eq!((told.now, told.grade, told.contradicted), (now, Grade::Vouched, false));
     assert_eq!(why(&house, &gil, &lamp), Reason::Bound);
+    let still = house.hub.service().actor(&SessionToken::new(&house.owner_token), "test", HERE);
+    assert!(still.is_ok(), "who says the time is not signed out by it");
     say(&mut talker, &lamp, "open").await;
     clock.pass(DAY);
     say(&mut talker, &lamp, "over").await;
@@ -242,18 +244,18 @@ async fn a_hub_that_starts_again_does_not_believe_a_time_before_the_one_that_was
     assert_eq!((view.now, view.grade), (now + 4 * HOUR, Grade::Ntp));
     // What was vouched for wrongly is taken back by two that agree, for good.
     let far = now + 9_000 * DAY;
-    assert!(hub.service().vouch_time(&owner, far).await.unwrap().contradicted);
+    assert!(hub.service().vouch_time(&owner, None, far).await.unwrap().contradicted);
     hub.shut_down().await;
     let (hub, _) = restarted(5_000, false).await;
-    assert_eq!(hub.service().vouch_time(&owner, far).await.unwrap().grade, Grade::Vouched);
+    assert_eq!(hub.service().vouch_time(&owner, None, far).await.unwrap().grade, Grade::Vouched);
     hub.shut_down().await;
     let clock = Virtual::at(0, false);
     let hub = Hub::start_by(config(&dir), clock.clone()).await.unwrap();
     assert!(hub.service().clock().now >= far);
-    let refused = hub.service().vouch_time(&owner, now + DAY).await.unwrap();
+    let refused = hub.service().vouch_time(&owner, None, now + DAY).await.unwrap();
     assert!(refused.contradicted && refused.now >= far, "one owner alone does not turn the time back");
     clock.synchronise(now + DAY);
-    let agreed = hub.service().vouch_time(&owner, now + DAY).await.unwrap();
+    let agreed = hub.service().vouch_time(&owner, None, now + DAY).await.unwrap();
     assert_eq!((agreed.now, agreed.grade, agreed.contradicted), (now + DAY, Grade::Vouched, false));
     hub.shut_down().await;
     let (hub, view) = restarted(now + DAY, true).await;

@@ -23,5 +23,5 @@ pub(in crate::web) async fn clock(context: Arc<Context>) -> Answered {
 
 pub(in crate::web) async fn vouch(context: Arc<Context>, mut request: Request, session: Session) -> Answered {
     let body: schema::ClockWord = request.json(&context).await?;
-    answer::ok(&context.service.vouch_time(&session.actor, body.now).await.map_err(refusal::problem)?)
+    answer::ok(&context.service.vouch_time(&session.actor, Some(&session.token), body.now).await.map_err(refusal::problem)?)
 }
