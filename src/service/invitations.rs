@@ -2,8 +2,11 @@
 //! themselves. What is promised is checked as the giver's right when it is promised, and again, as the giver's, when it is
 //! accepted: an invitation never outlives what its giver may give. It serves once.
 
+mod shown;
+
+pub use shown::{GiftView, InvitationLook, InvitationView, PromiseView};
+
 use super::accounts::{NewUser, insert_user};
-use super::bindings::name_of;
 use super::passwords::Asker;
 use super::rights::require_role;
 use super::sessions::put_session;
@@ -12,13 +15,12 @@ use super::{Actor, BindingView, Grant, OpenedSession, Recipient, Refusal, Servic
 use crate::domain::account::{Role, User, UserId, Username};
 use crate::domain::audit::Outcome;
 use crate::domain::authority::HubAction;
-use crate::domain::binding::{Binding, Privilege, RevocationMark, Subject, Terms};
+use crate::domain::binding::{Binding, RevocationMark, Subject, Terms};
 use crate::domain::code::Code;
-use crate::domain::device::Household;
 use crate::domain::ids::DeviceId;
 use crate::store::tables::{Invitation, Promise, UserName, binding_key};
 use crate::store::{Read, StoreError, Tx};
-use serde::Serialize;
+use shown::{device_name, listed, looked, told};
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -64,66 +66,6 @@ pub struct MadeInvitation {
     pub code: Zeroizing<String>,
     /// Until when it serves, ms since 1970.
     pub expires: u64,
-}
-
-/// An invitation as it is listed.
-#[derive(Clone, Debug, Serialize)]
-pub struct InvitationView {
-    /// Its id.
-    pub id: String,
-    /// Who gives.
-    pub by: UserId,
-    /// What people call who gives.
-    pub by_name: String,
-    /// The role of the account that it makes.
-    pub role: Option<Role>,
-    /// How the one who is meant is called.
-    pub display_name: String,
-    /// The rights that it gives.
-    pub grants: Vec<PromiseView>,
-    /// When it was made, ms since 1970.
-    pub created_at: u64,
-    /// Until when it serves, ms since 1970.
-    pub expires: u64,
-}
-
-/// A promised right, to those who may know the device.
-#[derive(Clone, Debug, Serialize)]
-pub struct PromiseView {
-    /// On which device.
-    pub device_id: DeviceId,
-    /// What people call it.
-    pub device_name: String,
-    /// What it gives.
-    #[serde(flatten)]
-    pub terms: Terms,
-}
-
-/// An invitation as whoever shows its code sees it.
-#[derive(Clone, Debug, Serialize)]
-pub struct InvitationLook {
-    /// The hub's name.
-    pub hub: String,
-    /// What people call who gives.
-    pub by_name: String,
-    /// The role of the account that it makes.
-    pub role: Option<Role>,
-    /// How the one who is meant is called.
-    pub display_name: String,
-    /// The rights that it gives.
-    pub grants: Vec<GiftView>,
-    /// Until when it serves, ms since 1970.
-    pub expires: u64,
-}
-
-/// A promised right, to who is invited.
-#[derive(Clone, Debug, Serialize)]
-pub struct GiftView {
-    /// What people call the device.
-    pub device_name: String,
-    /// What it gives.
-    #[serde(flatten)]
-    pub terms: Terms,
 }
 
 /// An account that a person makes for themselves.
@@ -225,18 +167,7 @@ impl Service {
             let row = self.invitation(v, code, now)?;
             let giver = giver(v, &row, source, via)?;
             self.may_promise(v, &giver, &row, now).map_err(void)?;
-            Ok::<_, Refusal>(InvitationLook {
-                hub: self.hub.name.clone(),
-                by_name: name_of(v, &giver.subject)?,
-                role: row.role,
-                display_name: row.display_name.clone(),
-                grants: row
-                    .grants
-                    .into_iter()
-                    .map(|p| Ok::<_, StoreError>(GiftView { device_name: device_name(v, &p.device)?, terms: p.terms }))
-                    .collect::<Result<_, _>>()?,
-                expires: row.expires_at,
-            })
+            Ok::<_, Refusal>(looked(v, &self.hub.name, row)?)
         });
         self.judged(looked, source, GUESSED, "invitation.look", "?", via)
     }
@@ -530,34 +461,6 @@ fn sees_all<R: Read>(rows: &R, actor: &Actor, now: u64) -> Result<bool, Refusal>
         Err(Refusal::RoleTooLow) => Ok(false),
         Err(other) => Err(other),
     }
-}
-
-fn listed<R: Read>(rows: &R, row: Invitation) -> Result<InvitationView, StoreError> {
-    let view = |p: Promise| Ok(PromiseView { device_name: device_name(rows, &p.device)?, device_id: p.device, terms: p.terms });
-    Ok(InvitationView {
-        by_name: name_of(rows, &Subject::User(row.by.clone()))?,
-        grants: row.grants.into_iter().map(view).collect::<Result<_, StoreError>>()?,
-        id: row.id,
-        by: row.by,
-        role: row.role,
-        display_name: row.display_name,
-        created_at: row.created_at,
-        expires: row.expires_at,
-    })
-}
-
-fn device_name<R: Read>(rows: &R, device: &DeviceId) -> Result<String, StoreError> {
-    Ok(rows.get::<Household>(device.as_str().as_bytes())?.map_or_else(|| device.to_string(), |h| h.name))
-}
-
-/// For the audit: what is promised. The code is not part of it.
-fn told(row: &Invitation) -> String {
-    let mut text = row.role.map_or_else(|| "shares".to_owned(), |role| format!("account as {role:?}").to_lowercase());
-    for promise in row.grants.iter().take(20) {
-        let privilege: Privilege = promise.terms.privilege;
-        text.push_str(&format!(", {} on {}", format!("{privilege:?}").to_lowercase(), promise.device));
-    }
-    text
 }
 
 fn plain(name: &str) -> String {

@@ -21,7 +21,7 @@ const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
 /// The clocks of a box, as a test sets them.
-struct Virtual {
+pub struct Virtual {
     wall: AtomicU64,
     monotonic: AtomicU64,
     synchronised: AtomicBool,
@@ -40,12 +40,12 @@ impl BoxClock for Virtual {
 }
 
 impl Virtual {
-    fn at(wall: u64, synchronised: bool) -> Arc<Virtual> {
+    pub fn at(wall: u64, synchronised: bool) -> Arc<Virtual> {
         Arc::new(Virtual { wall: wall.into(), monotonic: 0.into(), synchronised: synchronised.into() })
     }
 
     /// Time passes.
-    fn pass(&self, ms: u64) {
+    pub fn pass(&self, ms: u64) {
         self.monotonic.fetch_add(ms, Ordering::SeqCst);
         self.wall.fetch_add(ms, Ordering::SeqCst);
     }
@@ -65,7 +65,8 @@ fn at(text: &str) -> u64 {
     u64::try_from(text.parse::<jiff::Timestamp>().unwrap().as_millisecond()).unwrap()
 }
 
-async fn house(clock: &Arc<Virtual>) -> House {
+/// A house on a box with these clocks.
+pub async fn house(clock: &Arc<Virtual>) -> House {
     House::build(HouseOptions { clock: Some(clock.clone()), ..HouseOptions::default() }).await
 }
 

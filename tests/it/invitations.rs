@@ -1,8 +1,9 @@
 //! Invitations: accounts and rights by a link, what ends them, and accounts that people make by themselves.
 
+use crate::clock::{Virtual, house};
 use crate::house::{Device, HERE, House};
 use hearthkey::domain::account::Role;
-use hearthkey::service::{Actor, SessionToken};
+use hearthkey::service::{Actor, NewInvitation, Refusal, Registration, SessionToken};
 use serde_json::{Value, json};
 
 const PASSWORD: &str = "a long and quiet evening";
@@ -220,6 +221,34 @@ async fn an_invitation_ends_with_its_givers_account_right_or_role() {
     service.remove_device(&house.owner, &lamp.id).await.unwrap();
     assert_eq!(accept(&house, &ben_token, &code_of_lamp).await.0, 404);
     assert!(service.devices(&ben).unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_serves_until_its_time_and_is_forgotten_after_it() {
+    let clock = Virtual::at(1_795_000_000_000, true);
+    let house = house(&clock).await;
+    let service = house.hub.service();
+    let new = |expires_in_ms| NewInvitation { role: Some(Role::Guest), expires_in_ms, ..NewInvitation::default() };
+    let (short, week) =
+        (service.invite(&house.owner, new(Some(60_000))).await.unwrap(), service.invite(&house.owner, new(None)).await.unwrap());
+    let look = |code: &str| service.look_at_invitation(code, HERE, "test").is_ok();
+    clock.pass(59_999);
+    assert!(look(&short.code) && look(&week.code));
+    clock.pass(1);
+    assert!(!look(&short.code) && look(&week.code));
+    let user = Registration {
+        code: Some(short.code.to_string()),
+        username: "gil".into(),
+        password: PASSWORD.to_owned().into(),
+        display_name: String::new(),
+    };
+    assert!(matches!(service.register(user, HERE, "test").await, Err(Refusal::NotFound(_))));
+    assert_eq!(service.invitations(&house.owner).unwrap().len(), 1);
+    service.sweep_invitations().await.unwrap();
+    clock.pass(7 * 86_400_000 - 60_000 - 1);
+    assert!(look(&week.code));
+    clock.pass(1);
+    assert!(!look(&week.code));
 }
 
 #[tokio::test(flavor = "multi_thread")]
