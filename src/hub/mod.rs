@@ -12,7 +12,6 @@ mod tls;
 
 pub use crate::domain::audit::chain::Verdict as AuditVerdict;
 pub use audit::{AuditFileError, export_audit, verify_audit, verify_audit_file};
-pub use clock::SystemClock;
 pub use clock::{BoxClock, ClockConfig, SystemBox, SystemClock};
 pub use config::{Config, Listen};
 pub use keys::KeyError;
@@ -401,19 +400,16 @@ async fn run_clock(service: Arc<Service>, certificates: Arc<Certificates>, shutd
             _ = second.tick() => ticks += 1,
         }
         let ended = service
-            .end_moments()
+            .watch_clock()
             .await
+            .and(service.end_moments().await)
             .and(service.expire_commands().await)
             .and(service.run_erasures().await)
             .and(service.sweep_support().await);
-        let swept = if ticks.is_multiple_of(3_600) { service.sweep_sessions().await } else { Ok(()) };
-        let cut = if ticks.is_multiple_of(60) { service.sweep_audit().await } else { Ok(()) };
-        if let Err(error) = ended.and(swept).and(cut) {
-        let timed = service.watch_clock().await;
-        let ended = timed.and(service.end_moments().await).and(service.expire_commands().await);
         let swept =
             if ticks.is_multiple_of(3_600) { service.sweep_sessions().await.and(service.sweep_invitations().await) } else { Ok(()) };
-        if let Err(error) = ended.and(swept) {
+        let cut = if ticks.is_multiple_of(60) { service.sweep_audit().await } else { Ok(()) };
+        if let Err(error) = ended.and(swept).and(cut) {
             tracing::error!(%error, "the hub's clock could not do its work; it tries again");
         }
         if (ticks.is_multiple_of(300) || certificates.is_out_of_date())

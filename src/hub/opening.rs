@@ -29,7 +29,7 @@ pub(super) async fn open_stopped(config: &Config) -> Result<Opened, StartError> 
     if !file.exists() {
         return Err(StartError::NoHub(file.display().to_string()));
     }
-    open(config).await
+    open(config, Arc::new(SystemBox::new(&config.clock))).await
 }
 
 /// Opens the hub's directory and everything in it; made at first boot.
@@ -52,22 +52,6 @@ pub(super) async fn open(config: &Config, source: Arc<dyn BoxClock>) -> Result<O
         }
     };
     Ok(Opened { store, clock: Arc::new(SystemClock::new(source, floor_ms, seen_ms)) })
-}
-
-/// Checks the audit of a hub that is stopped; its newest entry, if there is one.
-///
-/// # Errors
-/// [`StartError`]: there is no hub, it is running, or [`StartError::Service`] with the first entry that does not hold.
-pub async fn verify_audit(config: &Config) -> Result<Option<Entry>, StartError> {
-    let file = config.data_dir.join(STORE_FILE);
-    if !file.exists() {
-        return Err(StartError::NoHub(file.display().to_string()));
-    }
-    let Opened { store, .. } = open(config, Arc::new(SystemBox::new(&config.clock))).await?;
-    let read = store.clone();
-    let checked = tokio::task::spawn_blocking(move || service::verify_audit(&read)).await;
-    store.close().await;
-    Ok(checked.map_err(|_| StartError::Setting("checking the audit met a fault of this program: please report it"))??)
 }
 
 /// Makes the directory, or closes it to others. One that holds other things is not the hub's to close.

@@ -8,8 +8,8 @@ use crate::domain::account::{AccountError, Role, User, UserId, Username, normal_
 use crate::domain::app::is_listed;
 use crate::domain::audit::Outcome;
 use crate::domain::authority::HubAction;
-use crate::domain::ids::BrandId;
 use crate::domain::code;
+use crate::domain::ids::BrandId;
 use crate::store::tables::{Session, SetupCode, UserName};
 use crate::store::{Read, StoreError, Tx};
 use ipnet::IpNet;
@@ -425,7 +425,6 @@ fn may_add<R: Read>(rows: &R, actor: &Actor, role: Role, now: u64) -> Result<(),
     if program && !matches!(role, Role::Member | Role::Guest) { Err(Refusal::RoleTooLow) } else { Ok(()) }
 }
 
-fn insert_user(tx: &Tx<'_>, user: &User) -> Result<(), Refusal> {
 pub(super) fn insert_user(tx: &Tx<'_>, user: &User) -> Result<(), Refusal> {
     let folded = user.username.folded();
     if tx.get::<UserName>(folded.as_bytes())?.is_some() {

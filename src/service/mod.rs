@@ -23,8 +23,8 @@ mod rights;
 mod roles;
 mod services;
 mod sessions;
-mod support;
 mod settings;
+mod support;
 mod twins;
 mod vendors;
 
@@ -37,15 +37,15 @@ pub use commands::{CommandRequest, CommandView};
 pub use devices::{DeviceChange, DeviceView};
 pub use explain::{Explanation, Question};
 pub use gate::{SignInAttempt, SignInRefusal, SignedIn};
-pub use oauth_tokens::GrantError;
 pub use invitations::{GiftView, InvitationLook, InvitationView, MadeInvitation, NewInvitation, PromiseView, Registration};
+pub use oauth_tokens::GrantError;
 pub use registry::{BrandView, ImportReport, RegistryError};
 pub use roles::{RoleView, Roles};
 pub use services::{IssuedToken, NewSecret, ServiceChange, ServiceView};
 pub use sessions::{OpenedSession, SessionToken};
+pub use settings::{SettingsChange, SettingsView};
 pub use support::{SupportRequest, SupportView};
 pub use vendors::Vendor;
-pub use settings::{SettingsChange, SettingsView};
 
 use crate::domain::account::{Role, UserId};
 use crate::domain::authority::{Authority, HubAction};

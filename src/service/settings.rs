@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 use std::sync::PoisonError;
 
-/// Bytes of audit that are kept unless something else is set.
+/// Bytes of audit that are kept unless something else is set: some two hundred thousand entries.
 const AUDIT_BYTES: u64 = 64 << 20;
 /// The least and the most that can be set.
 const LEAST_AUDIT_BYTES: u64 = 1 << 20;

@@ -5,8 +5,6 @@ use crate::domain::account::{Role, User, UserId};
 use crate::domain::app::{Authorization, ServiceAccount};
 use crate::domain::audit::chain::Head;
 use crate::domain::audit::{Beside, Entry};
-use crate::domain::binding::{Binding, RevocationMark, Subject};
-use crate::domain::audit::Entry;
 use crate::domain::binding::{Binding, RevocationMark, Subject, Terms};
 use crate::domain::device::{Household, LastSeen, Registered, SignInCounter};
 use crate::domain::ids::{BrandId, DeviceId, ModelName};
@@ -253,6 +251,10 @@ pub struct ServiceToken {
 /// When a token was last used.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct LastUse {
+    /// ms since 1970.
+    pub at: u64,
+}
+
 /// What somebody has promised to whoever shows the code. It holds nothing by itself: when it is accepted, it is asked
 /// again whether the giver may give it.
 #[derive(Clone, Debug, Serialize, Deserialize)]

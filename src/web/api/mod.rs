@@ -6,15 +6,13 @@ pub(super) mod bindings;
 pub(super) mod commands;
 pub(super) mod devices;
 pub(super) mod hub;
+pub(super) mod invitations;
 pub(super) mod oauth;
 pub(super) mod people;
 pub(super) mod registry;
 pub(super) mod services;
-pub(super) mod support;
-pub(super) mod invitations;
-pub(super) mod people;
-pub(super) mod registry;
 pub(super) mod settings;
+pub(super) mod support;
 pub(super) mod twins;
 
 use super::Context;
