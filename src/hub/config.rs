@@ -1,5 +1,6 @@
 //! What can be set about a hub. Every member has a default; an unknown one is an error.
 
+use super::ClockConfig;
 use crate::net::Limits;
 use crate::{broker, web};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,8 @@ pub struct Config {
     pub mqtts: Listen,
     /// MQTT without TLS, on loopback only; off unless switched on.
     pub mqtt: Listen,
+    /// How far the box's clock is believed.
+    pub clock: ClockConfig,
     /// The gate's bounds.
     pub broker: broker::Config,
     /// The web's bounds.
@@ -50,6 +53,7 @@ impl Default for Config {
             http: Listen::on(8080),
             mqtts: Listen::on(8883),
             mqtt: Listen { enabled: false, address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883), ..Listen::on(1883) },
+            clock: ClockConfig::default(),
             broker: broker::Config::default(),
             web: web::Config::default(),
             attempts_per_minute: 600,

@@ -12,7 +12,7 @@ mod tls;
 
 pub use crate::domain::audit::chain::Verdict as AuditVerdict;
 pub use audit::{AuditFileError, export_audit, verify_audit, verify_audit_file};
-pub use clock::SystemClock;
+pub use clock::{BoxClock, ClockConfig, SystemBox, SystemClock};
 pub use config::{Config, Listen};
 pub use keys::KeyError;
 
@@ -22,6 +22,7 @@ use crate::service::{HubIdentity, Refusal, Service};
 use crate::store::OpenError;
 use crate::web;
 use data_encoding::HEXLOWER;
+use jiff::tz::TimeZone;
 use opening::Opened;
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
@@ -134,11 +135,20 @@ impl Hub {
     /// # Errors
     /// [`StartError`]; nothing is left running or open.
     pub async fn start(config: Config) -> Result<Hub, StartError> {
+        let source = Arc::new(SystemBox::new(&config.clock));
+        Hub::start_by(config, source).await
+    }
+
+    /// The same on a box whose clock is given.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn start_by(config: Config, source: Arc<dyn BoxClock>) -> Result<Hub, StartError> {
         if config.mqtt.enabled && !config.mqtt.address.ip().to_canonical().is_loopback() {
             return Err(StartError::NotLoopback(config.mqtt.address));
         }
         let attempts = NonZeroU32::new(config.attempts_per_minute).ok_or(StartError::Setting("attempts_per_minute must be at least 1"))?;
-        let opened = opening::open(&config).await?;
+        let opened = opening::open(&config, source).await?;
         let store = opened.store.clone();
         let started = Hub::start_over(opened, &config, attempts).await;
         if started.is_err() {
@@ -156,7 +166,7 @@ impl Hub {
             .map_err(|source| StartError::DataDir { path: request.display().to_string(), source })?;
         let certificates = Arc::new(Certificates::new(material, &config.name, clock.clone())?);
         let store_failed = store.failed();
-        let service = Service::new(store, clock, identity).await?;
+        let service = Service::in_zone(store, clock, identity, Some(TimeZone::system())).await?;
         let broker = Broker::new(service.clone(), config.broker.clone())?;
         service.connect(&broker);
         let not_provisioned = provision::provision(&service, config).await?;
@@ -390,12 +400,14 @@ async fn run_clock(service: Arc<Service>, certificates: Arc<Certificates>, shutd
             _ = second.tick() => ticks += 1,
         }
         let ended = service
-            .end_moments()
+            .watch_clock()
             .await
+            .and(service.end_moments().await)
             .and(service.expire_commands().await)
             .and(service.run_erasures().await)
             .and(service.sweep_support().await);
-        let swept = if ticks.is_multiple_of(3_600) { service.sweep_sessions().await } else { Ok(()) };
+        let swept =
+            if ticks.is_multiple_of(3_600) { service.sweep_sessions().await.and(service.sweep_invitations().await) } else { Ok(()) };
         let cut = if ticks.is_multiple_of(60) { service.sweep_audit().await } else { Ok(()) };
         if let Err(error) = ended.and(swept).and(cut) {
             tracing::error!(%error, "the hub's clock could not do its work; it tries again");

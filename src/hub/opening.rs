@@ -1,9 +1,11 @@
 //! Opening what a hub keeps: its directory, the master key, the store, and the clock that goes on from it. Shared by
 //! the running hub and by what looks into a stopped one.
 
+use super::clock::{BoxClock, SystemBox};
 use super::{Config, StartError, SystemClock, keys};
 use crate::domain::audit::Entry;
 use crate::service::{self, Clock};
+use crate::store::tables::ClockFloor;
 use crate::store::{Read, Store, StoreError};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
@@ -27,26 +29,29 @@ pub(super) async fn open_stopped(config: &Config) -> Result<Opened, StartError> 
     if !file.exists() {
         return Err(StartError::NoHub(file.display().to_string()));
     }
-    open(config).await
+    open(config, Arc::new(SystemBox::new(&config.clock))).await
 }
 
 /// Opens the hub's directory and everything in it; made at first boot.
-pub(super) async fn open(config: &Config) -> Result<Opened, StartError> {
+pub(super) async fn open(config: &Config, source: Arc<dyn BoxClock>) -> Result<Opened, StartError> {
     make_private(&config.data_dir)?;
     let file = config.data_dir.join(STORE_FILE);
     let master = keys::master_key(&config.data_dir, config.credentials_dir.as_deref(), !file.exists())?;
     let store = tokio::task::spawn_blocking(move || Store::open(&file, master))
         .await
         .map_err(|_| StartError::Setting("opening the database met a fault of this program; the log has it: please report it"))??;
-    let newest = store.read::<_, StoreError>(|v| v.scan_back::<Entry>(&[u8::MAX; 9], 1));
-    let seen_ms = match newest {
-        Ok(entries) => entries.first().map_or(0, |(_, e)| e.at),
+    let known = store.read::<_, StoreError>(|v| {
+        let newest = v.scan_back::<Entry>(&[u8::MAX; 9], 1)?.first().map_or(0, |(_, e)| e.at);
+        Ok((newest, v.get::<ClockFloor>(ClockFloor::ROW)?.map_or(0, |f| f.at)))
+    });
+    let (seen_ms, floor_ms) = match known {
+        Ok(known) => known,
         Err(error) => {
             store.close().await;
             return Err(service::Refusal::from(error).into());
         }
     };
-    Ok(Opened { store, clock: Arc::new(SystemClock::new(seen_ms)) })
+    Ok(Opened { store, clock: Arc::new(SystemClock::new(source, floor_ms, seen_ms)) })
 }
 
 /// Makes the directory, or closes it to others. One that holds other things is not the hub's to close.
@@ -67,6 +72,10 @@ fn make_private(dir: &Path) -> Result<(), StartError> {
 mod tests {
     use super::*;
 
+    async fn open_it(config: &Config) -> Result<Opened, StartError> {
+        open(config, Arc::new(SystemBox::new(&config.clock))).await
+    }
+
     fn mode(path: &Path) -> u32 {
         path.metadata().unwrap().permissions().mode() & 0o777
     }
@@ -83,12 +92,12 @@ mod tests {
     async fn what_a_hub_keeps_is_for_its_owner_alone_also_in_a_directory_it_was_given() {
         let (_keep, data) = open_to_all();
         let config = Config { data_dir: data.clone(), ..Config::default() };
-        open(&config).await.unwrap().store.close().await;
+        open_it(&config).await.unwrap().store.close().await;
         assert_eq!((mode(&data), mode(&data.join(STORE_FILE)), mode(&data.join("master.key"))), (0o700, 0o600, 0o600));
         // As an earlier release left it.
         std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
         std::fs::set_permissions(data.join(STORE_FILE), std::fs::Permissions::from_mode(0o644)).unwrap();
-        open(&config).await.unwrap().store.close().await;
+        open_it(&config).await.unwrap().store.close().await;
         assert_eq!((mode(&data), mode(&data.join(STORE_FILE))), (0o700, 0o600));
     }
 
@@ -104,9 +113,9 @@ mod tests {
     async fn a_lost_master_key_is_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
-        open(&config).await.unwrap().store.close().await;
+        open_it(&config).await.unwrap().store.close().await;
         std::fs::remove_file(dir.path().join("master.key")).unwrap();
-        assert!(matches!(open(&config).await, Err(StartError::Keys(keys::KeyError::Lost(_)))));
+        assert!(matches!(open_it(&config).await, Err(StartError::Keys(keys::KeyError::Lost(_)))));
         assert!(!dir.path().join("master.key").exists());
     }
 

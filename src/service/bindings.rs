@@ -2,6 +2,7 @@
 //! than the giver's own; a right taken away leaves a mark for ever, and what its holder gave goes with it unless it is
 //! asked to stay; the last administrator stays.
 
+use super::invitations::{end_invitations, end_sharing_by};
 use super::rights::{Party, require_role};
 use super::{Actor, CloseReason, Refusal, Service, audit};
 use crate::domain::account::{Role, User, UserId, Username};
@@ -85,13 +86,8 @@ impl Service {
     /// # Errors
     /// The same.
     pub(super) fn grant_in(&self, tx: &Tx<'_>, who: &Actor, id: &DeviceId, grant: &Grant, now: u64) -> Result<BindingView, Refusal> {
-        grant.terms.check(now)?;
-        let own = self.require(tx, who, id, Action::Administer)?;
+        self.may_give(tx, who, id, &grant.terms, now)?;
         let subject = self.recipient(tx, who, id, grant, now)?;
-        let Some(own) = &own.own.binding else { return Err(Refusal::NotAllowed(Reason::NotBound)) };
-        if !grant.terms.lie_within(&own.terms, now) {
-            return Err(Refusal::NotAllowed(Reason::PrivilegeTooLow));
-        }
         let all = bindings_of(tx, id)?;
         if grant.terms.privilege < Privilege::Administer || !grant.terms.last_from(now) {
             keep_an_administrator(tx, &all, &HashSet::from([subject.clone()]), now)?;
@@ -103,6 +99,17 @@ impl Service {
         let detail = format!("{:?} to {subject}{}", grant.terms.privilege, told(&grant.terms)).to_lowercase();
         audit::append(tx, now, audit::done(who, "binding.grant", id.as_str(), detail))?;
         Ok(view(tx, &binding)?)
+    }
+
+    /// Whether `who` may give a right on these terms.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`], [`Refusal::NotAllowed`], [`Refusal::NotFound`].
+    pub(super) fn may_give<R: Read>(&self, rows: &R, who: &Actor, id: &DeviceId, terms: &Terms, now: u64) -> Result<(), Refusal> {
+        terms.check(now)?;
+        let own = self.require(rows, who, id, Action::Administer)?;
+        let Some(own) = &own.own.binding else { return Err(Refusal::NotAllowed(Reason::NotBound)) };
+        if terms.lie_within(&own.terms, now) { Ok(()) } else { Err(Refusal::NotAllowed(Reason::PrivilegeTooLow)) }
     }
 
     /// Who is meant, and whether a right on this device can be theirs at all.
@@ -271,6 +278,7 @@ impl Service {
                         tx.delete::<crate::store::tables::Session>(&session)?;
                     }
                 }
+                end_invitations(tx, &id, |_| true)?;
                 let subject = Subject::User(id.clone());
                 let by = who.subject.to_string();
                 for (_, index) in tx.scan::<BindingIndex>(&subject_prefix(&subject), usize::MAX)? {
@@ -294,7 +302,7 @@ impl Service {
     }
 }
 
-fn view<R: Read>(rows: &R, binding: &Binding) -> Result<BindingView, StoreError> {
+pub(super) fn view<R: Read>(rows: &R, binding: &Binding) -> Result<BindingView, StoreError> {
     let user = match &binding.subject {
         Subject::User(id) => rows.get::<User>(id.as_str().as_bytes())?,
         _ => None,
@@ -451,7 +459,11 @@ pub(super) fn put_binding(
 ) -> Result<Binding, StoreError> {
     let key = binding_key(device, subject);
     let marked = tx.get::<RevocationMark>(&key)?.map_or(0, |m| m.generation);
-    let before = tx.get::<Binding>(&key)?.map_or(0, |b| b.generation);
+    let before = tx.get::<Binding>(&key)?;
+    if terms.privilege < Privilege::Administer && before.as_ref().is_some_and(|b| b.terms.privilege == Privilege::Administer) {
+        end_sharing_by(tx, subject, device)?;
+    }
+    let before = before.map_or(0, |b| b.generation);
     let binding = Binding {
         device: device.clone(),
         subject: subject.clone(),
@@ -476,5 +488,8 @@ pub(super) fn revoke_in(tx: &Tx<'_>, device: &DeviceId, subject: &Subject, by: &
     tx.put(&key, &RevocationMark { generation: marked.max(binding.generation), at: now, by: by.to_owned() })?;
     tx.delete::<Binding>(&key)?;
     tx.delete::<BindingIndex>(&binding_index_key(subject, device))?;
+    if binding.terms.privilege == Privilege::Administer {
+        end_sharing_by(tx, subject, device)?;
+    }
     Ok(true)
 }

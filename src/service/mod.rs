@@ -8,6 +8,7 @@ mod accounts;
 mod audit;
 mod bindings;
 mod claims;
+mod clock;
 mod clones;
 mod commands;
 mod devices;
@@ -16,6 +17,7 @@ mod forget;
 mod gate;
 mod handover;
 mod idle;
+mod invitations;
 mod lockout;
 mod oauth_tokens;
 mod pace;
@@ -27,6 +29,7 @@ mod rights;
 mod roles;
 mod services;
 mod sessions;
+mod settings;
 mod support;
 mod twins;
 mod vendors;
@@ -35,16 +38,19 @@ pub use crate::store::tables::RetainedMessage;
 pub use accounts::{NewUser, SetupRequest, UserView};
 pub use audit::{AuditCheck, AuditExport, AuditLines, AuditPage, verify_audit};
 pub use bindings::{BindingView, Grant, Recipient};
+pub use clock::{ClockView, Timing, Weighed};
 pub use clones::{Answer, EvidenceView, Probe};
 pub use commands::{CommandRequest, CommandView};
 pub use devices::{DeviceChange, DeviceView};
 pub use explain::{Explanation, Question};
 pub use gate::{SignInAttempt, SignInRefusal, SignedIn};
+pub use invitations::{GiftView, InvitationLook, InvitationView, MadeInvitation, NewInvitation, PromiseView, Registration};
 pub use oauth_tokens::GrantError;
 pub use registry::{BrandView, ImportReport, RegistryError};
 pub use roles::{RoleView, Roles};
 pub use services::{IssuedToken, NewSecret, ServiceChange, ServiceView};
 pub use sessions::{OpenedSession, SessionToken};
+pub use settings::{SettingsChange, SettingsView};
 pub use support::{SupportRequest, SupportView};
 pub use vendors::Vendor;
 
@@ -55,6 +61,7 @@ use crate::domain::ids::{DeviceId, HubId};
 use crate::domain::model::Model;
 use crate::domain::policy::Reason;
 use crate::domain::time::{Grade, Moment};
+use crate::domain::timekeeping::Word;
 use crate::domain::twin::Rejection;
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
@@ -77,6 +84,24 @@ pub trait Clock: Send + Sync {
     fn monotonic_ms(&self) -> u64;
     /// How far [`Clock::now_ms`] can be believed.
     fn grade(&self) -> Grade;
+    /// Both of one moment.
+    fn timing(&self) -> Timing {
+        Timing { now: self.now_ms(), grade: self.grade(), contradicted: false }
+    }
+    /// Looks anew at what shows that the box's clock is right; called once a second.
+    fn look(&self) {}
+    /// What an owner's word would change.
+    fn weigh(&self, _word: Word) -> Weighed {
+        Weighed { floor: 0, now: self.now_ms() }
+    }
+    /// Takes an owner's word, and the floor that has been kept with it.
+    fn heed(&self, _word: Word, _floor: u64) {}
+    /// The floor to keep now, ms since 1970, when vouched time has passed since the last.
+    fn floor_now(&self) -> Option<u64> {
+        None
+    }
+    /// Takes a floor that has been kept.
+    fn keep_floor(&self, _floor: u64) {}
 }
 
 /// Why a connection is ended from here.
@@ -278,6 +303,9 @@ pub struct Service {
     momentary: Mutex<HashMap<(DeviceId, String), u64>>,
     /// The home's time zone, for weekly windows.
     zone: RwLock<TimeZone>,
+    /// The zone of the box, for a home that has set none.
+    box_zone: TimeZone,
+    timed: Mutex<clock::Seen>,
     pepper: Zeroizing<[u8; 32]>,
 }
 
@@ -287,11 +315,23 @@ impl Service {
     /// # Errors
     /// The store's fault.
     pub async fn new(store: Store, clock: Arc<dyn Clock>, hub: HubIdentity) -> Result<Arc<Service>, Refusal> {
+        Service::in_zone(store, clock, hub, None).await
+    }
+
+    /// The same for a box in a time zone, which is the home's until an owner sets another one; UTC without.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub async fn in_zone(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        hub: HubIdentity,
+        box_zone: Option<TimeZone>,
+    ) -> Result<Arc<Service>, Refusal> {
         use crate::store::Read;
         let pepper = store.read::<_, StoreError>(|v| Ok(v.vault().derive(b"hearthkey pepper v1")))?;
         let service = Arc::new(Service {
             store,
-            clock,
             hub,
             outlet: OnceLock::new(),
             epoch: AtomicU64::new(1),
@@ -312,8 +352,13 @@ impl Service {
             importing: tokio::sync::Mutex::new(()),
             momentary: Mutex::default(),
             zone: RwLock::new(TimeZone::UTC),
+            // A zone without a name could not be shown.
+            box_zone: box_zone.filter(|z| !z.is_unknown() && z.iana_name().is_some()).unwrap_or(TimeZone::UTC),
+            timed: Mutex::new(clock::Seen::of(clock.as_ref())),
+            clock,
             pepper,
         });
+        service.load_zone()?;
         service.drop_all_momentary().await?;
         Ok(service)
     }
@@ -343,7 +388,8 @@ impl Service {
     /// What decisions know of the time now.
     fn moment(&self) -> Moment {
         let zone = self.zone.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        Moment { at: self.clock.now_ms(), grade: self.clock.grade(), zone }
+        let Timing { now, grade, .. } = self.clock.timing();
+        Moment { at: now, grade, zone }
     }
 
     /// The hub as it stands in rows that it writes.

@@ -1,11 +1,11 @@
 //! Every table: what it holds, by which key. A key is text, with `\0` between parts, so that a prefix is a range.
 
 use super::{Record, StoreError, Table, Tx};
-use crate::domain::account::{User, UserId};
+use crate::domain::account::{Role, User, UserId};
 use crate::domain::app::{Authorization, ServiceAccount};
 use crate::domain::audit::chain::Head;
 use crate::domain::audit::{Beside, Entry};
-use crate::domain::binding::{Binding, RevocationMark, Subject};
+use crate::domain::binding::{Binding, RevocationMark, Subject, Terms};
 use crate::domain::device::{Household, LastSeen, Registered, ResetCounter, SignInCounter};
 use crate::domain::ids::{BrandId, DeviceId, ModelName};
 use crate::domain::support::SupportSession;
@@ -74,6 +74,12 @@ records! {
     plain("support"): SupportSession;
     /// Sessions, by keyed hash of their token.
     plain("sessions"): Session;
+    /// Invitations, by the keyed hash of their code.
+    plain("invitations"): Invitation;
+    /// What the home has set, one row `hub`.
+    plain("settings"): Settings;
+    /// The newest time that an owner has vouched for, one row `hub`.
+    plain("clock_floor"): ClockFloor;
     /// The audit, by big-endian number.
     plain("audit"): Entry;
     /// What stands beside the audit and can be erased, by the same number.
@@ -266,6 +272,64 @@ pub struct ServiceToken {
 pub struct LastUse {
     /// ms since 1970.
     pub at: u64,
+}
+
+/// What somebody has promised to whoever shows the code. It holds nothing by itself: when it is accepted, it is asked
+/// again whether the giver may give it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Invitation {
+    /// Its id, for those who list it: a UUID in text without hyphens.
+    pub id: String,
+    /// Who gives.
+    pub by: UserId,
+    /// The role of the account that it makes; none when it is for somebody who has one.
+    pub role: Option<Role>,
+    /// How the one who is meant is called.
+    pub display_name: String,
+    /// The rights that it gives.
+    pub grants: Vec<Promise>,
+    /// When it was made, ms since 1970.
+    pub created_at: u64,
+    /// Until when it serves, ms since 1970.
+    pub expires_at: u64,
+}
+
+/// A right that an invitation gives.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Promise {
+    /// On which device.
+    pub device: DeviceId,
+    /// What it gives.
+    pub terms: Terms,
+}
+
+/// What the home has set; what is absent is as the box has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Whether anybody may make an account, as a guest.
+    pub open_registration: bool,
+    /// The home's time zone, by its IANA name.
+    pub time_zone: Option<String>,
+    /// How many bytes of audit are kept.
+    pub audit_max_bytes: Option<u64>,
+}
+
+impl Settings {
+    /// The key of the only row.
+    pub const ROW: &[u8] = b"hub";
+}
+
+/// The newest time that an owner has vouched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockFloor {
+    /// ms since 1970.
+    pub at: u64,
+}
+
+impl ClockFloor {
+    /// The key of the only row.
+    pub const ROW: &[u8] = b"hub";
 }
 
 /// Keys made at first boot; the names say what they are. PEM texts and raw seeds.

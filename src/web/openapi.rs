@@ -107,6 +107,16 @@ fn schemas() -> Vec<(String, RefOr<Schema>)> {
         Evidence,
         EvidenceEntry,
         Lift,
+        NewInvitation,
+        MadeInvitation,
+        Invitations,
+        InvitationCode,
+        InvitationLook,
+        Registration,
+        Settings,
+        SettingsEdit,
+        Clock,
+        ClockWord,
         Problem
     );
     all

@@ -2,14 +2,18 @@
 //! says of them. Answers are written by the service's own views; that both agree is a test of the descriptions.
 
 mod access;
-mod history;
-
-pub use access::{Action, Binding, Bindings, Explanation, NewBinding, Privilege, Question};
-pub use history::{AuditCheck, AuditEntry, AuditGap, AuditPage};
 mod apps;
+mod history;
+mod invitations;
 mod services;
 
+pub use access::{Action, Binding, Bindings, Explanation, NewBinding, Privilege, Question, Window};
 pub use apps::{OauthError, TokenRequest, Tokens};
+pub use history::{AuditCheck, AuditEntry, AuditGap, AuditPage};
+pub use invitations::{
+    Clock, ClockWord, Gift, HouseRole, Invitation, InvitationCode, InvitationLook, Invitations, MadeInvitation, NewInvitation, Promised,
+    PromisedGift, Registration, Settings, SettingsEdit,
+};
 pub use services::{
     NewService, NewSupport, PrivilegeRights, RoleRights, Roles, Scope, ScopeRights, ServiceAccount, ServiceEdit, ServiceSecret,
     ServiceWithSecret, Services, Support, SupportSessions, SupportedDevice, UserEdit,

@@ -180,28 +180,22 @@ pub(super) enum Found {
     Nothing,
 }
 
-/// Looks a request up. A path without parameters goes before one with them.
+/// Looks a request up. A path without parameters goes before one with them, and is then another resource: the methods of
+/// the one are not those of the other.
 pub(super) fn find(method: &Method, path: &str) -> Found {
+    let fitting = || calls().filter_map(|call| Some((call, parameters(call.path, path)?)));
+    let Some(fewest) = fitting().map(|(_, parameters)| parameters.len()).min() else { return Found::Nothing };
     let mut others: Vec<&str> = Vec::new();
-    let mut best: Option<(&'static Call, Vec<String>)> = None;
-    for call in calls() {
-        let Some(parameters) = parameters(call.path, path) else { continue };
-        if !call.verb.is(method) {
-            others.push(call.verb.as_str());
-        } else if best.as_ref().is_none_or(|(_, known)| parameters.len() < known.len()) {
-            best = Some((call, parameters));
+    for (call, parameters) in fitting().filter(|(_, parameters)| parameters.len() == fewest) {
+        if call.verb.is(method) {
+            return Found::Call(call, parameters);
         }
+        others.push(call.verb.as_str());
     }
-    match best {
-        Some((call, parameters)) => Found::Call(call, parameters),
-        None if others.is_empty() => Found::Nothing,
-        None => {
-            if others.contains(&"GET") {
-                others.push("HEAD");
-            }
-            Found::OtherMethods(others.join(", "))
-        }
+    if others.contains(&"GET") {
+        others.push("HEAD");
     }
+    Found::OtherMethods(others.join(", "))
 }
 
 /// What stands in the places of the template's `{…}`, when the path fits it.
@@ -236,6 +230,8 @@ mod tests {
         assert_eq!(found(Method::HEAD, "/api/v1/me"), "GET /api/v1/me ");
         assert_eq!(found(Method::GET, "/api/v1/devices/a/commands/b"), "GET /api/v1/devices/{id}/commands/{cmd} a,b");
         assert_eq!(found(Method::PUT, "/api/v1/devices/lamp-1"), "only GET, PATCH, DELETE, HEAD");
+        assert_eq!(found(Method::DELETE, "/api/v1/invitations/0123"), "DELETE /api/v1/invitations/{invitation} 0123");
+        assert_eq!(found(Method::DELETE, "/api/v1/invitations/look"), "only POST");
         for unknown in ["/api/v1/devices/", "/api/v1/devices/a/", "/api/v1", "/api/v1/me/", "/api/v2/me", "/api"] {
             assert_eq!(found(Method::GET, unknown), "nothing", "{unknown}");
         }

@@ -4,12 +4,13 @@
 use hearthkey::domain::account::Role;
 use hearthkey::domain::ids::{BrandId, DeviceId, ModelName};
 use hearthkey::factory::{MintOptions, Minted, RunChoice, SAMPLES, Workshop};
-use hearthkey::hub::{Config, Hub};
+use hearthkey::hub::{BoxClock, Config, Hub};
 use hearthkey::service::{Actor, NewUser, SetupRequest};
 use hearthkey::sim::identity::{DeviceSecret, HubId, HubKeys};
 use hearthkey::sim::mqtt::{Client, ConnectOptions, Error, Version};
 use hearthkey::sim::tls::{Address, Security, Stream, Trust, dial};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -34,11 +35,13 @@ pub struct HouseOptions {
     pub owner: bool,
     /// What is set differently.
     pub set: Box<dyn FnOnce(&mut Config) + Send>,
+    /// The clocks of its box, when they are not the machine's.
+    pub clock: Option<Arc<dyn BoxClock>>,
 }
 
 impl Default for HouseOptions {
     fn default() -> Self {
-        HouseOptions { owner: true, set: Box::new(|_| {}) }
+        HouseOptions { owner: true, set: Box::new(|_| {}), clock: None }
     }
 }
 
@@ -59,6 +62,8 @@ pub fn config(dir: &TempDir) -> Config {
         listen.address = free;
         listen.enabled = true;
     }
+    // The machines that tests run on know the time, though nothing on them may say so.
+    config.clock.trusted = true;
     config
 }
 
@@ -78,7 +83,10 @@ impl House {
         let dir = tempfile::tempdir().unwrap();
         let mut config = config(&dir);
         (options.set)(&mut config);
-        let hub = Hub::start(config).await.unwrap();
+        let hub = match options.clock {
+            Some(clock) => Hub::start_by(config, clock).await.unwrap(),
+            None => Hub::start(config).await.unwrap(),
+        };
         let workshop = Workshop::open(dir.path().join("factory")).unwrap();
         let brand = BrandId::parse(BRAND).unwrap();
         let made = workshop.new_brand(&brand).unwrap();

@@ -4,6 +4,7 @@
 
 mod audit;
 mod certificates;
+mod clock;
 mod clones;
 mod copies;
 mod den;
@@ -12,6 +13,7 @@ mod fuzz;
 mod gate;
 mod handover;
 mod house;
+mod invitations;
 mod late;
 mod lifetime;
 mod listed;

@@ -3,17 +3,10 @@
 use super::{BLOCK, CUT, END, HEAD, append, event, head, identity};
 use crate::domain::audit::chain::{Point, PointKind};
 use crate::domain::audit::{Beside, Entry, Outcome};
+use crate::service::settings::{audit_max_bytes, settings_in};
 use crate::service::{Refusal, Service};
 use crate::store::tables::AuditCut;
 use crate::store::{Read, Record, StoreError, Tx};
-
-/// Bytes of rows that the audit may take unless an owner says otherwise: some two hundred thousand entries.
-const MAX_BYTES: u64 = 64 * 1024 * 1024;
-
-/// How many bytes the audit may take.
-fn max_bytes<R: Read>(_rows: &R) -> Result<u64, StoreError> {
-    Ok(MAX_BYTES)
-}
 
 impl Service {
     /// Cuts the oldest entries when the audit takes more room than it may; to nine tenths of it, so that it is not done
@@ -24,7 +17,7 @@ impl Service {
     pub async fn sweep_audit(&self) -> Result<(), Refusal> {
         let (max, taken) = self.store.read::<_, StoreError>(|v| {
             let head = v.get::<crate::domain::audit::chain::Head>(HEAD)?;
-            Ok((max_bytes(v)?, head.map_or(0, |h| h.bytes)))
+            Ok((audit_max_bytes(&settings_in(v)?), head.map_or(0, |h| h.bytes)))
         })?;
         if taken <= max {
             return Ok(());

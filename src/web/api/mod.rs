@@ -8,15 +8,17 @@ pub(super) mod commands;
 pub(super) mod devices;
 pub(super) mod handover;
 pub(super) mod hub;
+pub(super) mod invitations;
 pub(super) mod oauth;
 pub(super) mod people;
 pub(super) mod registry;
 pub(super) mod services;
+pub(super) mod settings;
 pub(super) mod support;
 pub(super) mod twins;
 
 use super::Context;
-use super::{answer, caller, refusal, request, schema};
+use super::{answer, caller, qr, refusal, request, schema};
 use crate::net::problem::Problem;
 use warp::reply::Response;
 

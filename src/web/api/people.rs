@@ -36,12 +36,12 @@ pub(in crate::web) async fn sign_in(context: Arc<Context>, mut request: Request)
     session(&context, &opened.map_err(refusal::problem)?)
 }
 
-fn from(request: &Request) -> (std::net::IpAddr, String) {
+pub(super) fn from(request: &Request) -> (std::net::IpAddr, String) {
     (request.caller.ip, format!("https {}", request.caller.ip))
 }
 
 /// The token, in the body for programs and in the cookie for browsers.
-fn session(context: &Context, opened: &OpenedSession) -> Answered {
+pub(super) fn session(context: &Context, opened: &OpenedSession) -> Answered {
     let token = opened.token.reveal();
     let body = json!({"user": opened.user, "token": token, "expires": opened.expires});
     let seconds = opened.expires.saturating_sub(context.service.now()) / 1000;
