@@ -11,6 +11,7 @@ pub mod binding;
 pub mod brand;
 pub mod cbor;
 pub mod claim;
+pub mod code;
 pub mod device;
 pub mod ids;
 pub mod keys;

@@ -8,6 +8,7 @@ use crate::domain::account::{AccountError, Role, User, UserId, Username, normal_
 use crate::domain::app::is_listed;
 use crate::domain::audit::Outcome;
 use crate::domain::authority::HubAction;
+use crate::domain::code;
 use crate::domain::ids::BrandId;
 use crate::store::tables::{Session, SetupCode, UserName};
 use crate::store::{Read, StoreError, Tx};
@@ -21,7 +22,6 @@ use zeroize::Zeroizing;
 /// Under which name guesses at the setup code are counted.
 const SETUP: &str = "setup";
 const SETUP_KEY: &[u8] = b"setup";
-const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// Symbols of the setup code: 60 bits.
 const SETUP_SYMBOLS: usize = 12;
 
@@ -107,7 +107,7 @@ impl Service {
     /// The store's fault.
     pub async fn setup_code(&self) -> Result<Option<String>, Refusal> {
         let fresh = Zeroizing::new(random::<SETUP_SYMBOLS>()?);
-        let code: String = fresh.iter().filter_map(|b| ALPHABET.get(usize::from(b & 31))).map(|c| char::from(*c)).collect();
+        let code = code::symbols(fresh.as_slice());
         let code = self
             .store
             .write::<_, StoreError, _>(move |tx| {
@@ -122,7 +122,7 @@ impl Service {
                 Ok(Some(code.clone()))
             })
             .await?;
-        Ok(code.map(|c| c.as_bytes().chunks(4).map(String::from_utf8_lossy).collect::<Vec<_>>().join("-")))
+        Ok(code.map(|c| code::grouped(&c)))
     }
 
     /// Makes the first owner and signs it in. The code serves once.
@@ -135,19 +135,7 @@ impl Service {
             return Err(Refusal::Conflict("this hub has an owner already: sign in".into()));
         }
         self.attempt(source, SETUP)?;
-        let given: Zeroizing<String> = Zeroizing::new(
-            request
-                .code
-                .chars()
-                .filter(|c| !matches!(c, '-' | ' '))
-                .map(|c| match c.to_ascii_uppercase() {
-                    'I' | 'L' => '1',
-                    'O' => '0',
-                    c => c,
-                })
-                .take(64)
-                .collect(),
-        );
+        let given = code::normal(&request.code);
         let known = self.store.read::<_, StoreError>(|v| v.get::<SetupCode>(SETUP_KEY))?;
         if !known.is_some_and(|k| bool::from(k.code.as_bytes().ct_eq(given.as_bytes()))) {
             self.audit_refusal(audit::event("?", "hub.setup", "hub", Outcome::Denied, "wrong_code", "", via));

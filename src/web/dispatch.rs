@@ -80,14 +80,13 @@ async fn serve(context: Arc<Context>, parts: Parts) -> Response {
 
 fn start(context: Arc<Context>, parts: Parts, parameters: Vec<String>, handler: Handler) -> Result<Answering, Problem> {
     let token = caller::token(&parts.headers);
+    let origin = caller::own_origin(&parts.caller, parts.authority.as_ref().map_or("", Authority::as_str));
     if !parts.method.is_safe() {
-        let authority = parts.authority.as_ref().map_or("", Authority::as_str);
-        let own = caller::own_origin(&parts.caller, authority);
-        caller::check_origin(&parts.headers, token.as_ref().map(|(_, carrier)| *carrier), &own)?;
+        caller::check_origin(&parts.headers, token.as_ref().map(|(_, carrier)| *carrier), &origin)?;
     }
     let Parts { query, headers, caller, body, .. } = parts;
     let ip = caller.ip;
-    let request = Request { parameters, query, headers, caller, body };
+    let request = Request { parameters, query, headers, caller, origin, body };
     match handler {
         Handler::Open(run) => Ok(run(context, request)),
         Handler::SignedIn(run) => {

@@ -12,6 +12,7 @@ mod connection;
 mod dispatch;
 mod events;
 mod openapi;
+mod qr;
 mod refusal;
 mod request;
 pub mod schema;

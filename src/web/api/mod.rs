@@ -14,7 +14,7 @@ pub(super) mod support;
 pub(super) mod twins;
 
 use super::Context;
-use super::{answer, caller, refusal, request, schema};
+use super::{answer, caller, qr, refusal, request, schema};
 use crate::net::problem::Problem;
 use warp::reply::Response;
 
