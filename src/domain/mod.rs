@@ -22,5 +22,6 @@ mod schema;
 pub mod support;
 pub mod time;
 pub mod topic;
+pub mod totp;
 pub mod twin;
 pub mod voucher;

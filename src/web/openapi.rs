@@ -102,6 +102,19 @@ fn schemas() -> Vec<(String, RefOr<Schema>)> {
         TokenRequest,
         Tokens,
         OauthError,
+        PasswordCheck,
+        Strength,
+        PasswordAgain,
+        PasswordReset,
+        RecoveryCode,
+        ResetCode,
+        SecondFactor,
+        SecondFactorCode,
+        RecoveryCodes,
+        SessionEntry,
+        Sessions,
+        Display,
+        Export,
         Problem
     );
     all

@@ -2,6 +2,7 @@
 //! says of them. Answers are written by the service's own views; that both agree is a test of the descriptions.
 
 mod access;
+mod accounts;
 mod history;
 
 pub use access::{Action, Binding, Bindings, Explanation, NewBinding, Privilege, Question};
@@ -13,6 +14,11 @@ pub use apps::{OauthError, TokenRequest, Tokens};
 pub use services::{
     NewService, NewSupport, PrivilegeRights, RoleRights, Roles, Scope, ScopeRights, ServiceAccount, ServiceEdit, ServiceSecret,
     ServiceWithSecret, Services, Support, SupportSessions, SupportedDevice, UserEdit,
+};
+
+pub use accounts::{
+    Display, Export, PasswordAgain, PasswordCheck, PasswordReset, RecoveryCode, RecoveryCodes, ResetCode, SecondFactor, SecondFactorCode,
+    SessionEntry, Sessions, Strength,
 };
 
 use serde::{Deserialize, Serialize};
@@ -68,6 +74,10 @@ pub struct SignIn {
     /// The password.
     #[schema(value_type = String, format = Password)]
     pub password: Secret,
+    /// A code of the authenticator app, or a recovery code.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub second_factor: Option<Secret>,
 }
 
 /// An account to make.

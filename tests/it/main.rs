@@ -16,6 +16,7 @@ mod model;
 mod page;
 mod peers;
 mod people;
+mod recovery;
 mod registry;
 mod revocation;
 mod sharing;
