@@ -287,7 +287,7 @@ impl Service {
                 let name = if ending.erase { "erased" } else { ended.username.as_str() };
                 audit::append(tx, now, audit::done(&who, "user.end", id.as_str(), format!("{name}{}", with_them(&lost))))?;
                 if ending.erase {
-                    erase(tx, &ended)?;
+                    erase(tx, &ended, now)?;
                 }
                 Ok::<_, Refusal>(lost)
             })

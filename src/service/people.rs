@@ -196,7 +196,7 @@ pub(super) fn shut(tx: &Tx<'_>, user: &UserId) -> Result<(), StoreError> {
 
 /// Erases what tells who somebody was. The account's id stays, so that rights and the audit still hold together: it is a
 /// number that leads to nobody any more.
-pub(super) fn erase(tx: &Tx<'_>, ended: &User) -> Result<(), Refusal> {
+pub(super) fn erase(tx: &Tx<'_>, ended: &User, now: u64) -> Result<(), Refusal> {
     let erased = User {
         username: Username::parse("erased")?,
         display_name: String::new(),
@@ -205,11 +205,11 @@ pub(super) fn erase(tx: &Tx<'_>, ended: &User) -> Result<(), Refusal> {
         ..ended.clone()
     };
     tx.put(ended.id.as_str().as_bytes(), &erased)?;
-    erase_from_audit(tx, &ended.id)
+    erase_from_audit(tx, &ended.id, now)
 }
 
 /// The one place from which personal text beside the audit's chain is erased.
-fn erase_from_audit(_tx: &Tx<'_>, _user: &UserId) -> Result<(), Refusal> {
+fn erase_from_audit(_tx: &Tx<'_>, _user: &UserId, _now: u64) -> Result<(), Refusal> {
     Ok(())
 }
 
