@@ -235,6 +235,9 @@ impl Service {
         let (key, mut session) = (self.session_key(&token), self.session_for(&user, source));
         session.agent = cleaned(agent);
         let shown = second_factor.map(|text| self.shown_second_factor(text));
+        if shown.is_some() {
+            lock(&self.lockout).check_anywhere(source, &account, self.clock.monotonic_ms()).map_err(Refusal::TooMany)?;
+        }
         let (expires, verified, through) = (session.expires_at, user.clone(), via.to_owned());
         let opened = self
             .store
@@ -264,6 +267,7 @@ impl Service {
             }
             Err(Refusal::WrongSecondFactor) => {
                 self.second_factor_refused(&user.id, via);
+                lock(&self.lockout).failed_anywhere(&account, self.clock.monotonic_ms());
                 return Err(self.check_lockout(source, &account).err().unwrap_or(Refusal::WrongSecondFactor));
             }
             // Without the second factor the attempt stays counted: who knows the password gets no more guesses at it.

@@ -255,7 +255,7 @@ impl Service {
     }
 
     pub(super) async fn end_account(&self, actor: &Actor, user: &UserId, ending: Ending) -> Result<Vec<BindingView>, Refusal> {
-        let (who, id, now) = (actor.clone(), user.clone(), self.now());
+        let (who, id, now, erasing) = (actor.clone(), user.clone(), self.now(), ending.erase);
         let lost = self
             .store
             .write(move |tx| {
@@ -295,6 +295,9 @@ impl Service {
         self.policy_changed().await;
         self.close_sessions(&Subject::User(user.clone()), CloseReason::NotAuthorized).await;
         self.changed(super::Change::Accounts);
+        if erasing && let Err(error) = self.run_erasures().await {
+            tracing::warn!(%error, "what is personal in the audit is not erased yet; the hub goes on with it");
+        }
         Ok(lost)
     }
 }

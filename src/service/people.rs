@@ -7,7 +7,7 @@ use super::sessions::sessions_of;
 use super::{Actor, BindingView, Change, Refusal, Service, SessionToken, UserView, audit};
 use crate::domain::account::{Role, User, UserId, Username};
 use crate::domain::app::Authorization;
-use crate::domain::audit::{Entry, Event};
+use crate::domain::audit::{Entry, Event, Recorded};
 use crate::domain::authority::HubAction;
 use crate::domain::binding::Binding;
 use crate::store::tables::{ResetKind, SecondFactor, Session};
@@ -140,10 +140,12 @@ impl Service {
     fn entries_about(&self, user: &User) -> Result<(Vec<Value>, bool), Refusal> {
         let (mut found, mut before) = (Vec::new(), vec![u8::MAX; 9]);
         loop {
-            let page = self.store.read::<_, StoreError>(|v| v.scan_back::<Entry>(&before, PAGE))?;
-            let Some((last, _)) = page.last() else { return Ok((found, true)) };
-            before.clone_from(last);
-            for (_, entry) in page {
+            let page: Vec<Recorded> = self.store.read::<_, StoreError>(|v| {
+                v.scan_back::<Entry>(&before, PAGE)?.into_iter().map(|(_, entry)| audit::joined(v, entry)).collect()
+            })?;
+            let Some(last) = page.last() else { return Ok((found, true)) };
+            before = last.seq.to_be_bytes().to_vec();
+            for entry in page {
                 if !names(&entry.event, user) {
                     continue;
                 }
@@ -204,12 +206,9 @@ pub(super) fn erase(tx: &Tx<'_>, ended: &User, now: u64) -> Result<(), Refusal> 
         networks: Vec::new(),
         ..ended.clone()
     };
+    // Before the row loses the name by which others' entries are found.
+    audit::erase_person(tx, &ended.id, now)?;
     tx.put(ended.id.as_str().as_bytes(), &erased)?;
-    erase_from_audit(tx, &ended.id, now)
-}
-
-/// The one place from which personal text beside the audit's chain is erased.
-fn erase_from_audit(_tx: &Tx<'_>, _user: &UserId, _now: u64) -> Result<(), Refusal> {
     Ok(())
 }
 
@@ -239,6 +238,7 @@ fn rename(user: &mut User, name: &str) -> bool {
 fn names(event: &Event, user: &User) -> bool {
     let (id, tried) = (user.id.as_str(), event.actor.strip_prefix('?'));
     event.actor.contains(id)
+        || event.behalf.contains(id)
         || event.object.contains(id)
         || event.detail.contains(id)
         || tried.is_some_and(|t| t == user.username.as_str() || t.strip_prefix("user:") == Some(user.username.as_str()))

@@ -202,7 +202,7 @@ fn put_code(tx: &Tx<'_>, key: &[u8; 32], row: ResetCode) -> Result<(), StoreErro
 }
 
 fn fresh() -> Result<Code, Refusal> {
-    Ok(Code::from_random(&*Zeroizing::new(random()?)))
+    Ok(Code::from_random(&Zeroizing::new(random()?)))
 }
 
 fn code_key(pepper: &[u8; 32], code: &Code) -> [u8; 32] {

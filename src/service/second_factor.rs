@@ -91,7 +91,7 @@ impl Service {
         let id = actor.user()?.clone();
         let counted = format!("second factor {id}");
         self.attempt(actor.source, &counted)?;
-        let codes = (0..RECOVERY_CODES).map(|_| Ok(Code::from_random(&*Zeroizing::new(random()?)))).collect::<Result<Vec<_>, Refusal>>()?;
+        let codes = (0..RECOVERY_CODES).map(|_| Ok(Code::from_random(&Zeroizing::new(random()?)))).collect::<Result<Vec<_>, Refusal>>()?;
         let hashes: Vec<[u8; 32]> = codes.iter().map(|c| self.recovery_hash(c)).collect();
         let (shown, now, who) = (self.shown_second_factor(code), self.now(), actor.clone());
         self.store
