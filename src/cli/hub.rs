@@ -1,7 +1,8 @@
-//! `hearthkey hub`: runs the hub until it is told to stop; `hearthkey hub request` prints what a maker needs.
+//! `hearthkey hub`: runs the hub until it is told to stop; `hearthkey hub request` prints what a maker needs,
+//! `hearthkey hub reset-password` what somebody needs who has lost every other way in.
 
 use crate::config;
-use crate::hub::{Addresses, Hub};
+use crate::hub::{self, Addresses, Hub};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use figment::value::{Dict, Value};
@@ -58,6 +59,12 @@ pub struct HubArgs {
 enum Action {
     /// Print the request for which a maker makes a registry batch.
     Request,
+    /// Print a code by which a person sets a new password, once, within a day. It switches a second factor off too. The
+    /// hub must be stopped.
+    ResetPassword {
+        /// The user name.
+        user: String,
+    },
 }
 
 /// Runs the command.
@@ -67,6 +74,15 @@ enum Action {
 pub fn run(args: HubArgs) -> anyhow::Result<()> {
     let config = config::load(args.config.as_deref(), flags(&args)?)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if let Some(Action::ResetPassword { user }) = &args.action {
+        let made = runtime.block_on(hub::make_console_code(&config, user))?;
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{}", *made.code)?;
+        out.flush()?;
+        let mut err = std::io::stderr().lock();
+        writeln!(err, "Start the hub, choose \"Forgot your password\" on its page, and type this code. It serves once, for a day.")?;
+        return Ok(());
+    }
     if let Some(Action::Request) = args.action {
         let path = config.data_dir.join("request.txt");
         let line = std::fs::read_to_string(&path)

@@ -166,6 +166,18 @@ impl Username {
 /// # Errors
 /// [`AccountError::Password`], [`AccountError::PasswordIsName`].
 pub fn normal_password(text: &str, name: &Username) -> Result<zeroize::Zeroizing<String>, AccountError> {
+    let password = well_formed_password(text)?;
+    if Username::parse(password.trim()).is_ok_and(|p| p.folded() == name.folded()) {
+        return Err(AccountError::PasswordIsName);
+    }
+    Ok(password)
+}
+
+/// The same for nobody in particular.
+///
+/// # Errors
+/// [`AccountError::Password`].
+pub fn well_formed_password(text: &str) -> Result<zeroize::Zeroizing<String>, AccountError> {
     if text.len() > 256 * 4 {
         return Err(AccountError::Password);
     }
@@ -173,9 +185,6 @@ pub fn normal_password(text: &str, name: &Username) -> Result<zeroize::Zeroizing
     let len = password.chars().count();
     if !(8..=256).contains(&len) || password.chars().any(char::is_control) {
         return Err(AccountError::Password);
-    }
-    if Username::parse(password.trim()).is_ok_and(|p| p.folded() == name.folded()) {
-        return Err(AccountError::PasswordIsName);
     }
     Ok(password)
 }

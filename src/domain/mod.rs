@@ -24,5 +24,6 @@ pub mod support;
 pub mod time;
 pub mod timekeeping;
 pub mod topic;
+pub mod totp;
 pub mod twin;
 pub mod voucher;

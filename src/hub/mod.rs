@@ -15,6 +15,7 @@ pub use audit::{AuditFileError, export_audit, verify_audit, verify_audit_file};
 pub use clock::{BoxClock, ClockConfig, SystemBox, SystemClock};
 pub use config::{Config, Listen};
 pub use keys::KeyError;
+pub use opening::make_console_code;
 
 use crate::broker::{self, Broker};
 use crate::net::{self, Counters, Security, SourceLimiter};

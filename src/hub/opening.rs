@@ -54,6 +54,18 @@ pub(super) async fn open(config: &Config, source: Arc<dyn BoxClock>) -> Result<O
     Ok(Opened { store, clock: Arc::new(SystemClock::new(source, floor_ms, seen_ms)) })
 }
 
+/// Makes a code by which the person with this user name sets a new password, once, within a day: for whoever holds the box
+/// of a hub that is stopped. It switches a second factor off too.
+///
+/// # Errors
+/// [`StartError`]: there is no hub, it is running, or [`StartError::Service`] when nobody has this name.
+pub async fn make_console_code(config: &Config, username: &str) -> Result<service::MadeCode, StartError> {
+    let Opened { store, clock } = open_stopped(config).await?;
+    let made = service::make_console_code(&store, username, clock.now_ms()).await;
+    store.close().await;
+    Ok(made?)
+}
+
 /// Makes the directory, or closes it to others. One that holds other things is not the hub's to close.
 fn make_private(dir: &Path) -> Result<(), StartError> {
     let error = |source| StartError::DataDir { path: dir.display().to_string(), source };

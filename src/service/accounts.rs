@@ -1,16 +1,21 @@
 //! People: the first owner by the one-time setup code, sign-in, and accounts made by owners.
 
+use super::password_reset::forget_codes;
 use super::passwords::{Asker, Place};
 use super::rights::require_role;
+use super::second_factor::{self, Taken};
 use super::sessions::{put_session, sessions_of};
+use super::sign_out::cleaned;
+use super::verified::still_verified;
 use super::{Actor, OpenedSession, Refusal, Service, audit, lock, random};
 use crate::domain::account::{AccountError, Role, User, UserId, Username, normal_password};
 use crate::domain::app::is_listed;
 use crate::domain::audit::Outcome;
 use crate::domain::authority::HubAction;
+use crate::domain::binding::Subject;
 use crate::domain::code;
 use crate::domain::ids::BrandId;
-use crate::store::tables::{Session, SetupCode, UserName};
+use crate::store::tables::{ResetKind, Session, SetupCode, UserName};
 use crate::store::{Read, StoreError, Tx};
 use ipnet::IpNet;
 use serde::Serialize;
@@ -63,6 +68,22 @@ pub struct SetupRequest {
     pub code: String,
     /// The account to make.
     pub user: NewUser,
+}
+
+/// What somebody signs in with.
+pub struct SignIn<'a> {
+    /// The name.
+    pub username: &'a str,
+    /// The password.
+    pub password: Zeroizing<String>,
+    /// A code of the authenticator app, or a recovery code.
+    pub second_factor: Option<Zeroizing<String>>,
+    /// From where.
+    pub source: IpAddr,
+    /// The protocol and the source, as the audit shows it.
+    pub via: &'a str,
+    /// What the client calls itself.
+    pub agent: &'a str,
 }
 
 /// An account to make.
@@ -164,10 +185,10 @@ impl Service {
         Ok(OpenedSession { token, expires, user: view })
     }
 
-    /// Signs a person in.
+    /// Signs a person in who has no second factor; see [`Service::open_session`].
     ///
     /// # Errors
-    /// [`Refusal::WrongPassword`], whether or not the account exists; [`Refusal::TooMany`].
+    /// The same.
     pub async fn sign_in_person(
         &self,
         username: &str,
@@ -175,6 +196,16 @@ impl Service {
         source: IpAddr,
         via: &str,
     ) -> Result<OpenedSession, Refusal> {
+        self.open_session(SignIn { username, password, second_factor: None, source, via, agent: "" }).await
+    }
+
+    /// Signs a person in.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongPassword`], whether or not the account exists; [`Refusal::TooMany`]; only after name and password
+    /// were right [`Refusal::SecondFactorRequired`] and [`Refusal::WrongSecondFactor`].
+    pub async fn open_session(&self, given: SignIn<'_>) -> Result<OpenedSession, Refusal> {
+        let SignIn { username, password, second_factor, source, via, agent } = given;
         let name = Username::parse(username).ok();
         let folded = name.as_ref().map(Username::folded).unwrap_or_default();
         let account = guessed(&folded);
@@ -201,24 +232,46 @@ impl Service {
             return Err(self.wrong_password(source, &account));
         }
         let (token, now) = (Self::new_token()?, self.now());
-        let (key, session) = (self.session_key(&token), self.session_for(&user, source));
-        let event = audit::event(format!("user:{}", user.id), "session.open", user.id.as_str(), Outcome::Done, "password", "", via);
-        let (expires, verified) = (session.expires_at, user.clone());
+        let (key, mut session) = (self.session_key(&token), self.session_for(&user, source));
+        session.agent = cleaned(agent);
+        let shown = second_factor.map(|text| self.shown_second_factor(text));
+        if shown.is_some() {
+            lock(&self.lockout).check_anywhere(source, &account, self.clock.monotonic_ms()).map_err(Refusal::TooMany)?;
+        }
+        let (expires, verified, through) = (session.expires_at, user.clone(), via.to_owned());
         let opened = self
             .store
-            .write::<_, StoreError, _>(move |tx| {
-                let known = still_verified(tx, &verified)?;
-                if known.is_none_or(|u| u.role.is_vendor() && !is_listed(&u.networks, source)) {
-                    return Ok(None);
+            .write::<_, Refusal, _>(move |tx| {
+                let verified = still_verified(tx, &verified)?.ok_or(Refusal::WrongPassword)?;
+                if verified.role.is_vendor() && !is_listed(&verified.networks, source) {
+                    return Err(Refusal::WrongPassword);
                 }
+                let reason = match second_factor::take(tx, &verified.id, shown.as_ref(), now)? {
+                    Taken::NotNeeded => "password",
+                    Taken::Code => "password_and_code",
+                    Taken::Recovery => "password_and_recovery_code",
+                    Taken::Missing => return Err(Refusal::SecondFactorRequired),
+                    Taken::Wrong => return Err(Refusal::WrongSecondFactor),
+                };
                 let ended = put_session(tx, &key, &session)?;
-                audit::append(tx, now, event.clone())?;
-                Ok(Some(ended))
+                let actor = format!("user:{}", verified.id);
+                audit::append(tx, now, audit::event(actor, "session.open", verified.id.as_str(), Outcome::Done, reason, "", &through))?;
+                Ok(ended)
             })
-            .await?;
-        let Some(ended) = opened else {
-            self.audit_refusal(refused);
-            return Err(self.wrong_password(source, &account));
+            .await;
+        let ended = match opened {
+            Ok(ended) => ended,
+            Err(Refusal::WrongPassword) => {
+                self.audit_refusal(refused);
+                return Err(self.wrong_password(source, &account));
+            }
+            Err(Refusal::WrongSecondFactor) => {
+                self.second_factor_refused(&user.id, via);
+                lock(&self.lockout).failed_anywhere(&account, self.clock.monotonic_ms());
+                return Err(self.check_lockout(source, &account).err().unwrap_or(Refusal::WrongSecondFactor));
+            }
+            // Without the second factor the attempt stays counted: who knows the password gets no more guesses at it.
+            Err(other) => return Err(other),
         };
         self.succeeded_attempt(source, &account);
         for session in ended {
@@ -240,50 +293,33 @@ impl Service {
         new: Zeroizing<String>,
     ) -> Result<(), Refusal> {
         let id = actor.user()?;
-        let key = id.as_str().as_bytes().to_vec();
-        let user = self.store.read::<_, StoreError>(|v| v.get::<User>(&key))?.ok_or(Refusal::SignedOut)?;
-        let account = guessed(&user.username.folded());
-        let new = normal_password(&new, &user.username)?;
+        let name = self.me(actor)?.username;
         let place = self.hash_place(Asker::Account(actor.subject.clone()))?;
-        self.attempt(actor.source, &account)?;
-        let current = normal_password(&current, &user.username).unwrap_or(current);
-        let refuse = || {
-            let who = actor.subject.to_string();
-            let refused = audit::event(who, "password.change", id.as_str(), Outcome::Denied, "wrong_password", "", &actor.via);
-            self.audit_refusal(refused);
-            self.wrong_password(actor.source, &account)
-        };
-        if !self.password_fits(&place, current, Some(user.password_hash.clone())).await? {
-            return Err(refuse());
-        }
+        let new = self.new_password(&place, &new, &Username::parse(&name)?).await?;
+        drop(place);
+        let (verified, place) = self.verified(actor, token, current, "password.change").await?;
         let hash = self.hash_password(&place, new).await?;
         let (now, kept, who) = (self.now(), self.session_key(token), actor.clone());
-        let changed = self
-            .store
-            .write(move |tx| {
+        self.store
+            .write::<_, Refusal, _>(move |tx| {
                 // Hashing takes its time, and others may have been quicker: whoever changed the password or ended this
                 // session since has the last word.
-                let mut user = still_verified(tx, &user)?.ok_or(Refusal::WrongPassword)?;
-                if tx.get::<Session>(&kept)?.is_none_or(|s| s.user != user.id) {
-                    return Err(Refusal::SignedOut);
-                }
+                let mut user = verified.still(tx)?;
                 user.password_hash.clone_from(&hash);
-                tx.put(&key, &user)?;
+                tx.put(user.id.as_str().as_bytes(), &user)?;
                 for (session, _) in sessions_of(tx, &user.id)? {
                     if session != kept {
                         tx.delete::<Session>(&session)?;
                     }
                 }
+                // A code that somebody asked for before remembering the password, or had stolen.
+                forget_codes(tx, &user.id, |kind| kind != ResetKind::Recovery)?;
                 audit::append(tx, now, audit::done(&who, "password.change", user.id.as_str(), "other sessions ended"))?;
                 Ok(())
             })
-            .await;
-        match changed {
-            Err(Refusal::WrongPassword) => return Err(refuse()),
-            other => other?,
-        }
-        self.succeeded_attempt(actor.source, &account);
-        self.close_sessions(&actor.subject.clone(), super::CloseReason::NotAuthorized).await;
+            .await?;
+        self.close_sessions(&Subject::User(id.clone()), super::CloseReason::NotAuthorized).await;
+        self.changed(super::Change::Accounts);
         Ok(())
     }
 
@@ -350,8 +386,8 @@ impl Service {
 
     pub(super) async fn new_user(&self, place: &Place, new: NewUser, by: &str) -> Result<User, Refusal> {
         let username = Username::parse(&new.username)?;
-        let password = normal_password(&new.password, &username)?;
-        let display_name: String = new.display_name.trim().chars().filter(|c| !c.is_control()).take(64).collect();
+        let password = self.new_password(place, &new.password, &username).await?;
+        let display_name = display_name(&new.display_name);
         let id = UserId::from_uuid(uuid::Uuid::from_bytes(random()?));
         Ok(User {
             id,
@@ -373,7 +409,7 @@ impl Service {
     }
 
     /// The answer to a failed attempt that has been counted.
-    fn wrong_password(&self, source: IpAddr, account: &str) -> Refusal {
+    pub(super) fn wrong_password(&self, source: IpAddr, account: &str) -> Refusal {
         self.check_lockout(source, account).err().unwrap_or(Refusal::WrongPassword)
     }
 
@@ -391,7 +427,7 @@ impl Service {
 }
 
 /// Under which name guesses at the password of a user name are counted, apart from all other kinds of guesses.
-fn guessed(folded: &str) -> String {
+pub(super) fn guessed(folded: &str) -> String {
     format!("user {folded}")
 }
 
@@ -406,10 +442,9 @@ pub(super) fn shown_name(tried: &str, known: bool) -> String {
     text
 }
 
-/// The account as it is now, unless it has ended or has another password than the one that was verified.
-fn still_verified<R: Read>(rows: &R, verified: &User) -> Result<Option<User>, StoreError> {
-    let now = rows.get::<User>(verified.id.as_str().as_bytes())?;
-    Ok(now.filter(|u| !u.ended && u.password_hash == verified.password_hash))
+/// How a person wants to be called, as it is kept; may be empty.
+pub(super) fn display_name(text: &str) -> String {
+    text.trim().chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
 fn has_owner<R: Read>(rows: &R) -> Result<bool, StoreError> {

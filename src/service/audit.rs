@@ -100,7 +100,7 @@ pub(super) fn event(
 }
 
 /// An entry with what stands beside it.
-fn joined<R: Read>(rows: &R, entry: Entry) -> Result<Recorded, StoreError> {
+pub(super) fn joined<R: Read>(rows: &R, entry: Entry) -> Result<Recorded, StoreError> {
     let beside = rows.get::<Beside>(&entry.seq.to_be_bytes())?;
     Ok(entry.joined(beside))
 }

@@ -3,7 +3,9 @@
 //! asked to stay; the last administrator stays.
 
 use super::invitations::{end_invitations, end_sharing_by};
+use super::people::{erase, keep_an_owner, shut};
 use super::rights::{Party, require_role};
+use super::verified::Verified;
 use super::{Actor, CloseReason, Refusal, Service, audit};
 use crate::domain::account::{Role, User, UserId, Username};
 use crate::domain::app::{Authorization, ServiceAccount};
@@ -256,28 +258,27 @@ impl Service {
     /// # Errors
     /// [`Refusal::RoleTooLow`]; [`Refusal::NotFound`]; [`Refusal::Conflict`] for the last owner.
     pub async fn end_user(&self, actor: &Actor, user: &UserId, with_grants: bool) -> Result<Vec<BindingView>, Refusal> {
-        if !actor.may(HubAction::ManagePeople) {
-            return Err(Refusal::RoleTooLow);
-        }
-        let (who, id, now) = (actor.clone(), user.clone(), self.now());
+        self.end_account(actor, user, Ending { with_grants, erase: false, leaving: None }).await
+    }
+
+    pub(super) async fn end_account(&self, actor: &Actor, user: &UserId, ending: Ending) -> Result<Vec<BindingView>, Refusal> {
+        let (who, id, now, erasing) = (actor.clone(), user.clone(), self.now(), ending.erase);
         let lost = self
             .store
             .write(move |tx| {
-                require_role(tx, &who, HubAction::ManagePeople, now)?;
+                match &ending.leaving {
+                    Some(verified) => drop(verified.still(tx)?),
+                    None => require_role(tx, &who, HubAction::ManagePeople, now)?,
+                }
                 let key = id.as_str().as_bytes();
                 let mut ended = tx.get::<User>(key)?.filter(|u| !u.ended).ok_or(Refusal::NotFound("account"))?;
-                let owners = tx.scan::<User>(b"", usize::MAX)?;
-                if ended.role == Role::Owner && !owners.iter().any(|(_, u)| u.id != id && u.role == Role::Owner && !u.ended) {
-                    return Err(Refusal::Conflict("this is the last owner: make another one first".into()));
+                if ended.role == Role::Owner {
+                    keep_an_owner(tx, &id)?;
                 }
                 ended.ended = true;
                 tx.put(key, &ended)?;
                 tx.delete::<UserName>(ended.username.folded().as_bytes())?;
-                for (session, row) in tx.scan::<crate::store::tables::Session>(b"", usize::MAX)? {
-                    if row.user == id {
-                        tx.delete::<crate::store::tables::Session>(&session)?;
-                    }
-                }
+                shut(tx, &id)?;
                 end_invitations(tx, &id, |_| true)?;
                 let subject = Subject::User(id.clone());
                 let by = who.subject.to_string();
@@ -287,19 +288,36 @@ impl Service {
                 let mut lost = Vec::new();
                 let all: Vec<Binding> = tx.scan::<Binding>(b"", usize::MAX)?.into_iter().map(|(_, b)| b).collect();
                 for of_device in all.chunk_by(|a, b| a.device == b.device) {
-                    let mut with_it = if with_grants { given_by(of_device, &subject, &who.subject) } else { Vec::new() };
+                    let mut with_it = if ending.with_grants { given_by(of_device, &subject, &who.subject) } else { Vec::new() };
                     add_apps(tx, of_device, &subject, &mut with_it)?;
                     lost.extend(revoke_all(tx, &with_it, &by, now)?);
                 }
-                let detail = format!("{}{}", ended.username.as_str(), with_them(&lost));
-                audit::append(tx, now, audit::done(&who, "user.end", id.as_str(), detail))?;
+                let name = if ending.erase { "erased" } else { ended.username.as_str() };
+                audit::append(tx, now, audit::done(&who, "user.end", id.as_str(), format!("{name}{}", with_them(&lost))))?;
+                if ending.erase {
+                    erase(tx, &ended, now)?;
+                }
                 Ok::<_, Refusal>(lost)
             })
             .await?;
         self.policy_changed().await;
         self.close_sessions(&Subject::User(user.clone()), CloseReason::NotAuthorized).await;
+        self.changed(super::Change::Accounts);
+        if erasing && let Err(error) = self.run_erasures().await {
+            tracing::warn!(%error, "what is personal in the audit is not erased yet; the hub goes on with it");
+        }
         Ok(lost)
     }
+}
+
+/// How an account ends.
+pub(super) struct Ending {
+    /// Whether what it gave to others ends with it.
+    pub(super) with_grants: bool,
+    /// Whether what is personal is erased.
+    pub(super) erase: bool,
+    /// Set when the person goes of its own will; else an owner ends it.
+    pub(super) leaving: Option<Verified>,
 }
 
 pub(super) fn view<R: Read>(rows: &R, binding: &Binding) -> Result<BindingView, StoreError> {

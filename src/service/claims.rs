@@ -161,7 +161,7 @@ impl Service {
         struct Hello {
             nonce: String,
             #[serde(default)]
-            reset: Option<super::reset::ResetClaim>,
+            reset: Option<super::factory_reset::ResetClaim>,
         }
         let bad = || Refusal::Invalid("a hello carries a nonce of 16 to 32 bytes in base64url".into());
         let hello: Hello = serde_json::from_slice(payload).map_err(|_| bad())?;

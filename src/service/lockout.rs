@@ -27,6 +27,8 @@ enum Scope {
     Address(IpAddr),
     /// An IPv6 network of 64 bits.
     Network(IpAddr),
+    /// Everywhere: for what can be guessed at only by who has shown something already.
+    Anywhere,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,17 +79,21 @@ impl Lockout {
     /// Notes a failure at `now` (milliseconds); answers how long the next attempt has to wait.
     pub(super) fn failed(&mut self, source: IpAddr, account: &str, now: u64) -> u64 {
         for key in self.keys(source, account).collect::<Vec<_>>() {
-            if !self.entries.contains_key(&key) && self.entries.len() >= self.capacity {
-                self.evict(now);
-            }
-            let failures = self.entries.entry(key).or_insert(Failures { count: 0, last_ms: now });
-            if failures.is_forgotten(now) {
-                failures.count = 0;
-            }
-            failures.count = failures.count.saturating_add(1);
-            failures.last_ms = now;
+            self.note(key, now);
         }
         self.check(source, account, now).err().unwrap_or(0)
+    }
+
+    fn note(&mut self, key: Key, now: u64) {
+        if !self.entries.contains_key(&key) && self.entries.len() >= self.capacity {
+            self.evict(now);
+        }
+        let failures = self.entries.entry(key).or_insert(Failures { count: 0, last_ms: now });
+        if failures.is_forgotten(now) {
+            failures.count = 0;
+        }
+        failures.count = failures.count.saturating_add(1);
+        failures.last_ms = now;
     }
 
     /// Notes a success: the pair begins anew, and its network with it.
@@ -101,6 +107,23 @@ impl Lockout {
             self.trusted.pop_front();
         }
         self.trusted.push_back((source, account));
+    }
+
+    /// Whether `source` may guess at the second factor of `account`. With six digits, guessing from many addresses would
+    /// get somewhere: such guesses are also counted wherever they come from, as gently as those of a network, and they do
+    /// not hold up who has signed in from its address before.
+    pub(super) fn check_anywhere(&self, source: IpAddr, account: &str, now: u64) -> Result<(), u64> {
+        let account = hash(account);
+        let counted = self.entries.get(&(Scope::Anywhere, account)).filter(|_| !self.trusted.contains(&(source.to_canonical(), account)));
+        counted.map_or(Ok(()), |failures| match failures.wait_ms(Scope::Anywhere, now) {
+            0 => Ok(()),
+            wait => Err(wait),
+        })
+    }
+
+    /// Notes a wrong guess at the second factor of `account`, wherever it came from.
+    pub(super) fn failed_anywhere(&mut self, account: &str, now: u64) {
+        self.note((Scope::Anywhere, hash(account)), now);
     }
 
     /// What an attempt counts for.
@@ -147,7 +170,7 @@ impl Failures {
     fn wait_ms(&self, scope: Scope, now: u64) -> u64 {
         let (free, longest) = match scope {
             Scope::Address(_) => (FREE_FAILURES, LONGEST_WAIT_MS),
-            Scope::Network(_) => (NETWORK_FREE_FAILURES, NETWORK_LONGEST_WAIT_MS),
+            Scope::Network(_) | Scope::Anywhere => (NETWORK_FREE_FAILURES, NETWORK_LONGEST_WAIT_MS),
         };
         let Some(doublings) = self.count.checked_sub(free) else {
             return 0;
@@ -269,6 +292,26 @@ mod tests {
         assert_eq!(lockout.check(phone, "olivia", NETWORK_LONGEST_WAIT_MS), Ok(()));
         // What she then gets wrong herself counts for her address alone.
         assert_eq!((0..5).map(|_| lockout.failed(tablet, "olivia", 0)).last(), Some(FIRST_WAIT_MS));
+    }
+
+    #[test]
+    fn guesses_at_a_second_factor_from_many_addresses_are_slowed_and_the_person_is_not_kept_out() {
+        let mut lockout = Lockout::new(1_000);
+        let phone = ip("10.0.0.200");
+        lockout.succeeded(phone, "olivia");
+        let let_through = (0..3_600).filter(|n| {
+            let source = nth(0x0a00_0000 + n % 200);
+            let goes = lockout.check_anywhere(source, "olivia", u64::from(*n) * 1_000).is_ok();
+            if goes {
+                lockout.failed_anywhere("olivia", u64::from(*n) * 1_000);
+            }
+            goes
+        });
+        let let_through = let_through.count();
+        assert!((60..=100).contains(&let_through), "{let_through}");
+        assert_eq!(lockout.check_anywhere(phone, "olivia", 3_600_000), Ok(()));
+        assert_eq!(lockout.check_anywhere(ip("10.0.0.9"), "mia", 3_600_000), Ok(()));
+        assert_eq!(lockout.check_anywhere(ip("10.0.0.9"), "olivia", 3_600_000 + NETWORK_LONGEST_WAIT_MS), Ok(()));
     }
 
     #[test]

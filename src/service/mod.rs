@@ -13,6 +13,7 @@ mod clones;
 mod commands;
 mod devices;
 mod explain;
+mod factory_reset;
 mod forget;
 mod gate;
 mod handover;
@@ -21,21 +22,26 @@ mod invitations;
 mod lockout;
 mod oauth_tokens;
 mod pace;
+mod password_reset;
 mod passwords;
+mod people;
 mod registry;
 mod remotes;
-mod reset;
 mod rights;
 mod roles;
+mod second_factor;
 mod services;
 mod sessions;
 mod settings;
+mod sign_out;
+mod strength;
 mod support;
 mod twins;
 mod vendors;
+mod verified;
 
 pub use crate::store::tables::RetainedMessage;
-pub use accounts::{NewUser, SetupRequest, UserView};
+pub use accounts::{NewUser, SetupRequest, SignIn, UserView};
 pub use audit::{AuditCheck, AuditExport, AuditLines, AuditPage, verify_audit};
 pub use bindings::{BindingView, Grant, Recipient};
 pub use clock::{ClockView, Timing, Weighed};
@@ -46,11 +52,16 @@ pub use explain::{Explanation, Question};
 pub use gate::{SignInAttempt, SignInRefusal, SignedIn};
 pub use invitations::{GiftView, InvitationLook, InvitationView, MadeInvitation, NewInvitation, PromiseView, Registration};
 pub use oauth_tokens::GrantError;
+pub use password_reset::{MadeCode, make_console_code};
+pub use people::UserChange;
 pub use registry::{BrandView, ImportReport, RegistryError};
 pub use roles::{RoleView, Roles};
+pub use second_factor::BegunSecondFactor;
 pub use services::{IssuedToken, NewSecret, ServiceChange, ServiceView};
 pub use sessions::{OpenedSession, SessionToken};
 pub use settings::{SettingsChange, SettingsView};
+pub use sign_out::SessionView;
+pub use strength::Strength;
 pub use support::{SupportRequest, SupportView};
 pub use vendors::Vendor;
 
@@ -208,6 +219,8 @@ pub enum Change {
     Command(Box<CommandView>),
     /// The support sessions that are open.
     Support,
+    /// Sessions ended or a role changed: whoever follows looks whether it still may.
+    Accounts,
 }
 
 /// Why a use case did not do what it was asked. An adapter maps each to its protocol.
@@ -219,6 +232,15 @@ pub enum Refusal {
     /// The name or the password is wrong.
     #[error("the user name or the password is wrong")]
     WrongPassword,
+    /// Name and password are right, and the account has a second factor.
+    #[error("a second factor is needed: send the code that the authenticator app shows, or a recovery code")]
+    SecondFactorRequired,
+    /// The second factor is wrong, or served before.
+    #[error("the code is wrong or was used before: wait for the next one, or use a recovery code")]
+    WrongSecondFactor,
+    /// The code that sets a new password is none.
+    #[error("this code is wrong, was used before, or is over: ask for a new one")]
+    WrongCode,
     /// The policy says no.
     #[error("{}", .0.explain())]
     NotAllowed(Reason),
@@ -287,6 +309,7 @@ pub struct Service {
     models: RwLock<HashMap<Vec<u8>, Arc<Model>>>,
     presence: Mutex<HashMap<DeviceId, devices::Presence>>,
     lockout: Mutex<lockout::Lockout>,
+    last_used: Mutex<sign_out::LastUsed>,
     hashing: Arc<Semaphore>,
     hash_places: Arc<passwords::Places>,
     /// There is an owner, and as the last one stays, there always will be.
@@ -328,8 +351,7 @@ impl Service {
         hub: HubIdentity,
         box_zone: Option<TimeZone>,
     ) -> Result<Arc<Service>, Refusal> {
-        use crate::store::Read;
-        let pepper = store.read::<_, StoreError>(|v| Ok(v.vault().derive(b"hearthkey pepper v1")))?;
+        let pepper = pepper(&store)?;
         let service = Arc::new(Service {
             store,
             hub,
@@ -339,6 +361,7 @@ impl Service {
             models: RwLock::default(),
             presence: Mutex::default(),
             lockout: Mutex::new(lockout::Lockout::new(10_000)),
+            last_used: Mutex::default(),
             hashing: Arc::new(Semaphore::new(2)),
             hash_places: Arc::default(),
             owned: AtomicBool::new(false),
@@ -469,6 +492,12 @@ impl Service {
     fn keyed_hash(&self, label: &[u8], secret: &[u8]) -> [u8; 32] {
         keyed_hash(&self.pepper, label, secret)
     }
+}
+
+/// What the hashes of this hub's secrets are keyed with; derived, so that the file alone does not have it.
+fn pepper(store: &Store) -> Result<Zeroizing<[u8; 32]>, StoreError> {
+    use crate::store::Read;
+    store.read(|v| Ok(v.vault().derive(b"hearthkey pepper v1")))
 }
 
 fn keyed_hash(pepper: &[u8; 32], label: &[u8], secret: &[u8]) -> [u8; 32] {

@@ -89,17 +89,17 @@ impl Service {
         self.hash_places.take(asker).ok_or(Refusal::TooMany(2_000))
     }
 
-    pub(super) async fn hash_password(&self, _place: &Place, password: Zeroizing<String>) -> Result<String, Refusal> {
-        self.off_thread(move || hasher().hash_password(password.as_bytes()).map(|h| h.to_string()))
+    pub(super) async fn hash_password(&self, place: &Place, password: Zeroizing<String>) -> Result<String, Refusal> {
+        self.off_thread(place, move || hasher().hash_password(password.as_bytes()).map(|h| h.to_string()))
             .await?
             .map_err(|_| Refusal::Conflict("the password could not be hashed; try again".into()))
     }
 
     /// Whether `password` belongs to `hash`; with no hash the work is done all the same, and the answer is no.
-    pub(super) async fn password_fits(&self, _place: &Place, password: Zeroizing<String>, hash: Option<String>) -> Result<bool, Refusal> {
+    pub(super) async fn password_fits(&self, place: &Place, password: Zeroizing<String>, hash: Option<String>) -> Result<bool, Refusal> {
         let known = hash.is_some();
         let fits = self
-            .off_thread(move || {
+            .off_thread(place, move || {
                 let text = hash.unwrap_or_else(|| NOBODY.to_owned());
                 PasswordHash::new(&text).is_ok_and(|parsed| hasher().verify_password(password.as_bytes(), &parsed).is_ok())
             })
@@ -107,7 +107,12 @@ impl Service {
         Ok(fits && known)
     }
 
-    async fn off_thread<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> Result<R, Refusal> {
+    /// Slow work of whoever holds the place, away from the runtime's threads.
+    pub(super) async fn off_thread<R: Send + 'static>(
+        &self,
+        _place: &Place,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, Refusal> {
         let permit = self.hashing.clone().acquire_owned().await.map_err(|_| Refusal::TooMany(1_000))?;
         let out = tokio::task::spawn_blocking(move || {
             let _permit = permit;

@@ -3,6 +3,7 @@
 //! somebody shows is told apart here.
 
 use super::idle::HARD_END_MS;
+use super::password_reset::sweep_codes;
 use super::services::TOKEN_PREFIX as SERVICE_PREFIX;
 use super::{Actor, Refusal, Service, audit, random};
 use crate::domain::account::{User, UserId};
@@ -71,8 +72,8 @@ impl Service {
 
     pub(super) fn session_for(&self, user: &User, source: IpAddr) -> Session {
         let now = self.now();
-        let lifetime = if user.role.is_vendor() { HARD_END_MS } else { LIFETIME_MS };
-        Session { user: user.id.clone(), created_at: now, expires_at: now + lifetime, source: source.to_string() }
+        let expires_at = now + if user.role.is_vendor() { HARD_END_MS } else { LIFETIME_MS };
+        Session { user: user.id.clone(), created_at: now, expires_at, source: source.to_string(), agent: String::new(), last_seen: 0 }
     }
 
     /// Who holds `token`, which is used by this. `protocol` is a word such as `https`.
@@ -101,6 +102,7 @@ impl Service {
         }
         let key = self.session_key(token);
         let user = self.store.read::<_, StoreError>(|v| self.session_holder(v, &key, source))?.ok_or(Refusal::SignedOut)?;
+        self.used(key, self.now());
         Ok(Actor::person(user.id, user.role, via, source))
     }
 
@@ -131,10 +133,11 @@ impl Service {
             })
             .await?;
         self.close_session(key).await;
+        self.changed(super::Change::Accounts);
         Ok(())
     }
 
-    /// Forgets sessions and tokens that are over, and when they were used.
+    /// Forgets sessions, tokens, and codes for new passwords, that are over; writes when the other sessions were last used.
     ///
     /// # Errors
     /// The store's fault.
@@ -163,11 +166,12 @@ impl Service {
                         tx.delete::<LastUse>(&key)?;
                     }
                 }
+                sweep_codes(tx, now)?;
                 Ok(stay)
             })
             .await?;
         self.forget_uses(|key| stay.contains(key.as_slice()));
-        Ok(())
+        self.keep_last_used().await
     }
 }
 
@@ -201,7 +205,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("hub.redb"), MasterKey::new([7; 32])).unwrap();
         let of = |user: &UserId, n: u8| {
-            let row = Session { user: user.clone(), created_at: u64::from(n), expires_at: 1_000, source: String::new() };
+            let row = Session {
+                user: user.clone(),
+                created_at: u64::from(n),
+                expires_at: 1_000,
+                source: String::new(),
+                agent: String::new(),
+                last_seen: 0,
+            };
             let store = store.clone();
             let key = [n; 32];
             async move { store.write::<_, StoreError, _>(move |tx| put_session(tx, &key, &row)).await.unwrap() }

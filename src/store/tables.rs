@@ -80,6 +80,10 @@ records! {
     plain("settings"): Settings;
     /// The newest time that an owner has vouched for, one row `hub`.
     plain("clock_floor"): ClockFloor;
+    /// Codes that set a new password, by keyed hash of the code.
+    plain("reset_codes"): ResetCode;
+    /// Second factors, by user id.
+    sealed("second_factors"): SecondFactor;
     /// The audit, by big-endian number.
     plain("audit"): Entry;
     /// What stands beside the audit and can be erased, by the same number.
@@ -243,6 +247,68 @@ pub struct Session {
     pub expires_at: u64,
     /// From where.
     pub source: String,
+    /// What was signed in with, as it called itself.
+    #[serde(default)]
+    pub agent: String,
+    /// When it was last used, ms since 1970: written seldom; 0 until it was.
+    #[serde(default)]
+    pub last_seen: u64,
+}
+
+/// Where a code that sets a new password comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ResetKind {
+    /// An owner made it for somebody else.
+    Owner,
+    /// An owner made it for the day on which its own password is lost; it has no end.
+    Recovery,
+    /// Whoever holds the box made it.
+    Console,
+}
+
+impl ResetKind {
+    /// Whether a second factor ends with it: nobody else could help who has lost that too.
+    #[must_use]
+    pub fn ends_second_factor(self) -> bool {
+        matches!(self, ResetKind::Recovery | ResetKind::Console)
+    }
+}
+
+/// A code that sets a new password, once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ResetCode {
+    /// Of which account.
+    pub user: UserId,
+    /// Where it comes from.
+    pub kind: ResetKind,
+    /// When it was made, ms since 1970.
+    pub created_at: u64,
+    /// Until when it serves, ms since 1970.
+    pub expires_at: Option<u64>,
+    /// Who made it: a subject's text.
+    pub by: String,
+}
+
+/// What an account signs in with besides its password.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SecondFactor {
+    /// What the authenticator app knows too.
+    pub secret: [u8; 20],
+    /// Whether a code of the app has been shown: only then it is asked for.
+    pub confirmed: bool,
+    /// The last step whose code was taken.
+    pub last_step: Option<u64>,
+    /// Keyed hashes of the recovery codes that are left.
+    pub recovery: Vec<[u8; 32]>,
+    /// When it began, ms since 1970.
+    pub created_at: u64,
+}
+
+impl Drop for SecondFactor {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+    }
 }
 
 /// The secret of a service account.

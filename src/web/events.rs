@@ -186,7 +186,13 @@ impl Follower {
                         self.look_around();
                     }
                     change = changes.recv() => match change {
-                        Ok(change) => self.due.push_back(Due::from(change)),
+                        Ok(Change::Accounts) => {
+                            if !self.holds() {
+                                return;
+                            }
+                            self.look_around();
+                        }
+                        Ok(change) => self.due.extend(Due::of(change)),
                         Err(RecvError::Lagged(_)) => self.due.push_back(Due::Resync),
                         Err(RecvError::Closed) => return,
                     },
@@ -282,14 +288,15 @@ impl Follower {
     }
 }
 
-impl From<Change> for Due {
-    fn from(change: Change) -> Due {
+impl Due {
+    fn of(change: Change) -> Option<Due> {
         match change {
             // Whether it is gone depends on who looks: an owner still sees it, waiting.
-            Change::Device { id } | Change::Removed { id } => Due::Device(id),
-            Change::Twin { id } => Due::Twin(id),
-            Change::Command(view) => Due::Command(view),
-            Change::Support => Due::Support,
+            Change::Device { id } | Change::Removed { id } => Some(Due::Device(id)),
+            Change::Twin { id } => Some(Due::Twin(id)),
+            Change::Command(view) => Some(Due::Command(view)),
+            Change::Support => Some(Due::Support),
+            Change::Accounts => None,
         }
     }
 }

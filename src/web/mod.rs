@@ -71,6 +71,8 @@ pub struct Config {
 
 /// What a household types in its worst minute, with room to spare.
 const ATTEMPTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(59);
+/// Passwords that a form may have looked at while they are typed.
+const CHECKS: NonZeroU32 = NonZeroU32::MIN.saturating_add(119);
 /// Sources remembered by the limit on attempts.
 const SOURCES: usize = 10_000;
 
@@ -132,13 +134,26 @@ struct Context {
     streams: Arc<events::Streams>,
     uploads: Semaphore,
     attempts: SourceLimiter,
+    /// Looks at passwords, counted apart: who types one must not be kept from signing in.
+    checks: SourceLimiter,
+    /// People's data, one after the other: each takes a reading of the whole audit.
+    exports: Semaphore,
 }
 
 impl Context {
     /// Counts an attempt to get in. Each costs the hub a slow hash, so they are limited before that.
     fn attempt(&self, source: IpAddr) -> Result<(), Problem> {
-        self.attempts.check(source).map_err(|wait| Problem::too_many(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
+        self.attempts.check(source).map_err(too_many)
     }
+
+    /// Counts a look at a password.
+    fn check(&self, source: IpAddr) -> Result<(), Problem> {
+        self.checks.check(source).map_err(too_many)
+    }
+}
+
+fn too_many(wait: std::time::Duration) -> Problem {
+    Problem::too_many(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The web of a hub, ready to be turned into routes.
@@ -151,8 +166,9 @@ impl Web {
         request::remove_left_uploads(&hooks.data_dir);
         let streams = Arc::new(events::Streams::new(config.event_streams, config.event_streams_per_account));
         let attempts = SourceLimiter::new(config.attempts_per_minute, SOURCES);
+        let checks = SourceLimiter::new(CHECKS, SOURCES);
         // One batch is taken in while the next may already arrive; more would only fill the disk.
-        Web(Arc::new(Context { service, config, hooks, streams, uploads: Semaphore::new(2), attempts }))
+        Web(Arc::new(Context { service, config, hooks, streams, uploads: Semaphore::new(2), attempts, checks, exports: Semaphore::new(1) }))
     }
 
     /// Everything that is served over HTTPS.

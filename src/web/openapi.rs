@@ -117,6 +117,19 @@ fn schemas() -> Vec<(String, RefOr<Schema>)> {
         SettingsEdit,
         Clock,
         ClockWord,
+        PasswordCheck,
+        Strength,
+        PasswordAgain,
+        PasswordReset,
+        RecoveryCode,
+        ResetCode,
+        SecondFactor,
+        SecondFactorCode,
+        RecoveryCodes,
+        SessionEntry,
+        Sessions,
+        Display,
+        Export,
         Problem
     );
     all

@@ -13,6 +13,12 @@ pub(super) fn problem(refusal: Refusal) -> Problem {
     match refusal {
         Refusal::SignedOut => Problem::signed_out(),
         Refusal::WrongPassword => Problem::sign_in_refused(),
+        Refusal::SecondFactorRequired => Problem::new(401, "second_factor_required", "A second factor is needed")
+            .next("Send the code that your authenticator app shows, or a recovery code."),
+        Refusal::WrongSecondFactor => Problem::new(401, "sign_in_refused", "The code is wrong, or was used before")
+            .next("Wait for the app's next code, or use a recovery code."),
+        Refusal::WrongCode => Problem::new(401, "sign_in_refused", "This code sets no password")
+            .next("Check it. It serves once and for a day: ask an owner for a new one."),
         // The reason says itself what to do.
         Refusal::NotAllowed(_) => Problem::not_allowed(detail).next(""),
         Refusal::RoleTooLow | Refusal::PeopleOnly => Problem::not_allowed(detail),

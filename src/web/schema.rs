@@ -2,6 +2,7 @@
 //! says of them. Answers are written by the service's own views; that both agree is a test of the descriptions.
 
 mod access;
+mod accounts;
 mod apps;
 mod history;
 mod invitations;
@@ -24,6 +25,11 @@ pub use handover::{Replacement, Transfer};
 mod clones;
 
 pub use clones::{Evidence, EvidenceEntry, Lift};
+
+pub use accounts::{
+    Display, Export, PasswordAgain, PasswordCheck, PasswordReset, RecoveryCode, RecoveryCodes, ResetCode, SecondFactor, SecondFactorCode,
+    SessionEntry, Sessions, Strength,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -78,6 +84,10 @@ pub struct SignIn {
     /// The password.
     #[schema(value_type = String, format = Password)]
     pub password: Secret,
+    /// A code of the authenticator app, or a recovery code.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub second_factor: Option<Secret>,
 }
 
 /// An account to make.

@@ -23,6 +23,7 @@ mod page;
 mod parts;
 mod peers;
 mod people;
+mod recovery;
 mod registry;
 mod remotes;
 mod resets;

@@ -16,7 +16,6 @@ const CHUNK: usize = 1_000;
 /// ends the account, after its own entries and before the account's row loses its name. The work itself is done in
 /// steps by [`Service::run_erasures`], by the hub's clock if by nobody else, and goes on after a restart. Entries of the
 /// first form have nothing beside them: they go when the audit is cut.
-#[allow(dead_code, reason = "for the calls that end an account for good")]
 pub(in crate::service) fn erase_person(tx: &Tx<'_>, user: &UserId, now: u64) -> Result<(), StoreError> {
     let key = user.as_str().as_bytes();
     let name = tx.get::<User>(key)?.map(|u| u.username.folded());

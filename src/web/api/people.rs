@@ -5,8 +5,9 @@ use super::request::Request;
 use super::{Answered, Context, answer, refusal, schema};
 use crate::domain::account::Role;
 use crate::net::problem::Problem;
-use crate::service::{NewUser, OpenedSession, Refusal, SetupRequest, Vendor};
+use crate::service::{NewUser, OpenedSession, Refusal, SetupRequest, SignIn, UserChange, Vendor};
 use serde_json::json;
+use std::borrow::Cow;
 use std::sync::Arc;
 use warp::http::{StatusCode, header};
 
@@ -25,6 +26,9 @@ pub(in crate::web) async fn set_up(context: Arc<Context>, mut request: Request) 
             .next("Type the code that the hub printed when it started; it is on its console and in its log."),
         other => refusal::problem(other),
     })?;
+    if let Err(error) = context.service.note_agent(&opened.token, &agent(&request)).await {
+        tracing::warn!(%error, "a session has no name");
+    }
     session(&context, &opened)
 }
 
@@ -32,8 +36,16 @@ pub(in crate::web) async fn sign_in(context: Arc<Context>, mut request: Request)
     context.attempt(request.caller.ip)?;
     let body: schema::SignIn = request.json(&context).await?;
     let (source, via) = from(&request);
-    let opened = context.service.sign_in_person(&body.username, body.password.into_inner(), source, &via).await;
+    let second_factor = body.second_factor.map(schema::Secret::into_inner);
+    let (username, password, agent) = (body.username.as_str(), body.password.into_inner(), agent(&request));
+    let given = SignIn { username, password, second_factor, source, via: &via, agent: &agent };
+    let opened = context.service.open_session(given).await;
     session(&context, &opened.map_err(refusal::problem)?)
+}
+
+/// What the client calls itself (RFC 9110 §10.1.5).
+pub(super) fn agent(request: &Request) -> Cow<'_, str> {
+    String::from_utf8_lossy(request.headers.get(header::USER_AGENT).map(|v| v.as_bytes()).unwrap_or_default())
 }
 
 pub(super) fn from(request: &Request) -> (std::net::IpAddr, String) {
@@ -82,14 +94,22 @@ pub(in crate::web) async fn add(context: Arc<Context>, mut request: Request, ses
 pub(in crate::web) async fn change(context: Arc<Context>, mut request: Request, session: Session) -> Answered {
     let user = super::bindings::account(&request, 0)?;
     let body: schema::UserEdit = request.json(&context).await?;
-    let Some(networks) = body.networks else { return Err(Problem::invalid("networks: say what to change")) };
-    answer::ok(&context.service.change_networks(&session.actor, &user, &networks).await.map_err(refusal::problem)?)
+    if let Some(networks) = body.networks {
+        context.service.change_networks(&session.actor, &user, &networks).await.map_err(refusal::problem)?;
+    }
+    let change = UserChange { role: body.role.map(Into::into), display_name: body.display_name };
+    answer::ok(&context.service.change_user(&session.actor, &user, change).await.map_err(refusal::problem)?)
 }
 
 pub(in crate::web) async fn end(context: Arc<Context>, request: Request, session: Session) -> Answered {
     let user = super::bindings::account(&request, 0)?;
     let keep = request.number("keep_grants")?.unwrap_or(0) != 0;
-    let lost = context.service.end_user(&session.actor, &user, !keep).await.map_err(refusal::problem)?;
+    let erase = request.number("erase")?.unwrap_or(0) != 0;
+    let ended = match erase {
+        true => context.service.erase_user(&session.actor, &user, !keep).await,
+        false => context.service.end_user(&session.actor, &user, !keep).await,
+    };
+    let lost = ended.map_err(refusal::problem)?;
     answer::ok(&json!({"bindings": lost}))
 }
 

@@ -110,6 +110,12 @@ pub struct ServiceSecret {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserEdit {
+    /// Another role; between those of the house only.
+    #[serde(default)]
+    pub role: Option<super::Role>,
+    /// Another name to be called by; the user name when empty.
+    #[serde(default)]
+    pub display_name: Option<String>,
     /// For a maker's people: from where they may come; what came from elsewhere ends.
     #[serde(default)]
     pub networks: Option<Vec<String>>,

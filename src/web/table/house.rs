@@ -35,7 +35,10 @@ pub(super) static CALLS: &[Call] = &[
     Call::signed_in(Delete, "/api/v1/users/{user}", "End an account, its rights, and the rights it gave", |c, r, s| {
         Box::pin(people::end(c, r, s))
     })
-    .queried(&[("keep_grants", "1 to let the rights stand that it gave to others")])
+    .queried(&[
+        ("keep_grants", "1 to let the rights stand that it gave to others"),
+        ("erase", "1 to erase what is personal, in the audit too"),
+    ])
     .gives(&[(200, Json("Bindings"))])
     .refuses(&[403, 404, 409, 422]),
     Call::signed_in(Put, "/api/v1/me/password", "Change one's password; other sessions end", |c, r, s| {

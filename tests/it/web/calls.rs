@@ -192,7 +192,7 @@ async fn what_is_not_served_is_a_problem_with_the_right_status() {
     }
     let answer = home.ask("PUT /api/v1/me", &[], b"").await;
     assert_eq!(answer.problem(), (405, "method_not_allowed".into()));
-    assert_eq!(answer.header("allow"), Some("GET, HEAD"));
+    assert_eq!(answer.header("allow"), Some("GET, PATCH, DELETE, HEAD"));
     assert_eq!(home.ask("POST /", &[], b"").await.problem().0, 405);
     for foreign in ["evil.example", "evil.example:8443", "hearthkey.local.evil.example"] {
         assert_eq!(home.ask("GET /api/v1/hub", &[("host", foreign)], b"").await.problem(), (421, "wrong_host".into()), "{foreign}");
