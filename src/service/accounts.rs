@@ -1,5 +1,6 @@
 //! People: the first owner by the one-time setup code, sign-in, and accounts made by owners.
 
+use super::apps::end_apps_of;
 use super::passwords::{Asker, Place};
 use super::rights::require_role;
 use super::sessions::{put_session, sessions_of};
@@ -239,7 +240,8 @@ impl Service {
         Ok(OpenedSession { token, expires, user: UserView::from(&user) })
     }
 
-    /// Changes one's own password. Every other session of the account ends, live connections too.
+    /// Changes one's own password. Every other session of the account ends, and every app that acts for it, live
+    /// connections too.
     ///
     /// # Errors
     /// [`Refusal::WrongPassword`], [`Refusal::TooMany`], [`Refusal::Invalid`]; [`Refusal::SignedOut`] when the session
@@ -286,16 +288,18 @@ impl Service {
                         tx.delete::<Session>(&session)?;
                     }
                 }
-                audit::append(tx, now, audit::done(&who, "password.change", user.id.as_str(), "other sessions ended"))?;
-                Ok(())
+                let apps = end_apps_of(tx, &user.id, &who.subject.to_string(), now)?;
+                audit::append(tx, now, audit::done(&who, "password.change", user.id.as_str(), "other sessions ended, and apps"))?;
+                Ok(apps)
             })
             .await;
-        match changed {
+        let apps = match changed {
             Err(Refusal::WrongPassword) => return Err(refuse()),
             other => other?,
-        }
+        };
         self.succeeded_attempt(actor.source, &account);
         self.close_sessions(&actor.subject.clone(), super::CloseReason::NotAuthorized).await;
+        self.apps_ended(&apps).await;
         Ok(())
     }
 

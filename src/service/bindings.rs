@@ -2,6 +2,7 @@
 //! than the giver's own; a right taken away leaves a mark for ever, and what its holder gave goes with it unless it is
 //! asked to stay; the last administrator stays.
 
+use super::apps::end_apps_of;
 use super::rights::{Party, require_role};
 use super::{Actor, CloseReason, Refusal, Service, audit};
 use crate::domain::account::{Role, User, UserId, Username};
@@ -242,7 +243,7 @@ impl Service {
         })
     }
 
-    /// Ends an account: its sessions, its rights, and by default (`with_grants`) every right it gave to others, and that
+    /// Ends an account: its sessions, its apps, its rights, and by default (`with_grants`) every right it gave to others, and that
     /// those gave in turn, but none of the one who asks. Says which rights of others that were. When this returns,
     /// nothing more reaches whoever lost one.
     ///
@@ -276,6 +277,7 @@ impl Service {
                 for (_, index) in tx.scan::<BindingIndex>(&subject_prefix(&subject), usize::MAX)? {
                     revoke_in(tx, &index.device, &subject, &by, now)?;
                 }
+                let apps = end_apps_of(tx, &id, &by, now)?;
                 let mut lost = Vec::new();
                 let all: Vec<Binding> = tx.scan::<Binding>(b"", usize::MAX)?.into_iter().map(|(_, b)| b).collect();
                 for of_device in all.chunk_by(|a, b| a.device == b.device) {
@@ -285,11 +287,13 @@ impl Service {
                 }
                 let detail = format!("{}{}", ended.username.as_str(), with_them(&lost));
                 audit::append(tx, now, audit::done(&who, "user.end", id.as_str(), detail))?;
-                Ok::<_, Refusal>(lost)
+                Ok::<_, Refusal>((lost, apps))
             })
             .await?;
+        let (lost, apps) = lost;
         self.policy_changed().await;
         self.close_sessions(&Subject::User(user.clone()), CloseReason::NotAuthorized).await;
+        self.apps_ended(&apps).await;
         Ok(lost)
     }
 }

@@ -5,6 +5,8 @@
 //! through [`Service::changes`]. Deciding is `domain`'s, bytes are `store`'s.
 
 mod accounts;
+mod app_tokens;
+mod apps;
 mod audit;
 mod bindings;
 mod claims;
@@ -17,6 +19,7 @@ mod gate;
 mod handover;
 mod idle;
 mod lockout;
+mod oauth;
 mod oauth_tokens;
 mod pace;
 mod passwords;
@@ -33,6 +36,7 @@ mod vendors;
 
 pub use crate::store::tables::RetainedMessage;
 pub use accounts::{NewUser, SetupRequest, UserView};
+pub use apps::{AppGrant, AppView, MadeAppToken, NewAppToken};
 pub use audit::{AuditCheck, AuditExport, AuditLines, AuditPage, verify_audit};
 pub use bindings::{BindingView, Grant, Recipient};
 pub use clones::{Answer, EvidenceView, Probe};
@@ -40,7 +44,8 @@ pub use commands::{CommandRequest, CommandView};
 pub use devices::{DeviceChange, DeviceView};
 pub use explain::{Explanation, Question};
 pub use gate::{SignInAttempt, SignInRefusal, SignedIn};
-pub use oauth_tokens::GrantError;
+pub use oauth::{AuthorizationRequest, ClientView, Consent, RequestRefusal, RequestView};
+pub use oauth_tokens::{CodeExchange, GrantError, IssuedTokens};
 pub use registry::{BrandView, ImportReport, RegistryError};
 pub use roles::{RoleView, Roles};
 pub use services::{IssuedToken, NewSecret, ServiceChange, ServiceView};
@@ -276,6 +281,7 @@ pub struct Service {
     uses: Mutex<idle::Uses>,
     importing: tokio::sync::Mutex<()>,
     momentary: Mutex<HashMap<(DeviceId, String), u64>>,
+    apps_heard: Mutex<app_tokens::Heard>,
     /// The home's time zone, for weekly windows.
     zone: RwLock<TimeZone>,
     pepper: Zeroizing<[u8; 32]>,
@@ -311,6 +317,7 @@ impl Service {
             uses: Mutex::default(),
             importing: tokio::sync::Mutex::new(()),
             momentary: Mutex::default(),
+            apps_heard: Mutex::default(),
             zone: RwLock::new(TimeZone::UTC),
             pepper,
         });

@@ -2,15 +2,17 @@
 
 use super::{Record, StoreError, Table, Tx};
 use crate::domain::account::{User, UserId};
-use crate::domain::app::{Authorization, ServiceAccount};
+use crate::domain::app::{Authorization, Client, ServiceAccount};
 use crate::domain::audit::chain::Head;
 use crate::domain::audit::{Beside, Entry};
-use crate::domain::binding::{Binding, RevocationMark, Subject};
+use crate::domain::binding::{Binding, Privilege, RevocationMark, Subject};
 use crate::domain::device::{Household, LastSeen, Registered, ResetCounter, SignInCounter};
 use crate::domain::ids::{BrandId, DeviceId, ModelName};
+use crate::domain::oauth::Challenge;
 use crate::domain::support::SupportSession;
 use crate::domain::twin::Twin;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use zeroize::Zeroize;
 
@@ -62,6 +64,16 @@ records! {
     plain("usernames"): UserName;
     /// Leaves of people for apps to act for them, by app id.
     plain("authorizations"): Authorization;
+    /// Access tokens of apps, by keyed hash of the token.
+    plain("app_tokens"): AppToken;
+    /// Refresh tokens, by app id: the one that serves now.
+    plain("refresh_tokens"): RefreshToken;
+    /// Authorization codes, by keyed hash of the code.
+    plain("authorization_codes"): AuthorizationCode;
+    /// When an app was last heard, by app id.
+    plain("app_last_used"): AppLastUsed;
+    /// Registered apps, by client id.
+    plain("oauth_clients"): Client;
     /// Service accounts, by id.
     plain("services"): ServiceAccount;
     /// What service accounts sign in with, by their id.
@@ -264,6 +276,69 @@ pub struct ServiceToken {
 /// When a token was last used.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct LastUse {
+    /// ms since 1970.
+    pub at: u64,
+}
+
+/// An access token of an app.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AppToken {
+    /// Whose: an id of an authorization.
+    pub app: String,
+    /// Since when, ms since 1970.
+    pub created_at: u64,
+    /// Until when, ms since 1970.
+    pub expires_at: u64,
+}
+
+/// The refresh token of an app that serves now. Those before it are known by a mark of the hub in their text.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RefreshToken {
+    /// HMAC-SHA256 of the token under the hub's pepper.
+    pub keyed_hash: [u8; 32],
+    /// Rises with each new one.
+    pub generation: u64,
+}
+
+/// A code that was given to an app's page, and what it stands for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AuthorizationCode {
+    /// The app, by its client id.
+    pub client: String,
+    /// Where it was sent.
+    pub redirect_uri: String,
+    /// What proves who asked for it.
+    pub challenge: Challenge,
+    /// Who consented.
+    pub user: UserId,
+    /// To what.
+    pub devices: Vec<ConsentedDevice>,
+    /// How far it was asked for.
+    pub scope: Privilege,
+    /// When the leave ends that it stands for, ms since 1970.
+    pub leave_until: u64,
+    /// Until when the code serves, ms since 1970.
+    pub expires_at: u64,
+    /// It has been used.
+    pub spent: bool,
+    /// The leave that came of it.
+    pub app: Option<String>,
+}
+
+/// What a person lets an app have of a device.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConsentedDevice {
+    /// Which.
+    pub device: DeviceId,
+    /// How far.
+    pub privilege: Privilege,
+    /// Only to these attributes and commands.
+    pub only: Option<BTreeSet<String>>,
+}
+
+/// When an app was last heard. Written seldom: a card wears.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AppLastUsed {
     /// ms since 1970.
     pub at: u64,
 }

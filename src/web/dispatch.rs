@@ -2,7 +2,7 @@
 
 use super::caller::{self, Caller, Session};
 use super::request::{self, BodyStream, Request};
-use super::table::{Answering, Found, Handler, find};
+use super::table::{Answering, Found, Handler, find, is_named};
 use super::{Context, answer, refusal};
 use crate::net::problem::Problem;
 use crate::service::Refusal;
@@ -26,12 +26,11 @@ struct Parts {
     body: BodyStream,
 }
 
-/// `/api/…`, `/metrics` and `/oauth/token`.
+/// `/api/…`, and the paths of calls outside it.
 pub(super) fn routes(context: Arc<Context>) -> BoxedFilter<(Response,)> {
     let ours = warp::path::full()
         .and_then(|path: FullPath| async move {
-            let path_is = |ours: &str| path.as_str() == ours;
-            let ours = path_is("/api") || path.as_str().starts_with("/api/") || path_is("/metrics") || path_is("/oauth/token");
+            let ours = path.as_str() == "/api" || path.as_str().starts_with("/api/") || is_named(path.as_str());
             if ours { Ok(path) } else { Err(warp::reject::not_found()) }
         })
         .boxed();
@@ -80,14 +79,13 @@ async fn serve(context: Arc<Context>, parts: Parts) -> Response {
 
 fn start(context: Arc<Context>, parts: Parts, parameters: Vec<String>, handler: Handler) -> Result<Answering, Problem> {
     let token = caller::token(&parts.headers);
+    let origin = caller::own_origin(&parts.caller, parts.authority.as_ref().map_or("", Authority::as_str));
     if !parts.method.is_safe() {
-        let authority = parts.authority.as_ref().map_or("", Authority::as_str);
-        let own = caller::own_origin(&parts.caller, authority);
-        caller::check_origin(&parts.headers, token.as_ref().map(|(_, carrier)| *carrier), &own)?;
+        caller::check_origin(&parts.headers, token.as_ref().map(|(_, carrier)| *carrier), &origin)?;
     }
     let Parts { query, headers, caller, body, .. } = parts;
     let ip = caller.ip;
-    let request = Request { parameters, query, headers, caller, body };
+    let request = Request { parameters, query, headers, caller, origin, body };
     match handler {
         Handler::Open(run) => Ok(run(context, request)),
         Handler::SignedIn(run) => {

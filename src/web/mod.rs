@@ -56,7 +56,7 @@ pub struct Config {
     pub stall_s: u64,
     /// Most headers of a request.
     pub max_headers: usize,
-    /// Sign-ins, setups and claims of one source in a minute.
+    /// Sign-ins, setups and claims of one source in a minute; and, counted apart, what apps ask at `/oauth/…`.
     pub attempts_per_minute: NonZeroU32,
     /// Requests at the same time on one HTTP/2 connection, event streams included.
     pub max_concurrent_streams: u32,
@@ -131,13 +131,24 @@ struct Context {
     streams: Arc<events::Streams>,
     uploads: Semaphore,
     attempts: SourceLimiter,
+    /// Of apps: one that goes wrong does not keep the people at the same address out.
+    exchanges: SourceLimiter,
 }
 
 impl Context {
     /// Counts an attempt to get in. Each costs the hub a slow hash, so they are limited before that.
     fn attempt(&self, source: IpAddr) -> Result<(), Problem> {
-        self.attempts.check(source).map_err(|wait| Problem::too_many(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
+        limited(&self.attempts, source)
     }
+
+    /// Counts what an app asks without a session: each is written to disk, or looked for there.
+    fn exchange(&self, source: IpAddr) -> Result<(), Problem> {
+        limited(&self.exchanges, source)
+    }
+}
+
+fn limited(limiter: &SourceLimiter, source: IpAddr) -> Result<(), Problem> {
+    limiter.check(source).map_err(|wait| Problem::too_many(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
 }
 
 /// The web of a hub, ready to be turned into routes.
@@ -150,8 +161,9 @@ impl Web {
         request::remove_left_uploads(&hooks.data_dir);
         let streams = Arc::new(events::Streams::new(config.event_streams, config.event_streams_per_account));
         let attempts = SourceLimiter::new(config.attempts_per_minute, SOURCES);
+        let exchanges = SourceLimiter::new(config.attempts_per_minute, SOURCES);
         // One batch is taken in while the next may already arrive; more would only fill the disk.
-        Web(Arc::new(Context { service, config, hooks, streams, uploads: Semaphore::new(2), attempts }))
+        Web(Arc::new(Context { service, config, hooks, streams, uploads: Semaphore::new(2), attempts, exchanges }))
     }
 
     /// Everything that is served over HTTPS.

@@ -34,6 +34,8 @@ pub(super) struct Request {
     pub(super) query: String,
     pub(super) headers: HeaderMap,
     pub(super) caller: Caller,
+    /// The hub as the request calls it, such as `https://hearthkey.local:8443`: one of its own names, checked before.
+    pub(super) origin: String,
     pub(super) body: BodyStream,
 }
 

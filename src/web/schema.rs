@@ -9,7 +9,10 @@ pub use history::{AuditCheck, AuditEntry, AuditGap, AuditPage};
 mod apps;
 mod services;
 
-pub use apps::{OauthError, TokenRequest, Tokens};
+pub use apps::{
+    AnyApps, AppDeviceChoice, Apps, Client, Clients, ConsentAnswer, ConsentQuestion, MadeAppToken, NewAppToken, NewClient, OauthError,
+    OauthMetadata, Redirect, RevocationRequest, TokenRequest, Tokens,
+};
 pub use services::{
     NewService, NewSupport, PrivilegeRights, RoleRights, Roles, Scope, ScopeRights, ServiceAccount, ServiceEdit, ServiceSecret,
     ServiceWithSecret, Services, Support, SupportSessions, SupportedDevice, UserEdit,

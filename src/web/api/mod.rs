@@ -1,6 +1,7 @@
 //! The calls, by what they are about. Each reads its request, asks the service, and writes the answer; none decides.
 
 pub(super) mod access;
+pub(super) mod apps;
 pub(super) mod audit;
 pub(super) mod bindings;
 pub(super) mod clones;

@@ -1,8 +1,10 @@
 //! The web by itself: a service over a store in a directory of its own, a clock that tests set, and connections that are
 //! pipes. Requests are written and answers are read as bytes, so that nothing a client library adds hides a fault.
 
+mod apps;
 mod calls;
 mod history;
+mod oauth;
 mod registry;
 mod roles;
 mod services;
