@@ -3,6 +3,8 @@
 
 use super::account::UserId;
 use super::authority::ServiceScope;
+use super::binding::Privilege;
+use super::oauth::RedirectUri;
 use core::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,9 @@ pub struct Authorization {
     pub created_at: u64,
     /// When it ends, ms since 1970.
     pub expires_at: u64,
+    /// The furthest that the person let it go; none for a personal access token.
+    #[serde(default)]
+    pub scope: Option<Privilege>,
     /// Ended ones stay, so that the audit can name them.
     pub ended: bool,
 }
@@ -33,6 +38,21 @@ impl Authorization {
     pub fn holds(&self, now: u64) -> bool {
         !self.ended && now < self.expires_at
     }
+}
+
+/// A third party's app, registered by an owner. It has no secret: what is shipped to many keeps none (RFC 8252 §8.5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// Its client id: a UUID in text without hyphens.
+    pub id: String,
+    /// What people see.
+    pub name: String,
+    /// Where answers may be sent to.
+    pub redirect_uris: Vec<RedirectUri>,
+    /// When it was registered, ms since 1970.
+    pub created_at: u64,
+    /// By whom: a subject's text.
+    pub created_by: String,
 }
 
 /// A program of its own standing, such as a maker's server that makes accounts.

@@ -175,6 +175,22 @@ impl Terms {
         self.privilege >= other.privilege && longer && earlier && wider && oftener && windows
     }
 
+    /// The part of these that their holder lets an app have: at most this privilege, these names, and until then. Whatever
+    /// else restricts them (a beginning, windows, uses) restricts the part too. `None` when there is nothing to give: the
+    /// privilege goes further than these, or is to administer; or none of the names is theirs.
+    #[must_use]
+    pub fn part(&self, privilege: Privilege, only: Option<&BTreeSet<String>>, until: u64) -> Option<Terms> {
+        if privilege > self.privilege || privilege == Privilege::Administer {
+            return None;
+        }
+        let only = match (only, &self.only) {
+            (Some(asked), Some(own)) if !asked.is_subset(own) => return None,
+            (asked, own) => asked.or(own.as_ref()).cloned(),
+        };
+        let until = Some(self.until.map_or(until, |end| end.min(until)));
+        Some(Terms { privilege, only, until, ..self.clone() })
+    }
+
     /// Whether they hold at some times and not at others: then the time must be known.
     #[must_use]
     pub fn are_timed(&self) -> bool {
@@ -268,6 +284,22 @@ mod tests {
             assert_eq!(parts.iter().filter(|other| part.contain(other, 50)).count(), 1, "{part:?}");
         }
         assert!(Terms { from: Some(40), ..all.clone() }.contain(&all, 50), "it has begun");
+    }
+
+    #[test]
+    fn a_part_for_an_app_is_never_wider_or_longer_than_the_whole() {
+        let names = |all: &[&str]| Some(all.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<_>>());
+        let own =
+            Terms { from: Some(10), until: Some(100), uses: Some(3), only: names(&["light", "door"]), ..Terms::of(Privilege::Operate) };
+        let part = own.part(Privilege::View, names(&["light"]).as_ref(), 500).unwrap();
+        assert_eq!(part, Terms { privilege: Privilege::View, only: names(&["light"]), ..own.clone() });
+        assert_eq!(own.part(Privilege::View, None, 50).unwrap(), Terms { privilege: Privilege::View, until: Some(50), ..own.clone() });
+        assert_eq!(own.part(Privilege::Manage, None, 50), None);
+        assert_eq!(own.part(Privilege::View, names(&["light", "lock"]).as_ref(), 50), None);
+        // Who administers lets an app manage at most, and always for a time.
+        let whole = Terms::of(Privilege::Administer);
+        assert_eq!(whole.part(Privilege::Administer, None, 50), None);
+        assert_eq!(whole.part(Privilege::Manage, None, 50).unwrap().until, Some(50));
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod ids;
 pub mod keys;
 pub mod model;
 pub mod network;
+pub mod oauth;
 pub mod policy;
 mod schema;
 pub mod support;

@@ -407,8 +407,11 @@ async fn run_clock(service: Arc<Service>, certificates: Arc<Certificates>, shutd
             .and(service.expire_commands().await)
             .and(service.run_erasures().await)
             .and(service.sweep_support().await);
-        let swept =
-            if ticks.is_multiple_of(3_600) { service.sweep_sessions().await.and(service.sweep_invitations().await) } else { Ok(()) };
+        let swept = if ticks.is_multiple_of(3_600) {
+            service.sweep_sessions().await.and(service.sweep_invitations().await).and(service.sweep_apps().await)
+        } else {
+            Ok(())
+        };
         let cut = if ticks.is_multiple_of(60) { service.sweep_audit().await } else { Ok(()) };
         if let Err(error) = ended.and(swept).and(cut) {
             tracing::error!(%error, "the hub's clock could not do its work; it tries again");

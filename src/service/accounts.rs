@@ -1,5 +1,6 @@
 //! People: the first owner by the one-time setup code, sign-in, and accounts made by owners.
 
+use super::apps::end_apps_of;
 use super::password_reset::forget_codes;
 use super::passwords::{Asker, Place};
 use super::rights::require_role;
@@ -280,7 +281,8 @@ impl Service {
         Ok(OpenedSession { token, expires, user: UserView::from(&user) })
     }
 
-    /// Changes one's own password. Every other session of the account ends, live connections too.
+    /// Changes one's own password. Every other session of the account ends, and every app that acts for it, live
+    /// connections too.
     ///
     /// # Errors
     /// [`Refusal::WrongPassword`], [`Refusal::TooMany`], [`Refusal::Invalid`]; [`Refusal::SignedOut`] when the session
@@ -300,7 +302,8 @@ impl Service {
         let (verified, place) = self.verified(actor, token, current, "password.change").await?;
         let hash = self.hash_password(&place, new).await?;
         let (now, kept, who) = (self.now(), self.session_key(token), actor.clone());
-        self.store
+        let apps = self
+            .store
             .write::<_, Refusal, _>(move |tx| {
                 // Hashing takes its time, and others may have been quicker: whoever changed the password or ended this
                 // session since has the last word.
@@ -314,11 +317,13 @@ impl Service {
                 }
                 // A code that somebody asked for before remembering the password, or had stolen.
                 forget_codes(tx, &user.id, |kind| kind != ResetKind::Recovery)?;
-                audit::append(tx, now, audit::done(&who, "password.change", user.id.as_str(), "other sessions ended"))?;
-                Ok(())
+                let apps = end_apps_of(tx, &user.id, &who.subject.to_string(), now)?;
+                audit::append(tx, now, audit::done(&who, "password.change", user.id.as_str(), "other sessions ended, and apps"))?;
+                Ok(apps)
             })
             .await?;
         self.close_sessions(&Subject::User(id.clone()), super::CloseReason::NotAuthorized).await;
+        self.apps_ended(&apps).await;
         self.changed(super::Change::Accounts);
         Ok(())
     }

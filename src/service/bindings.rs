@@ -2,6 +2,7 @@
 //! than the giver's own; a right taken away leaves a mark for ever, and what its holder gave goes with it unless it is
 //! asked to stay; the last administrator stays.
 
+use super::apps::end_apps_of;
 use super::invitations::{end_invitations, end_sharing_by};
 use super::people::{erase, keep_an_owner, shut};
 use super::rights::{Party, require_role};
@@ -251,7 +252,7 @@ impl Service {
         })
     }
 
-    /// Ends an account: its sessions, its rights, and by default (`with_grants`) every right it gave to others, and that
+    /// Ends an account: its sessions, its apps, its rights, and by default (`with_grants`) every right it gave to others, and that
     /// those gave in turn, but none of the one who asks. Says which rights of others that were. When this returns,
     /// nothing more reaches whoever lost one.
     ///
@@ -263,7 +264,7 @@ impl Service {
 
     pub(super) async fn end_account(&self, actor: &Actor, user: &UserId, ending: Ending) -> Result<Vec<BindingView>, Refusal> {
         let (who, id, now, erasing) = (actor.clone(), user.clone(), self.now(), ending.erase);
-        let lost = self
+        let (lost, apps) = self
             .store
             .write(move |tx| {
                 match &ending.leaving {
@@ -285,6 +286,7 @@ impl Service {
                 for (_, index) in tx.scan::<BindingIndex>(&subject_prefix(&subject), usize::MAX)? {
                     revoke_in(tx, &index.device, &subject, &by, now)?;
                 }
+                let apps = end_apps_of(tx, &id, &by, now)?;
                 let mut lost = Vec::new();
                 let all: Vec<Binding> = tx.scan::<Binding>(b"", usize::MAX)?.into_iter().map(|(_, b)| b).collect();
                 for of_device in all.chunk_by(|a, b| a.device == b.device) {
@@ -297,11 +299,12 @@ impl Service {
                 if ending.erase {
                     erase(tx, &ended, now)?;
                 }
-                Ok::<_, Refusal>(lost)
+                Ok::<_, Refusal>((lost, apps))
             })
             .await?;
         self.policy_changed().await;
         self.close_sessions(&Subject::User(user.clone()), CloseReason::NotAuthorized).await;
+        self.apps_ended(&apps).await;
         self.changed(super::Change::Accounts);
         if erasing && let Err(error) = self.run_erasures().await {
             tracing::warn!(%error, "what is personal in the audit is not erased yet; the hub goes on with it");

@@ -1,7 +1,8 @@
-//! Who is at the door: devices by counter token, operational secret or certificate, people by session token, service
-//! accounts by theirs; and the way back for a device that has lost its counter.
+//! Who is at the door: devices by counter token, operational secret or certificate, people by session token, apps and
+//! service accounts by theirs; and the way back for a device that has lost its counter.
 
 use super::accounts::shown_name;
+use super::app_tokens::leave_of;
 use super::devices::certificate_key;
 use super::{Actor, Refusal, Service, SessionToken, audit, lock, random};
 use crate::domain::account::Username;
@@ -56,7 +57,7 @@ pub struct SignedIn {
     pub via: String,
     /// The policy's number when the sign-in began: when it has moved on, [`Service::still_stands`] asks again.
     pub epoch: u64,
-    /// For people and services: the key of the session or token that let them in.
+    /// For people, apps and services: the key of the session or token that let them in.
     session: Option<[u8; 32]>,
     /// For devices: the claim under which it came in, as [`Household::claimed_at`] was in the same transaction.
     claimed_at: Option<u64>,
@@ -86,7 +87,7 @@ pub(super) struct Challenge {
 }
 
 impl SignedIn {
-    /// Whether this is a person who was let in by the session with this key.
+    /// Whether this is somebody who was let in by the session or token with this key.
     #[must_use]
     pub fn is_of_session(&self, session: &[u8; 32]) -> bool {
         self.session.as_ref() == Some(session)
@@ -139,8 +140,8 @@ impl Service {
                 Ok(match subject {
                     Subject::User(_) => self.session_holder(v, key, actor.source)?.is_some(),
                     Subject::Service(_) => self.service_of_token(v, key, actor.source)?.is_some(),
-                    // Nothing else signs in with a token.
-                    _ => false,
+                    Subject::App(id) => leave_of(v, key, self.now())?.is_some_and(|leave| leave.id == *id),
+                    Subject::Device(_) => false,
                 })
             }
         });
@@ -162,6 +163,9 @@ impl Service {
         }
         if let Some(id) = attempt.username.strip_prefix("service:") {
             return self.admit_service(id, &attempt, via);
+        }
+        if let Some(id) = attempt.username.strip_prefix("app:") {
+            return self.admit_app(id, &attempt, via);
         }
         // SDKs for AWS IoT put their own name and version behind a question mark.
         let name = attempt.username.split('?').next().unwrap_or_default();
@@ -290,6 +294,11 @@ impl Service {
 
     fn admit_service(&self, id: &str, attempt: &SignInAttempt, via: String) -> Result<SignedIn, SignInRefusal> {
         let named = Subject::Service(id.to_owned());
+        self.admit_token(attempt, via, |actor| actor.subject == named)
+    }
+
+    fn admit_app(&self, id: &str, attempt: &SignInAttempt, via: String) -> Result<SignedIn, SignInRefusal> {
+        let named = Subject::App(id.to_owned());
         self.admit_token(attempt, via, |actor| actor.subject == named)
     }
 

@@ -91,7 +91,7 @@ impl Service {
         new.check()?;
         let now = self.now();
         let code = Code::from_random(&random()?);
-        let key = self.code_key(&code);
+        let key = self.invitation_key(&code);
         let row = Invitation {
             id: uuid::Uuid::from_bytes(random()?).simple().to_string(),
             by,
@@ -351,10 +351,10 @@ impl Service {
     }
 
     fn key_of(&self, code: &str) -> Result<[u8; 32], Refusal> {
-        Code::parse(code).map(|code| self.code_key(&code)).ok_or(GONE)
+        Code::parse(code).map(|code| self.invitation_key(&code)).ok_or(GONE)
     }
 
-    fn code_key(&self, code: &Code) -> [u8; 32] {
+    fn invitation_key(&self, code: &Code) -> [u8; 32] {
         self.keyed_hash(b"invitation", code.symbols().as_bytes())
     }
 

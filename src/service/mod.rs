@@ -5,6 +5,8 @@
 //! through [`Service::changes`]. Deciding is `domain`'s, bytes are `store`'s.
 
 mod accounts;
+mod app_tokens;
+mod apps;
 mod audit;
 mod bindings;
 mod claims;
@@ -20,6 +22,7 @@ mod handover;
 mod idle;
 mod invitations;
 mod lockout;
+mod oauth;
 mod oauth_tokens;
 mod pace;
 mod password_reset;
@@ -42,6 +45,7 @@ mod verified;
 
 pub use crate::store::tables::RetainedMessage;
 pub use accounts::{NewUser, SetupRequest, SignIn, UserView};
+pub use apps::{AppGrant, AppView, MadeAppToken, NewAppToken};
 pub use audit::{AuditCheck, AuditExport, AuditLines, AuditPage, verify_audit};
 pub use bindings::{BindingView, Grant, Recipient};
 pub use clock::{ClockView, Timing, Weighed};
@@ -51,7 +55,8 @@ pub use devices::{DeviceChange, DeviceView};
 pub use explain::{Explanation, Question};
 pub use gate::{SignInAttempt, SignInRefusal, SignedIn};
 pub use invitations::{GiftView, InvitationLook, InvitationView, MadeInvitation, NewInvitation, PromiseView, Registration};
-pub use oauth_tokens::GrantError;
+pub use oauth::{AuthorizationRequest, ClientView, Consent, RequestRefusal, RequestView};
+pub use oauth_tokens::{CodeExchange, GrantError, IssuedTokens};
 pub use password_reset::{MadeCode, make_console_code};
 pub use people::UserChange;
 pub use registry::{BrandView, ImportReport, RegistryError};
@@ -324,6 +329,7 @@ pub struct Service {
     uses: Mutex<idle::Uses>,
     importing: tokio::sync::Mutex<()>,
     momentary: Mutex<HashMap<(DeviceId, String), u64>>,
+    apps_heard: Mutex<app_tokens::Heard>,
     /// The home's time zone, for weekly windows.
     zone: RwLock<TimeZone>,
     /// The zone of the box, for a home that has set none.
@@ -374,6 +380,7 @@ impl Service {
             uses: Mutex::default(),
             importing: tokio::sync::Mutex::new(()),
             momentary: Mutex::default(),
+            apps_heard: Mutex::default(),
             zone: RwLock::new(TimeZone::UTC),
             // A zone without a name could not be shown.
             box_zone: box_zone.filter(|z| !z.is_unknown() && z.iana_name().is_some()).unwrap_or(TimeZone::UTC),

@@ -2,6 +2,7 @@
 //! that the box's console printed. A code is shown once, kept as a keyed hash, and serves once.
 
 use super::accounts::guessed;
+use super::apps::end_apps_of;
 use super::passwords::Asker;
 use super::rights::{Party, require_role};
 use super::sessions::sessions_of;
@@ -109,7 +110,8 @@ impl Service {
                 for (session, _) in sessions_of(tx, &user.id)? {
                     tx.delete::<Session>(&session)?;
                 }
-                let mut detail = "all sessions ended".to_owned();
+                let apps = end_apps_of(tx, &user.id, &format!("user:{}", user.id), now)?;
+                let mut detail = "all sessions ended, and apps".to_owned();
                 if row.kind.ends_second_factor() && tx.delete::<SecondFactor>(user.id.as_str().as_bytes())? {
                     detail.push_str(", the second factor is off");
                 }
@@ -120,15 +122,16 @@ impl Service {
                 };
                 let actor = format!("user:{}", user.id);
                 audit::append(tx, now, audit::event(actor, "password.reset", user.id.as_str(), Outcome::Done, reason, detail, &by))?;
-                Ok(())
+                Ok(apps)
             })
             .await;
-        match changed {
+        let apps = match changed {
             Err(Refusal::WrongCode) => return Err(refuse()),
             other => other?,
-        }
+        };
         self.succeeded_attempt(source, &guessed(&user.username.folded()));
         self.close_sessions(&Subject::User(user.id), CloseReason::NotAuthorized).await;
+        self.apps_ended(&apps).await;
         self.changed(super::Change::Accounts);
         Ok(())
     }

@@ -81,7 +81,12 @@ impl Party {
                 _ => nobody,
             },
             Subject::App(id) => match rows.get::<Authorization>(id.as_bytes())? {
-                Some(given) if given.holds(now) => Party { active: true, behalf: Some(given.user), ..nobody },
+                Some(given) if given.holds(now) => {
+                    // A leave holds as long as its person is one who may give it.
+                    let person = Party::load(rows, &Subject::User(given.user.clone()), now)?;
+                    let active = person.active && person.authority.may(HubAction::LinkApps);
+                    Party { active, behalf: Some(given.user), ..nobody }
+                }
                 _ => nobody,
             },
             Subject::Service(id) => match rows.get::<ServiceAccount>(id.as_bytes())? {

@@ -5,7 +5,7 @@
 use super::idle::HARD_END_MS;
 use super::password_reset::sweep_codes;
 use super::services::TOKEN_PREFIX as SERVICE_PREFIX;
-use super::{Actor, Refusal, Service, audit, random};
+use super::{Actor, Refusal, Service, app_tokens, audit, random};
 use crate::domain::account::{User, UserId};
 use crate::domain::app::is_listed;
 use crate::store::tables::{LastUse, ServiceToken, Session};
@@ -36,6 +36,10 @@ impl SessionToken {
     pub(super) fn fresh(prefix: &str) -> Result<SessionToken, Refusal> {
         let raw = Zeroizing::new(random::<32>()?);
         Ok(SessionToken(Zeroizing::new(format!("{prefix}{}", BASE64URL_NOPAD.encode(raw.as_slice())))))
+    }
+    /// What kind it says it is: the text up to its first dot, with it.
+    fn prefix(&self) -> &str {
+        self.0.split_inclusive('.').next().unwrap_or_default()
     }
     /// The text, to hand to the client once.
     #[must_use]
@@ -94,12 +98,15 @@ impl Service {
     /// The same.
     pub fn holder_of(&self, token: &SessionToken, protocol: &str, source: IpAddr) -> Result<Actor, Refusal> {
         let via = format!("{protocol} {source}");
-        if token.0.starts_with(SERVICE_PREFIX) {
-            return self.service_actor(token, via, source);
+        match token.prefix() {
+            PREFIX => self.person_of(token, via, source),
+            app_tokens::PREFIX => self.app_of(token, via, source),
+            SERVICE_PREFIX => self.service_actor(token, via, source),
+            _ => Err(Refusal::SignedOut),
         }
-        if !token.0.starts_with(PREFIX) {
-            return Err(Refusal::SignedOut);
-        }
+    }
+
+    fn person_of(&self, token: &SessionToken, via: String, source: IpAddr) -> Result<Actor, Refusal> {
         let key = self.session_key(token);
         let user = self.store.read::<_, StoreError>(|v| self.session_holder(v, &key, source))?.ok_or(Refusal::SignedOut)?;
         self.used(key, self.now());
@@ -117,7 +124,11 @@ impl Service {
 
     /// Under which key a token is kept, whatever kind it is.
     pub(super) fn token_key(&self, token: &SessionToken) -> [u8; 32] {
-        if token.0.starts_with(SERVICE_PREFIX) { self.service_token_key(token) } else { self.session_key(token) }
+        match token.prefix() {
+            app_tokens::PREFIX => self.app_token_key(token),
+            SERVICE_PREFIX => self.service_token_key(token),
+            _ => self.session_key(token),
+        }
     }
 
     /// Ends the session of `token`, and the live connections that signed in with it.

@@ -1,11 +1,15 @@
 //! Every table: what it holds, by which key. A key is text, with `\0` between parts, so that a prefix is a range.
 
+mod access;
+
+pub use access::{AppLastUsed, AppToken, AuthorizationCode, ConsentedDevice, Invitation, Promise, RefreshToken};
+
 use super::{Record, StoreError, Table, Tx};
-use crate::domain::account::{Role, User, UserId};
-use crate::domain::app::{Authorization, ServiceAccount};
+use crate::domain::account::{User, UserId};
+use crate::domain::app::{Authorization, Client, ServiceAccount};
 use crate::domain::audit::chain::Head;
 use crate::domain::audit::{Beside, Entry};
-use crate::domain::binding::{Binding, RevocationMark, Subject, Terms};
+use crate::domain::binding::{Binding, RevocationMark, Subject};
 use crate::domain::device::{Household, LastSeen, Registered, ResetCounter, SignInCounter};
 use crate::domain::ids::{BrandId, DeviceId, ModelName};
 use crate::domain::support::SupportSession;
@@ -62,6 +66,16 @@ records! {
     plain("usernames"): UserName;
     /// Leaves of people for apps to act for them, by app id.
     plain("authorizations"): Authorization;
+    /// Access tokens of apps, by keyed hash of the token.
+    plain("app_tokens"): AppToken;
+    /// Refresh tokens, by app id: the one that serves now.
+    plain("refresh_tokens"): RefreshToken;
+    /// Authorization codes, by keyed hash of the code.
+    plain("authorization_codes"): AuthorizationCode;
+    /// When an app was last heard, by app id.
+    plain("app_last_used"): AppLastUsed;
+    /// Registered apps, by client id.
+    plain("oauth_clients"): Client;
     /// Service accounts, by id.
     plain("services"): ServiceAccount;
     /// What service accounts sign in with, by their id.
@@ -338,35 +352,6 @@ pub struct ServiceToken {
 pub struct LastUse {
     /// ms since 1970.
     pub at: u64,
-}
-
-/// What somebody has promised to whoever shows the code. It holds nothing by itself: when it is accepted, it is asked
-/// again whether the giver may give it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Invitation {
-    /// Its id, for those who list it: a UUID in text without hyphens.
-    pub id: String,
-    /// Who gives.
-    pub by: UserId,
-    /// The role of the account that it makes; none when it is for somebody who has one.
-    pub role: Option<Role>,
-    /// How the one who is meant is called.
-    pub display_name: String,
-    /// The rights that it gives.
-    pub grants: Vec<Promise>,
-    /// When it was made, ms since 1970.
-    pub created_at: u64,
-    /// Until when it serves, ms since 1970.
-    pub expires_at: u64,
-}
-
-/// A right that an invitation gives.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Promise {
-    /// On which device.
-    pub device: DeviceId,
-    /// What it gives.
-    pub terms: Terms,
 }
 
 /// What the home has set; what is absent is as the box has it.

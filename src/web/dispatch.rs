@@ -2,7 +2,7 @@
 
 use super::caller::{self, Caller, Session};
 use super::request::{self, BodyStream, Request};
-use super::table::{Answering, Found, Handler, find};
+use super::table::{Answering, Found, Handler, find, is_named};
 use super::{Context, answer, refusal};
 use crate::net::problem::Problem;
 use crate::service::Refusal;
@@ -26,12 +26,11 @@ struct Parts {
     body: BodyStream,
 }
 
-/// `/api/…`, `/metrics` and `/oauth/token`.
+/// `/api/…`, and the paths of calls outside it.
 pub(super) fn routes(context: Arc<Context>) -> BoxedFilter<(Response,)> {
     let ours = warp::path::full()
         .and_then(|path: FullPath| async move {
-            let path_is = |ours: &str| path.as_str() == ours;
-            let ours = path_is("/api") || path.as_str().starts_with("/api/") || path_is("/metrics") || path_is("/oauth/token");
+            let ours = path.as_str() == "/api" || path.as_str().starts_with("/api/") || is_named(path.as_str());
             if ours { Ok(path) } else { Err(warp::reject::not_found()) }
         })
         .boxed();

@@ -57,7 +57,7 @@ pub struct Config {
     pub stall_s: u64,
     /// Most headers of a request.
     pub max_headers: usize,
-    /// Sign-ins, setups and claims of one source in a minute.
+    /// Sign-ins, setups and claims of one source in a minute; and, counted apart, what apps ask at `/oauth/…`.
     pub attempts_per_minute: NonZeroU32,
     /// Requests at the same time on one HTTP/2 connection, event streams included.
     pub max_concurrent_streams: u32,
@@ -138,6 +138,8 @@ struct Context {
     checks: SourceLimiter,
     /// People's data, one after the other: each takes a reading of the whole audit.
     exports: Semaphore,
+    /// Of apps: one that goes wrong does not keep the people at the same address out.
+    exchanges: SourceLimiter,
 }
 
 impl Context {
@@ -149,6 +151,11 @@ impl Context {
     /// Counts a look at a password.
     fn check(&self, source: IpAddr) -> Result<(), Problem> {
         self.checks.check(source).map_err(too_many)
+    }
+
+    /// Counts what an app asks without a session: each is written to disk, or looked for there.
+    fn exchange(&self, source: IpAddr) -> Result<(), Problem> {
+        self.exchanges.check(source).map_err(too_many)
     }
 }
 
@@ -167,8 +174,19 @@ impl Web {
         let streams = Arc::new(events::Streams::new(config.event_streams, config.event_streams_per_account));
         let attempts = SourceLimiter::new(config.attempts_per_minute, SOURCES);
         let checks = SourceLimiter::new(CHECKS, SOURCES);
+        let exchanges = SourceLimiter::new(config.attempts_per_minute, SOURCES);
         // One batch is taken in while the next may already arrive; more would only fill the disk.
-        Web(Arc::new(Context { service, config, hooks, streams, uploads: Semaphore::new(2), attempts, checks, exports: Semaphore::new(1) }))
+        Web(Arc::new(Context {
+            service,
+            config,
+            hooks,
+            streams,
+            uploads: Semaphore::new(2),
+            attempts,
+            checks,
+            exports: Semaphore::new(1),
+            exchanges,
+        }))
     }
 
     /// Everything that is served over HTTPS.

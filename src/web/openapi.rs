@@ -101,8 +101,19 @@ fn schemas() -> Vec<(String, RefOr<Schema>)> {
         SupportSessions,
         Roles,
         UserEdit,
+        NewAppToken,
+        MadeAppToken,
+        Apps,
+        AnyApps,
+        NewClient,
+        Client,
+        Clients,
+        ConsentQuestion,
+        ConsentAnswer,
+        Redirect,
         TokenRequest,
         Tokens,
+        RevocationRequest,
         OauthError,
         Evidence,
         EvidenceEntry,
@@ -130,6 +141,7 @@ fn schemas() -> Vec<(String, RefOr<Schema>)> {
         Sessions,
         Display,
         Export,
+        OauthMetadata,
         Problem
     );
     all
@@ -176,11 +188,11 @@ fn operation(call: &Call) -> Operation {
         operation = operation.response(status.to_string(), answered(*status, *answer));
     }
     for status in problems(call) {
-        // OAuth has its own form of refusals (RFC 6749 §5.2).
-        if call.answers.iter().any(|(own, _)| *own == status) {
-            continue;
+        let mut response = ResponseBuilder::new().description(reason(status)).content(MEDIA_TYPE, of("Problem"));
+        // OAuth has its own form for what it refuses.
+        if let Some((_, Answer::Json(name))) = call.answers.iter().find(|(s, _)| *s == status) {
+            response = response.content("application/json", of(name));
         }
-        let response = ResponseBuilder::new().description(reason(status)).content(MEDIA_TYPE, of("Problem"));
         let wait = HeaderBuilder::new().description(Some("Seconds to wait.")).schema(Some(text())).build();
         let response = if matches!(status, 429 | 503) { response.header("Retry-After", wait) } else { response };
         operation = operation.response(status.to_string(), response.build());
@@ -200,9 +212,8 @@ pub(super) fn problems(call: &Call) -> Vec<u16> {
     all.extend(call.problems);
     if matches!(call.handler, Handler::SignedIn(_)) {
         all.push(401);
-        if call.verb != Verb::Get {
-            all.push(403);
-        }
+        // To whom a call is refused depends on who they are: an app is no person.
+        all.push(403);
     }
     if call.path.contains('{') {
         all.push(404);
@@ -309,7 +320,7 @@ mod tests {
         for (path, item) in written()["paths"].as_object().unwrap() {
             for (verb, operation) in item.as_object().unwrap() {
                 let responses = operation["responses"].as_object().unwrap();
-                assert!(responses.keys().any(|s| s.starts_with('2')), "{verb} {path}");
+                assert!(responses.keys().any(|s| s.starts_with(['2', '3'])), "{verb} {path}");
                 for (status, response) in responses {
                     let problem = response["content"].get(MEDIA_TYPE).is_some();
                     assert!((status.as_str() >= "400") == problem || path == "/oauth/token", "{verb} {path} {status}");

@@ -9,7 +9,10 @@ mod invitations;
 mod services;
 
 pub use access::{Action, Binding, Bindings, Explanation, NewBinding, Privilege, Question, Window};
-pub use apps::{OauthError, TokenRequest, Tokens};
+pub use apps::{
+    AnyApps, AppDeviceChoice, Apps, Client, Clients, ConsentAnswer, ConsentQuestion, MadeAppToken, NewAppToken, NewClient, OauthError,
+    OauthMetadata, Redirect, RevocationRequest, TokenRequest, Tokens,
+};
 pub use history::{AuditCheck, AuditEntry, AuditGap, AuditPage};
 pub use invitations::{
     Clock, ClockWord, Gift, HouseRole, Invitation, InvitationCode, InvitationLook, Invitations, MadeInvitation, NewInvitation, Promised,

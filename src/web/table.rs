@@ -172,6 +172,11 @@ pub(super) fn calls() -> impl Iterator<Item = &'static Call> {
     AREAS.iter().copied().flatten()
 }
 
+/// Whether a call of any method has this path.
+pub(super) fn is_named(path: &str) -> bool {
+    calls().any(|call| parameters(call.path, path).is_some())
+}
+
 /// What the table says of a request.
 pub(super) enum Found {
     Call(&'static Call, Vec<String>),

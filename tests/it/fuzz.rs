@@ -29,6 +29,10 @@ async fn a_fuzzer_that_reads_the_description_finds_nothing_undeclared() {
         let share = serde_json::json!({"username": name, "privilege": "manage"});
         assert_eq!(house.http("POST", &format!("/devices/{}/bindings", lamp.id), &house.owner_token, Some(share)).await.0, 200);
     }
+    let app = serde_json::json!({"name": "app", "devices": [{"id": lamp.id, "privilege": "manage"}]});
+    let (status, made) = house.http("POST", "/me/tokens", &house.owner_token, Some(app)).await;
+    assert_eq!(status, 201);
+    roles.push(("app", made["token"].as_str().unwrap().to_owned()));
     let program = python("openapi").with_file_name("schemathesis");
     let (ca, url) = (house.ca_file(), format!("https://localhost:{}", house.hub.addresses.https.unwrap().port()));
     let mut config = format!("[parameters]\n\"path.id\" = [\"{}\", \"nobody-1\"]\n", lamp.id);

@@ -2,8 +2,10 @@
 //! pipes. Requests are written and answers are read as bytes, so that nothing a client library adds hides a fault.
 
 mod accounts;
+mod apps;
 mod calls;
 mod history;
+mod oauth;
 mod registry;
 mod roles;
 mod services;

@@ -266,3 +266,18 @@ async fn who_sees_a_part_of_a_device_is_told_of_that_part_alone() {
     let all = events.rest().await;
     assert!(!all.contains("brightness") && !all.contains("43") && !all.contains(r#""on""#), "{all}");
 }
+
+#[tokio::test]
+async fn the_stream_of_an_app_shows_its_devices_and_ends_with_the_app() {
+    let home = Home::new().await;
+    let (lamp, other) = (home.claimed("lamp", &home.owner).await, home.claimed("lamp", &home.owner).await);
+    let (id, token) = home.token(&home.owner, serde_json::json!([{"id": lamp}])).await;
+    let mut events = Events::open(&home, &token, "").await;
+    events.next("hello").await;
+    rename(&home, &home.owner, &other, "Other").await;
+    rename(&home, &home.owner, &lamp, "Mine").await;
+    assert_eq!(events.next("device").await["id"], serde_json::json!(lamp));
+    assert_eq!(home.call(&home.owner, &format!("DELETE /api/v1/me/apps/{id}"), None).await.status, 204);
+    rename(&home, &home.owner, &lamp, "Secret").await;
+    assert!(!events.rest().await.contains("Secret"));
+}
