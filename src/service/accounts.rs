@@ -42,11 +42,9 @@ pub struct UserView {
     pub display_name: String,
     /// What it may do to the hub.
     pub role: Role,
-    /// For a maker's people: whose they are.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// For a maker's people: whose they are; absent for the house's.
     pub brand: Option<BrandId>,
-    /// For a maker's people: from where they may come.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// For a maker's people: from where they may come; absent for the house's.
     pub networks: Option<Vec<IpNet>>,
 }
 

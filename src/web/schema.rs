@@ -250,10 +250,8 @@ pub struct User {
     #[schema(inline, example = "member")]
     pub role: String,
     /// For a maker's people: whose they are.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub brand: Option<String>,
     /// For a maker's people: from where they may come.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub networks: Option<Vec<String>>,
 }
 

@@ -50,7 +50,7 @@ async fn an_owner_makes_a_makers_people_for_a_brand_and_networks() {
         assert_eq!(add(&home, "x", role, more.clone()).await.problem().0, 422, "{role} {more}");
     }
     let mia = home.person("mia", Role::Member).await;
-    assert_eq!(home.call(&mia, "GET /api/v1/me", None).await.json().get("networks"), None);
+    assert_eq!(home.call(&mia, "GET /api/v1/me", None).await.json()["networks"], Value::Null);
     let body = json!({"username": "x", "password": PASSWORD, "role": "support", "brand": "acme", "networks": [HERE]});
     assert_eq!(home.call(&mia, "POST /api/v1/users", Some(body)).await.problem().0, 403);
 }
