@@ -29,10 +29,13 @@ pub(super) fn forget_device(tx: &Tx<'_>, device: &DeviceId, by: &str, now: u64) 
     let retained = forget_state(tx, device)?;
     let before = tx.get::<Household>(key)?.unwrap_or_default();
     let standing = if before.standing.admits() { Standing::Waiting } else { before.standing };
+    // One that is suspended on top of its quarantine keeps both.
+    let below = if standing == Standing::Suspended { before.before_suspension } else { Standing::Waiting };
+    let before_suspension = if below == Standing::Quarantined { below } else { Standing::Waiting };
     if standing == Standing::Waiting {
         tx.delete_prefix::<Evidence>(&prefix)?;
     }
-    tx.put(key, &Household { standing, version: before.version + 1, ..Household::default() })?;
+    tx.put(key, &Household { standing, before_suspension, version: before.version + 1, ..Household::default() })?;
     Ok(Forgotten { holders, driven, retained })
 }
 

@@ -69,7 +69,8 @@ impl Service {
         if worth {
             let detail: String = detail.chars().take(200).collect();
             let who = actor.subject.to_string();
-            self.audit_refusal(audit::event(who, action, device.as_str(), Outcome::Denied, reason(refusal), detail, &actor.via));
+            let event = audit::event(who, action, device.as_str(), Outcome::Denied, reason(refusal), detail, &actor.via);
+            self.audit_refusal(audit::on_behalf(actor, event));
         }
     }
 

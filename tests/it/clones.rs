@@ -396,6 +396,33 @@ async fn a_quarantine_ends_what_the_device_does_to_others_and_its_live_connectio
 }
 
 #[tokio::test]
+async fn a_cloned_device_is_replaced_by_who_administers_it_and_stays_quarantined() {
+    let den = Den::new(ANSWERS).await;
+    let (mut old, new) = (den.claimed("garage-door").await, den.claimed("garage-door").await);
+    let member = den.person("mona", Role::Member).await;
+    for thing in [&old, &new] {
+        let grant = Grant { to: Recipient::Person("mona".into()), terms: Terms::of(Privilege::Administer) };
+        den.service.grant(&den.owner, &thing.id, grant).await.unwrap();
+    }
+    let mut copy = old.copy();
+    assert!(den.quarrel(&mut old, &mut copy, 12, 1_000).await < 8);
+    let back = den.service.replace_device(&member, &new.id, &old.id, None).await;
+    assert!(back.is_err(), "what is quarantined takes nobody's place: {back:?}");
+    let owners = den.service.replace_device(&den.owner, &new.id, &old.id, None).await;
+    assert!(matches!(owners, Err(Refusal::Conflict(_))), "{owners:?}");
+    // Suspended on top of it, it is still both.
+    den.service.suspend(&den.owner, &old.id, true).await.unwrap();
+    den.service.replace_device(&member, &old.id, &new.id, None).await.unwrap();
+    assert!(den.service.bindings(&den.owner, &old.id).unwrap().is_empty());
+    den.service.suspend(&den.owner, &old.id, false).await.unwrap();
+    assert_eq!(den.standing(&old), Standing::Quarantined);
+    assert_eq!(den.evidence(&old).last().map(String::as_str), Some("quarantined"), "the evidence stays");
+    assert!(den.try_live(&mut old).await.is_err() && den.try_live(&mut copy).await.is_err());
+    den.service.lift(&den.owner, &old.id, "").await.unwrap();
+    assert_eq!(den.standing(&old), Standing::Waiting);
+}
+
+#[tokio::test]
 async fn a_suspension_on_top_of_a_quarantine_leaves_both_ways_out() {
     let den = Den::new(ANSWERS).await;
     let mut thing = den.claimed("garage-door").await;
