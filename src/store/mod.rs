@@ -20,7 +20,8 @@ use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
+use std::time::Duration;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The version of the tables' layout that this program writes. A newer file is refused, an older one migrated.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -30,6 +31,9 @@ const KEY_ROW: &[u8] = b"key";
 
 /// redb's page cache, in bytes. Its default of 1 GiB does not fit a small box.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long closing waits for looks that have begun.
+const LONGEST_LOOK: Duration = Duration::from_secs(30);
 
 /// What can go wrong with the file itself. A missing row is not an error.
 #[derive(Debug, thiserror::Error)]
@@ -94,9 +98,23 @@ pub enum OpenError {
 #[derive(Clone)]
 pub struct Store {
     /// `None` once closed: a handle that somebody still holds must not keep the file.
-    db: Arc<ArcSwapOption<Database>>,
+    db: Arc<ArcSwapOption<OpenFile>>,
+    closed: CancellationToken,
     vault: Arc<Vault>,
     writer: writer::Handle,
+}
+
+/// The open file. The fields are dropped in their order: when the token is cancelled, the file is closed.
+struct OpenFile {
+    db: Database,
+    _closed: DropGuard,
+}
+
+impl std::ops::Deref for OpenFile {
+    type Target = Database;
+    fn deref(&self) -> &Database {
+        &self.db
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -181,9 +199,10 @@ impl Store {
             })
             .map_err(fault)?;
         }
-        let db = Arc::new(db);
+        let closed = CancellationToken::new();
+        let db = Arc::new(OpenFile { db, _closed: closed.clone().drop_guard() });
         let writer = writer::Handle::start(db.clone(), vault.clone()).map_err(fault)?;
-        Ok(Store { db: Arc::new(ArcSwapOption::new(Some(db))), vault, writer })
+        Ok(Store { db: Arc::new(ArcSwapOption::new(Some(db))), closed, vault, writer })
     }
 
     /// One consistent look at what is committed.
@@ -213,12 +232,16 @@ impl Store {
     }
 
     /// Stops the writer after what it already holds, and closes the file, whoever still has a handle: later reads and
-    /// writes return [`StoreError::Stopped`].
+    /// writes return [`StoreError::Stopped`]. When this returns, looks that had begun are over, and the file is free.
     pub async fn close(&self) {
         self.writer.stop().await;
         let db = self.db.swap(None);
         // Closing syncs the file; and after a fault redb may panic in it, which must not hide the fault.
         let _ = tokio::task::spawn_blocking(move || drop(db)).await;
+        // Whoever looks the longest closes it.
+        if tokio::time::timeout(LONGEST_LOOK, self.closed.cancelled()).await.is_err() {
+            tracing::error!("somebody still reads the database; its file is not free yet");
+        }
     }
 
     /// Cancelled when the database has failed for good: from then on nothing can be written, until the file is opened

@@ -28,6 +28,29 @@ enum Refused {
 }
 
 #[tokio::test]
+async fn a_file_whose_closing_has_returned_is_free_whoever_was_reading() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let (began, begun) = std::sync::mpsc::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let reader = store.clone();
+    let reading = std::thread::spawn(move || {
+        reader.read::<_, StoreError>(|_| {
+            began.send(()).unwrap();
+            ended.recv().unwrap();
+            Ok(())
+        })
+    });
+    begun.recv().unwrap();
+    let mut closing = tokio::spawn(async move { store.close().await });
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(50), &mut closing).await.is_err(), "it waits for the reader");
+    end.send(()).unwrap();
+    closing.await.unwrap();
+    open(&dir);
+    reading.join().unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn what_is_acknowledged_is_there_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir);

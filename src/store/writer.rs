@@ -3,7 +3,7 @@
 //! redb has no group commit of its own, and a sync costs milliseconds on a card: batching is what makes many durable
 //! writers cheap. A job that fails after it wrote is undone by aborting the batch and running the others again.
 
-use super::{Read, Record, StoreError, Table, Vault, codec};
+use super::{OpenFile, Read, Record, StoreError, Table, Vault, codec};
 use redb::{Database, ReadableTable, ReadableTableMetadata, WriteTransaction};
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
@@ -159,7 +159,7 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    pub(super) fn start(db: Arc<Database>, vault: Arc<Vault>) -> Result<Handle, StoreError> {
+    pub(super) fn start(db: Arc<OpenFile>, vault: Arc<Vault>) -> Result<Handle, StoreError> {
         let (queue, jobs) = mpsc::sync_channel(QUEUE);
         let counts = Arc::new(Counts::default());
         let shared = counts.clone();
