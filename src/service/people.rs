@@ -34,8 +34,7 @@ impl Service {
     /// returns.
     ///
     /// # Errors
-    /// [`Refusal::RoleTooLow`], [`Refusal::NotFound`]; [`Refusal::Conflict`] for the last owner, and for a change between
-    /// the house and a maker.
+    /// [`Refusal::RoleTooLow`], [`Refusal::NotFound`]; [`Refusal::Conflict`] for the last owner, and for a maker's people.
     pub async fn change_user(&self, actor: &Actor, user: &UserId, change: UserChange) -> Result<UserView, Refusal> {
         let (who, id, now) = (actor.clone(), user.clone(), self.now());
         let (view, narrowed) = self
@@ -46,10 +45,9 @@ impl Service {
                 let mut user = tx.get::<User>(key)?.filter(|u| !u.ended).ok_or(Refusal::NotFound("account"))?;
                 let mut told = Vec::new();
                 if let Some(role) = change.role.filter(|r| *r != user.role) {
-                    if role.is_vendor() != user.role.is_vendor() {
-                        return Err(Refusal::Conflict(
-                            "people of the house and of a maker have accounts of their own: make another".into(),
-                        ));
+                    // A support session that is open goes as far as the role did when it was opened.
+                    if role.is_vendor() || user.role.is_vendor() {
+                        return Err(Refusal::Conflict("the role of a maker's person stays as it is: make another account".into()));
                     }
                     if user.role == Role::Owner {
                         keep_an_owner(tx, &id)?;

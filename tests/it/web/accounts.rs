@@ -352,6 +352,19 @@ async fn the_last_owner_stays_one_and_a_role_that_falls_takes_effect_at_once() {
 }
 
 #[tokio::test]
+async fn nobody_of_the_house_becomes_a_makers_and_a_makers_role_stays() {
+    let home = Home::new().await;
+    home.person("mia", Role::Member).await;
+    let vendor = hearthkey::service::Vendor { brand: home.brand.to_string(), networks: vec!["10.0.0.0/24".into()] };
+    let new = super::new_user("pat", Role::ProductManager);
+    let pat = home.service.add_vendor_person(&home.actor(&home.owner), new, vendor).await.unwrap().id;
+    for (id, role) in [(user_id(&home, "mia"), "support"), (pat.to_string(), "developer"), (pat.to_string(), "owner")] {
+        let changed = home.call(&home.owner, &format!("PATCH /api/v1/users/{id}"), Some(json!({"role": role}))).await;
+        assert_eq!(changed.status, 409, "{role}");
+    }
+}
+
+#[tokio::test]
 async fn a_person_takes_home_what_the_hub_holds_about_them_and_nothing_that_opens_anything() {
     let home = Home::new().await;
     let (mia, max) = (home.person("mia", Role::Member).await, home.person("max", Role::Member).await);
@@ -387,12 +400,12 @@ async fn who_leaves_is_gone_with_everything_personal_in_reach() {
     assert_eq!(home.call(&mia, "GET /api/v1/me", None).await.status, 200);
     assert_eq!(home.call(&mia, "DELETE /api/v1/me", Some(json!({"password": PASSWORD}))).await.status, 204);
     assert_eq!(home.call(&mia, "GET /api/v1/me", None).await.status, 401);
-    assert_eq!(sign_in(&home, HERE, "mia", PASSWORD, None).await.status, 401);
     assert_eq!(home.call(&max, &format!("GET /api/v1/devices/{lamp}"), None).await.status, 404, "what she gave ended");
     let bindings = home.service.bindings(&home.actor(&home.owner), &lamp);
     assert!(matches!(bindings, Err(Refusal::NotAllowed(_))) || !format!("{bindings:?}").contains("Miriam"));
     let audit = String::from_utf8(home.call(&home.owner, "GET /api/v1/audit?limit=500", None).await.body).unwrap();
     assert!(audit.contains("user.end") && !audit.contains("mia as Member") && !audit.contains("\"?mia\""), "{audit}");
+    assert_eq!(sign_in(&home, HERE, "mia", PASSWORD, None).await.status, 401);
     // The name is free again, and leads to nothing of hers.
     let next = home.person("mia", Role::Guest).await;
     let data = home.call(&next, "GET /api/v1/me/export", None).await.json();

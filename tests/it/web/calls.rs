@@ -296,7 +296,7 @@ async fn answers_have_the_members_that_the_description_names() {
     check("AuditCheck", &get("audit/verify").await);
     let command = json!({"name": "boost", "args": {"minutes": 10}});
     check("Command", &home.call(&home.owner, &format!("POST /api/v1/devices/{id}/commands"), Some(command)).await.json());
-    assert_eq!(checked, 13);
+    assert_eq!(checked, 14);
 }
 
 #[tokio::test]
