@@ -131,6 +131,8 @@ impl Service {
     pub async fn make_app_token(self: &Arc<Self>, actor: &Actor, new: NewAppToken) -> Result<MadeAppToken, Refusal> {
         let user = actor.user()?.clone();
         let (now, token) = (self.now(), self.new_app_token()?);
+        // Whoever may give none is told that, and not what else is wrong.
+        self.store.read(|v| require_role(v, actor, HubAction::LinkApps, now))?;
         let expires = now + leave_length(new.expires_in_ms)?;
         let leave = Authorization {
             id: fresh_id()?,
@@ -399,6 +401,14 @@ pub(super) fn end_apps_of(tx: &Tx<'_>, user: &UserId, by: &str, now: u64) -> Res
         tx.delete::<AuthorizationCode>(&key)?;
     }
     Ok(ended)
+}
+
+/// Forgets the leaves of a person, all of which have ended: people name them after themselves.
+pub(super) fn forget_apps_of(tx: &Tx<'_>, user: &UserId) -> Result<(), StoreError> {
+    for leave in leaves_of(tx, user)?.into_iter().filter(|l| l.ended) {
+        tx.delete::<Authorization>(leave.id.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// Ends all leaves that were given to a registered app.

@@ -197,7 +197,10 @@ impl Service {
     /// [`Refusal::TooMany`] when there are too many apps.
     pub async fn consent(&self, actor: &Actor, consent: Consent, issuer: &str) -> Result<String, RequestRefusal> {
         let user = actor.user()?.clone();
-        let asked = self.store.read(|v| checked(v, &consent.request, issuer))?;
+        let asked = self.store.read(|v| {
+            require_role(v, actor, HubAction::LinkApps, self.now())?;
+            checked(v, &consent.request, issuer)
+        })?;
         let (who, now, client) = (actor.clone(), self.now(), format!("client:{}", asked.client.id));
         if consent.deny {
             let name = asked.client.name.clone();

@@ -1,6 +1,7 @@
 //! What becomes of an account: its role and name, everything the hub holds about its person, and erasing that.
 
 use super::accounts::display_name;
+use super::apps::forget_apps_of;
 use super::password_reset::forget_codes;
 use super::rights::require_role;
 use super::sessions::sessions_of;
@@ -204,6 +205,7 @@ pub(super) fn erase(tx: &Tx<'_>, ended: &User, now: u64) -> Result<(), Refusal> 
         networks: Vec::new(),
         ..ended.clone()
     };
+    forget_apps_of(tx, &ended.id)?;
     // Before the row loses the name by which others' entries are found.
     audit::erase_person(tx, &ended.id, now)?;
     tx.put(ended.id.as_str().as_bytes(), &erased)?;

@@ -176,6 +176,27 @@ async fn a_token_ends_with_its_time_its_leave_its_persons_password_and_its_perso
 }
 
 #[tokio::test]
+async fn who_becomes_a_guest_or_gets_a_new_password_by_a_code_has_no_apps() {
+    let home = Home::new().await;
+    let lamp = home.claimed("lamp", &home.owner).await;
+    let mia = home.guest_of(&lamp, "mia", Role::Member, Privilege::Operate).await;
+    let account = home.actor(&mia).user().unwrap().clone();
+    let (_, token) = home.token(&mia, json!([{"id": lamp}])).await;
+    let role =
+        async |role: &str| home.call(&home.owner, &format!("PATCH /api/v1/users/{account}"), Some(json!({"role": role}))).await.status;
+    assert_eq!(home.sees(&token, &lamp).await, 200);
+    assert_eq!(role("guest").await, 200);
+    assert_eq!((home.sees(&token, &lamp).await, home.sees(&mia, &lamp).await), (401, 200));
+    assert_eq!(role("member").await, 200);
+    assert_eq!(home.sees(&token, &lamp).await, 200);
+    let reset = home.call(&home.owner, &format!("POST /api/v1/users/{account}/reset"), None).await.json();
+    let body = json!({"code": reset["code"], "password": "yet another long password"}).to_string();
+    let done = home.ask("POST /api/v1/passwords/reset", &[("content-type", "application/json")], body.as_bytes()).await;
+    assert_eq!(done.status, 204, "{done:?}");
+    assert_eq!(home.sees(&token, &lamp).await, 401);
+}
+
+#[tokio::test]
 async fn only_so_many_apps_act_for_one_person() {
     let home = Home::new().await;
     let lamp = home.claimed("lamp", &home.owner).await;
