@@ -1,5 +1,5 @@
-//! The page in a real browser: a person sets the hub up, claims a door by its typed code and opens it. The steps are in
-//! `tests/rigs/ui`; here is the house they happen in.
+//! The page in a real browser: a person sets the hub up, claims a door by its typed code and opens it; and every page about
+//! people and access, with answers made up. The steps are in `tests/rigs/ui`; here is the house they happen in.
 
 use crate::house::{House, HouseOptions};
 use hearthkey::sim::device::{Backoff, Options, run};
@@ -7,18 +7,47 @@ use hearthkey::sim::identity::DeviceSecret;
 use hearthkey::sim::tls::Address;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_sets_up_the_hub_claims_a_door_and_opens_it_in_a_browser() {
+    in_a_house_with_a_door("ui.test.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_joins_by_an_invitation_and_comes_back_in_by_a_reset_link_in_a_browser() {
+    in_a_house_with_a_door("joining.test.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_guards_an_account_with_a_second_factor_in_a_browser() {
+    in_a_house_with_a_door("own-account.test.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "waits for tokens, OAuth and consent"]
+async fn a_token_and_an_app_act_for_a_person_until_they_are_ended_in_a_browser() {
+    in_a_house_with_a_door("apps.test.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_support_session_shows_on_every_page_and_one_tap_ends_it_in_a_browser() {
+    in_a_house_with_a_door("support.test.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_about_people_and_access_hold_on_a_phone_and_a_desk() {
+    let mut browser = browser("pages.test.mjs");
+    browser.env("HEARTHKEY_DIST", env!("HEARTHKEY_UI_DIR"));
+    look_around(browser).await;
+}
+
+/// Runs the steps in `file` in a browser, against a hub without an owner and a simulated garage door that waits to be claimed.
+async fn in_a_house_with_a_door(file: &str) {
     let house = House::build(HouseOptions { owner: false, ..HouseOptions::default() }).await;
     let device = house.device("garage-door").await;
-    let rig = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rigs/ui");
-    if !rig.join("node_modules/playwright-core").exists() {
-        let installed = Command::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&rig).status();
-        assert!(installed.is_ok_and(|s| s.success()), "npm ci in tests/rigs/ui failed");
-    }
     let secret = DeviceSecret::read(&device.minted.secret).unwrap();
     let address: Address = house.hub.addresses.mqtts.unwrap().to_string().parse().unwrap();
     let mut options = Options::new(secret, address, house.hub.identity().id.to_string().parse().unwrap());
@@ -28,16 +57,33 @@ async fn a_person_sets_up_the_hub_claims_a_door_and_opens_it_in_a_browser() {
     let door = tokio::spawn(run(options, events, stop.clone()));
     let drain = tokio::spawn(async move { while seen.recv().await.is_some() {} });
     let port = house.hub.addresses.https.unwrap().port();
-    let mut browser = Command::new("node");
+    let mut browser = browser(file);
     browser
-        .args(["--test", "ui.test.mjs"])
-        .current_dir(&rig)
         .env("HEARTHKEY_URL", format!("https://127.0.0.1:{port}"))
         .env("HEARTHKEY_SETUP_CODE", house.hub.setup_code.clone().unwrap())
         .env("HEARTHKEY_LABEL", &device.code);
-    let output = tokio::task::spawn_blocking(move || browser.output()).await.unwrap().unwrap();
+    look_around(browser).await;
     stop.cancel();
     door.await.unwrap().unwrap();
     drain.await.unwrap();
+}
+
+/// The steps in `file`, with what they need installed.
+fn browser(file: &str) -> Command {
+    // Two tests must not install at the same time.
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _one = INSTALLING.lock().unwrap();
+    let rig = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rigs/ui");
+    if !rig.join("node_modules/playwright-core").exists() {
+        let installed = Command::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&rig).status();
+        assert!(installed.is_ok_and(|s| s.success()), "npm ci in tests/rigs/ui failed");
+    }
+    let mut node = Command::new("node");
+    node.args(["--test", file]).current_dir(&rig);
+    node
+}
+
+async fn look_around(mut browser: Command) {
+    let output = tokio::task::spawn_blocking(move || browser.output()).await.unwrap().unwrap();
     assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
 }

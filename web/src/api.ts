@@ -1,6 +1,8 @@
 // The REST API as functions. Signing in is the cookie's business: no token is ever kept by a script.
 
-import type { Action, AuditEntry, Binding, Brand, Command, Device, Explanation, Hub, Model, Privilege, Role, Twin, User, Values } from "./types.ts";
+// Here is what the first pages need; `access-api.ts` has the calls of the pages that are loaded later.
+
+import type { Action, Clock, Command, Device, Explanation, Hub, Model, SupportSession, Twin, User, Values } from "./types.ts";
 
 /** Why a call did not do what it should, in words for a person (RFC 9457 from the hub, or the same shape made here). */
 export class Problem extends Error {
@@ -17,65 +19,32 @@ export class Problem extends Error {
 
 export const api = {
   hub: () => call<Hub>("GET", "/hub"),
-  setup: (body: { code: string; username: string; password: string; display_name?: string }) =>
-    call<{ user: User }>("POST", "/setup", body),
-  signIn: (username: string, password: string) => call<{ user: User }>("POST", "/sessions", { username, password }),
+  signIn: (username: string, password: string, secondFactor?: string) =>
+    call<{ user: User }>("POST", "/sessions", { username, password, ...(secondFactor ? { second_factor: secondFactor } : {}) }),
   signOut: () => call<void>("DELETE", "/sessions/current"),
   me: () => call<User>("GET", "/me"),
   users: async () => listOf<User>(await call<unknown>("GET", "/users"), "users"),
-  addUser: (body: { username: string; password: string; display_name?: string; role: Role }) =>
-    call<User>("POST", "/users", body),
-  /** Ends an account; tells which rights of others ended with it. */
-  endUser: async (id: string, keepGrants: boolean) =>
-    listOf<Binding>(await call<unknown>("DELETE", `/users/${enc(id)}?keep_grants=${keepGrants ? 1 : 0}`), "bindings"),
-  changePassword: (current: string, next: string) => call<void>("PUT", "/me/password", { current, new: next }),
+  clock: () => call<Clock>("GET", "/hub/clock"),
+  tellTime: (now: number) => call<Clock>("POST", "/hub/clock", { now }),
+  support: async () => listOf<SupportSession>(await call<unknown>("GET", "/support"), "sessions"),
+  endSupport: (id: string) => call<void>("DELETE", `/support/${enc(id)}`),
   devices: async () => listOf<Device>(await call<unknown>("GET", "/devices"), "devices"),
   device: (id: string) => call<Device>("GET", `/devices/${enc(id)}`),
-  editDevice: (id: string, body: { name?: string; room?: string }) => call<Device>("PATCH", `/devices/${enc(id)}`, body),
-  removeDevice: (id: string) => call<void>("DELETE", `/devices/${enc(id)}`),
-  suspend: (id: string) => call<Device>("POST", `/devices/${enc(id)}/suspend`),
-  resume: (id: string) => call<Device>("POST", `/devices/${enc(id)}/resume`),
-  bindings: async (id: string) => listOf<Binding>(await call<unknown>("GET", `/devices/${enc(id)}/bindings`), "bindings"),
-  grant: (id: string, body: { username: string; privilege: Privilege; from?: number; until?: number }) =>
-    call<Binding>("POST", `/devices/${enc(id)}/bindings`, body),
-  revoke: (id: string, user: string) => call<void>("DELETE", `/devices/${enc(id)}/bindings/${enc(user)}`),
-  administer: (id: string) => call<Device>("POST", `/devices/${enc(id)}/administration`),
-  explain: (id: string, action: Action) => call<Explanation>("POST", "/access/explain", { device_id: id, action }),
+  explain: (id: string, action: Action, about: { name?: string; username?: string } = {}) =>
+    call<Explanation>("POST", "/access/explain", { device_id: id, action, ...about }),
   twin: (id: string) => call<Twin>("GET", `/devices/${enc(id)}/twin`),
   desire: (id: string, desired: Values) => call<Twin>("PATCH", `/devices/${enc(id)}/twin/desired`, desired),
   command: (id: string, name: string, args: Values) => call<Command>("POST", `/devices/${enc(id)}/commands`, { name, args }),
   commandState: (id: string, command: string) => call<Command>("GET", `/devices/${enc(id)}/commands/${enc(command)}`),
-  claim: (body: { code: string; device_id?: string; name?: string; room?: string }) => call<Device>("POST", "/claims", body),
   model: (brand: string, model: string) => call<Model>("GET", `/models/${enc(brand)}/${enc(model)}`),
-  audit: (before?: number) =>
-    call<{ entries: AuditEntry[]; next: number | null }>("GET", `/audit?limit=50${before === undefined ? "" : `&before=${before}`}`),
-  hubRequest: () => call<string>("GET", "/hub/request"),
-  brands: async () => listOf<Brand>(await call<unknown>("GET", "/brands"), "brands"),
-  trustBrand: (id: string, fingerprint: string) => call<Brand>("PUT", `/brands/${enc(id)}`, { fingerprint }),
 };
 
 export const EVENTS = "/api/v1/events";
 
-/** Sends a file and tells how much of it has left, from 0 to 1 (`fetch` cannot tell). */
-export function upload<T>(path: string, file: Blob, progress: (share: number) => void): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
-    request.open("POST", `/api/v1${path}`);
-    request.setRequestHeader("Content-Type", "application/octet-stream");
-    request.upload.onprogress = (event) => event.lengthComputable && progress(event.loaded / event.total);
-    request.onerror = () => reject(unreachable());
-    request.onload = () =>
-      request.status < 300
-        ? resolve(JSON.parse(request.responseText) as T)
-        : reject(problemOf(request.status, request.responseText, request.getResponseHeader("Retry-After")));
-    request.send(file);
-  });
-}
-
 /** Called when the hub says that nobody is signed in any more. */
 export const session = { onSignedOut: () => {} };
 
-async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
+export async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
   let response: Response;
   try {
     response = await fetch(`/api/v1${path}`, {
@@ -136,7 +105,7 @@ const GENERAL: Record<number, [code: string, title: string, next: string]> = {
   503: ["unavailable", "The hub is busy or starting.", "Try again in a moment."],
 };
 
-function unreachable(): Problem {
+export function unreachable(): Problem {
   const next = "Check that this phone or computer is in the same network as the hub, and that the hub has power.";
   return new Problem(0, "unreachable", "The hub does not answer.", "The hub does not answer.", next);
 }
@@ -145,11 +114,11 @@ function seconds(n: number): string {
   return n < 90 ? `${n} second${n === 1 ? "" : "s"}` : `${Math.ceil(n / 60)} minutes`;
 }
 
-function listOf<T>(answer: unknown, name: string): T[] {
+export function listOf<T>(answer: unknown, name: string): T[] {
   const list = Array.isArray(answer) ? answer : (answer as Record<string, unknown>)[name];
   return Array.isArray(list) ? (list as T[]) : [];
 }
 
-function enc(part: string): string {
+export function enc(part: string): string {
   return encodeURIComponent(part);
 }

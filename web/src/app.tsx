@@ -1,19 +1,31 @@
-// Which page shows, and the frame around it.
+// Which page shows, and the frame around it. What most visits need is here; the other pages come when they are first shown.
 
 import { useEffect } from "preact/hooks";
+import { ClockNote } from "./components/clock-note.tsx";
 import { LiveBanner } from "./components/live-banner.tsx";
 import { Nav } from "./components/nav.tsx";
 import { ProblemNote } from "./components/problem.tsx";
-import { ActivityPage } from "./pages/activity.tsx";
-import { ClaimPage } from "./pages/claim.tsx";
+import { SupportBanner } from "./components/support-banner.tsx";
+import { later } from "./later.tsx";
 import { DevicePage } from "./pages/device.tsx";
 import { DevicesPage } from "./pages/devices.tsx";
-import { PeoplePage } from "./pages/people.tsx";
-import { SettingsPage } from "./pages/settings.tsx";
-import { SetupPage } from "./pages/setup.tsx";
 import { SignInPage } from "./pages/sign-in.tsx";
+import { mayClaim } from "./rights.ts";
 import { route } from "./route.ts";
 import { announcement, hub, me, start, startProblem } from "./store.ts";
+
+const ActivityPage = later(() => import("./pages/activity.tsx").then((piece) => piece.ActivityPage));
+const AppsPage = later(() => import("./pages/apps.tsx").then((piece) => piece.AppsPage));
+const ClaimPage = later(() => import("./pages/claim.tsx").then((piece) => piece.ClaimPage));
+const ConsentPage = later(() => import("./pages/consent.tsx").then((piece) => piece.ConsentPage));
+const HubPage = later(() => import("./pages/hub.tsx").then((piece) => piece.HubPage));
+const JoinPage = later(() => import("./pages/join.tsx").then((piece) => piece.JoinPage));
+const PeoplePage = later(() => import("./pages/people.tsx").then((piece) => piece.PeoplePage));
+const ResetPage = later(() => import("./pages/reset.tsx").then((piece) => piece.ResetPage));
+const ServicesPage = later(() => import("./pages/services.tsx").then((piece) => piece.ServicesPage));
+const SettingsPage = later(() => import("./pages/settings.tsx").then((piece) => piece.SettingsPage));
+const SetupPage = later(() => import("./pages/setup.tsx").then((piece) => piece.SetupPage));
+const SupportPage = later(() => import("./pages/support.tsx").then((piece) => piece.SupportPage));
 
 export function App() {
   return (
@@ -25,6 +37,7 @@ export function App() {
 }
 
 function Screen() {
+  const { page } = route.value;
   if (startProblem.value)
     return (
       <main class="gate">
@@ -36,24 +49,26 @@ function Screen() {
   if (!hub.value || me.value === undefined)
     return <main class="gate" aria-busy="true"><p class="quiet late">Reaching the hub…</p></main>;
   if (hub.value.setup_required) return <SetupPage />;
+  if (page === "join") return <JoinPage />;
+  if (page === "reset") return <ResetPage />;
   if (me.value === null) return <SignInPage />;
+  if (page === "consent") return <><SupportBanner /><ConsentPage /></>;
   return <Frame />;
 }
 
 function Frame() {
   const { page, id } = route.value;
   const here = `${page}/${id}`;
-  // A new page begins at its heading, for eyes and for screen readers.
-  useEffect(() => {
-    window.scrollTo(0, 0);
-    const heading = document.querySelector<HTMLElement>("main h1");
-    heading?.focus({ preventScroll: true });
-  }, [here]);
+  useEffect(() => window.scrollTo(0, 0), [here]);
   return (
     <div class="frame">
       <a class="skip" href="#content" onClick={skipToContent}>Skip to content</a>
       <Nav />
-      <main id="content" key={here} tabIndex={-1}>{pageFor(page, id)}</main>
+      <main id="content" tabIndex={-1}>
+        <SupportBanner />
+        <ClockNote />
+        <div class="page" key={here}>{pageFor(page, id)}</div>
+      </main>
       <LiveBanner />
     </div>
   );
@@ -62,10 +77,14 @@ function Frame() {
 function pageFor(page: string, id: string) {
   const owner = me.value?.role === "owner";
   if (page === "device" && id) return <DevicePage id={id} />;
-  if (page === "claim" && me.value?.role !== "guest") return <ClaimPage />;
+  if (page === "claim" && mayClaim(me.value)) return <ClaimPage />;
   if (page === "activity" && owner) return <ActivityPage />;
   if (page === "people" && owner) return <PeoplePage />;
   if (page === "settings") return <SettingsPage />;
+  if (page === "hub") return <HubPage />;
+  if (page === "apps" && mayClaim(me.value)) return <AppsPage />;
+  if (page === "services" && owner) return <ServicesPage />;
+  if (page === "support" && owner) return <SupportPage />;
   return <DevicesPage />;
 }
 

@@ -56,7 +56,8 @@ export function shownValue(name: string, twin: Twin | undefined, asked?: Json): 
 /** Why an attribute or a command cannot be used now, in words; null if it can. */
 export function obstacle(device: Device, thing: Attribute | ModelCommand, isCommand: boolean): string | null {
   if (device.state === "suspended") return "This device is suspended.";
-  if (device.state === "quarantined") return "This device is quarantined.";
+  // Owners go on using it, and the hub gives them a warning to see.
+  if (device.state === "quarantined" && !device.warning) return "This device is quarantined.";
   if (device.state === "waiting") return "Claim this device first.";
   if (!mayAtLeast(device.privilege, thing.critical ? "manage" : "operate"))
     return device.privilege === "operate" ? "You may use this device, but not what is critical." : "You may see this device, not use it.";

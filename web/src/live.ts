@@ -4,8 +4,8 @@
 import { effect, signal } from "@preact/signals";
 import { api, EVENTS } from "./api.ts";
 import { skewFrom } from "./clock.ts";
-import { dropDevice, loadDevices, me, meetDevice, takeCommand, takeTwin } from "./store.ts";
-import type { Command, Device, Twin } from "./types.ts";
+import { dropDevice, loadDevices, loadSupport, me, meetClock, meetDevice, support, takeCommand, takeTwin } from "./store.ts";
+import type { Command, Device, SupportSession, Twin } from "./types.ts";
 
 export type LiveState = "off" | "connecting" | "live" | "lost";
 export const live = signal<LiveState>("off");
@@ -17,9 +17,16 @@ let hiddenSince = 0;
 
 /** Follows who is signed in: events flow exactly while somebody is. */
 export function followSession(): void {
+  let followed = "";
   effect(() => {
-    if (me.value) connect();
-    else stop();
+    const user = me.value;
+    // Another name for the same person is no new session.
+    if ((user?.id ?? "") === followed) return;
+    followed = user?.id ?? "";
+    if (!user) return stop();
+    connect();
+    void meetClock(user);
+    void loadSupport();
   });
   window.addEventListener("offline", () => me.value && (live.value = "lost"));
   window.addEventListener("online", () => me.value && connect());
@@ -51,14 +58,22 @@ function connect(): void {
     live.value = "live";
     skewFrom(at);
     void loadDevices();
+    void loadSupport();
   });
   on<Device>("device", meetDevice);
   on<{ id: string }>("removed", ({ id }) => dropDevice(id));
   on<Twin & { device_id: string }>("twin", (twin) => takeTwin(twin.device_id, twin));
   on<Command>("command", takeCommand);
+  on<{ sessions?: SupportSession[] }>("support", ({ sessions }) => {
+    if (sessions) support.value = sessions;
+    else void loadSupport();
+  });
   // The hub is heard, whatever the browser thinks of the network.
   events.addEventListener("ping", () => (live.value = "live"));
-  on<object>("resync", () => void loadDevices());
+  on<object>("resync", () => {
+    void loadDevices();
+    void loadSupport();
+  });
   events.onerror = () => {
     live.value = "lost";
     if (events.readyState !== EventSource.CLOSED) return;

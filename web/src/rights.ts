@@ -1,7 +1,7 @@
 // Rights to a device in plain words, and the times they end: pure, so that it can be tested without a browser.
 
 import { mayAtLeast } from "./controls.ts";
-import type { Binding, Privilege, User } from "./types.ts";
+import type { Binding, Privilege, Role, User } from "./types.ts";
 
 /** What each right lets one do: to follow a name (“Tom uses it”), to follow “You”, and as a sentence for who gives it. */
 export const RIGHTS: Record<Privilege, { does: string; you: string; means: string }> = {
@@ -12,6 +12,22 @@ export const RIGHTS: Record<Privilege, { does: string; you: string; means: strin
 };
 
 export const PRIVILEGES = Object.keys(RIGHTS) as Privilege[];
+
+export const ROLE_NAMES: Record<Role, string> = {
+  owner: "Owner",
+  member: "Member",
+  guest: "Guest",
+  developer: "Developer",
+  product_manager: "Product manager",
+  support: "Support",
+};
+
+export const VENDOR_ROLES: readonly Role[] = ["developer", "product_manager", "support"];
+
+/** Owners and members claim devices and let apps act for them; guests and a maker's people do not. */
+export function mayClaim(user: Pick<User, "role"> | null | undefined): boolean {
+  return user?.role === "owner" || user?.role === "member";
+}
 
 export type Ending = "hour" | "today" | "week" | "good" | "until";
 
@@ -53,7 +69,7 @@ export function lasting({ from, until }: Pick<Binding, "from" | "until">, now: n
 
 /** Whether nobody would administer the device for good without this person. */
 export function isLastAdministrator(bindings: readonly Binding[], user: string): boolean {
-  const forGood = bindings.filter((each) => each.privilege === "administer" && each.until === null);
+  const forGood = bindings.filter((each) => each.user !== null && each.privilege === "administer" && each.until === null);
   return forGood.length > 0 && forGood.every((each) => each.user === user);
 }
 
@@ -62,23 +78,31 @@ export function mayGive(own: Privilege): Privilege[] {
   return PRIVILEGES.filter((each) => mayAtLeast(own, each));
 }
 
-/** A user's name: as they want to be called where that is known, or what they sign in with. */
-export function calledOf(binding: Binding, people: readonly User[]): string {
-  return people.find((each) => each.id === binding.user)?.display_name || binding.username;
+/** What a holder of a right is called; a person as they want to be called where that is known. */
+export function calledOf(binding: Pick<Binding, "user" | "username" | "name" | "subject">, people: readonly User[]): string {
+  const person = binding.user === null ? undefined : people.find((each) => each.id === binding.user);
+  return person?.display_name || binding.name || binding.username || binding.subject;
+}
+
+/** What holds a right, beside a person, in a word. */
+export function kindOf(subject: string): string {
+  const kind = subject.slice(0, subject.indexOf(":"));
+  return { device: "device", app: "app", service: "service" }[kind] ?? "";
 }
 
 /** Who gave a right, to end the sentence “given by …”; empty when the page cannot know. */
-export function giver(binding: Binding, bindings: readonly Binding[], people: readonly User[], me: string): string {
+export function giver(binding: Binding, people: readonly User[], me: string): string {
   if (binding.granted_by === "claim") return "claimed with the code on its label";
   const id = binding.granted_by.replace(/^user:/, "");
   if (id === me) return id === binding.user ? "taken by you" : "given by you";
   if (id === binding.user) return "taken as an owner of this hub";
   const person = people.find((each) => each.id === id);
-  const name = person ? person.display_name || person.username : bindings.find((each) => each.user === id)?.username;
+  const name = person ? person.display_name || person.username : binding.granted_by_name;
   return name ? `given by ${name}` : "";
 }
 
-function moment(at: number, now: number): string {
+/** A time in a few characters: without the day when it is today. */
+export function moment(at: number, now: number): string {
   const sameDay = new Date(at).toDateString() === new Date(now).toDateString();
   return new Date(at).toLocaleString(undefined, sameDay ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" });
 }

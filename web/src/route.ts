@@ -8,10 +8,26 @@ export interface Route {
   query: URLSearchParams;
 }
 
-export const route = signal<Route>(parseRoute(typeof location === "undefined" ? "" : location.hash));
+/** Pages whose address carries a code that works once: it is taken out of the address at once, and kept in memory only. */
+const WITH_CODE = ["join", "reset"];
+/** The code that the page was opened with; empty when there was none. */
+export const givenCode = signal("");
+export const route = signal<Route>(parseRoute(""));
 
 export function followHash(): void {
-  window.addEventListener("hashchange", () => (route.value = parseRoute(location.hash)));
+  arrive();
+  window.addEventListener("hashchange", arrive);
+}
+
+function arrive(): void {
+  const next = parseRoute(location.hash);
+  const secret = WITH_CODE.includes(next.page) ? next.id : "";
+  if (secret) {
+    givenCode.value = secret;
+    history.replaceState(null, "", `#/${next.page}`);
+    next.id = "";
+  } else if (!WITH_CODE.includes(next.page)) givenCode.value = "";
+  route.value = next;
 }
 
 export function go(hash: string): void {
@@ -19,7 +35,9 @@ export function go(hash: string): void {
 }
 
 export function parseRoute(hash: string): Route {
-  const [path = "", query = ""] = hash.replace(/^#?\/?/, "").split("?", 2);
+  const text = hash.replace(/^#?\/?/, "");
+  const mark = text.indexOf("?");
+  const path = mark < 0 ? text : text.slice(0, mark);
   const [page = "", id = ""] = path.split("/");
   let decoded = id;
   try {
@@ -27,5 +45,5 @@ export function parseRoute(hash: string): Route {
   } catch {
     // A hand-written address: shown as it is, and not found.
   }
-  return { page: page || "devices", id: decoded, query: new URLSearchParams(query) };
+  return { page: page || "devices", id: decoded, query: new URLSearchParams(mark < 0 ? "" : text.slice(mark + 1)) };
 }

@@ -4,7 +4,7 @@
 import { signal } from "@preact/signals";
 import { api, asProblem, Problem, session } from "./api.ts";
 import { laterCommand, isOver } from "./controls.ts";
-import type { Command, Device, Hub, Json, Model, Twin, User } from "./types.ts";
+import type { Clock, Command, Device, Hub, Json, Model, SupportSession, Twin, User } from "./types.ts";
 
 export const hub = signal<Hub | null>(null);
 /** `undefined`: not known yet; `null`: nobody is signed in. */
@@ -23,6 +23,11 @@ export const asked = signal<ReadonlyMap<string, Json>>(new Map());
 export const announcement = signal("");
 /** Who has an account; only owners may know, and it is loaded where names are needed. */
 export const people = signal<readonly User[]>([]);
+
+/** What the hub knows of the time; null while that is not known here. */
+export const hubClock = signal<Clock | null>(null);
+/** The support sessions that are open and concern who looks. */
+export const support = signal<readonly SupportSession[]>([]);
 
 let touched: Set<string> | null = null;
 
@@ -53,6 +58,8 @@ export function signedOut(said = ""): void {
   asked.value = new Map();
   models.value = new Map();
   people.value = [];
+  support.value = [];
+  hubClock.value = null;
 }
 
 session.onSignedOut = () => {
@@ -61,6 +68,25 @@ session.onSignedOut = () => {
 
 export async function loadPeople(): Promise<void> {
   people.value = await api.users();
+}
+
+/** Loads the open support sessions; a hub that does not answer this time leaves what is known. */
+export async function loadSupport(): Promise<void> {
+  try {
+    support.value = await api.support();
+  } catch (error) {
+    if ([403, 404].includes(asProblem(error).status)) support.value = [];
+  }
+}
+
+/** An owner's browser tells the hub the time, once for each visit; everybody learns how sure the hub is of it. */
+export async function meetClock(user: User): Promise<void> {
+  try {
+    hubClock.value = user.role === "owner" ? await api.tellTime(Date.now()) : await api.clock();
+  } catch (error) {
+    // A telling that was refused leaves the question what the hub knows by itself.
+    if (user.role === "owner" && asProblem(error).code !== "unreachable") hubClock.value = await api.clock().catch(() => null);
+  }
 }
 
 /** Loads the devices again. What events say meanwhile is newer than the list, and stays. */

@@ -1,6 +1,9 @@
-// What the hub's API speaks (docs/protocol/api.md). Times are milliseconds since 1970.
+// What the hub's API speaks (docs/protocol/api.md and access.md). Times are milliseconds since 1970.
 
-export type Role = "owner" | "member" | "guest";
+export type HouseRole = "owner" | "member" | "guest";
+/** A maker's people: they do what an open support session lets them. */
+export type VendorRole = "developer" | "product_manager" | "support";
+export type Role = HouseRole | VendorRole;
 export type Privilege = "view" | "operate" | "manage" | "administer";
 export type Trust = "attested" | "provisional" | "unattested";
 export type DeviceState = "waiting" | "claimed" | "ready" | "suspended" | "quarantined";
@@ -13,6 +16,8 @@ export interface Hub {
   version: string;
   setup_required: boolean;
   ca_fingerprint: string;
+  /** Whether anybody in the network may make a guest's account; not told by every hub. */
+  open_registration?: boolean;
 }
 
 export interface User {
@@ -20,6 +25,11 @@ export interface User {
   username: string;
   display_name: string | null;
   role: Role;
+  /** Of a maker's people: their brand, and the networks they may come from. */
+  brand?: string | null;
+  networks?: string[] | null;
+  /** Of oneself, where the hub tells it: whether a second factor is in force. */
+  second_factor?: boolean;
 }
 
 export interface Device {
@@ -38,18 +48,41 @@ export interface Device {
   room: string | null;
   privilege: Privilege | null;
   version: number;
+  /** The attributes and commands that one's right is for, when it is to a part of it. */
+  only?: string[] | null;
+  /** What owners should know before they use it. */
+  warning?: string | null;
 }
 
-/** Somebody's right to a device. */
-export interface Binding {
-  device_id: string;
-  user: string;
-  username: string;
+/** A time that comes back each week, by the clock on the home's wall; until the next day when `to` is not after `from`. */
+export interface Window {
+  days: string[];
+  from: string;
+  to: string;
+}
+
+/** How far a right goes, and its limits. */
+export interface Terms {
   privilege: Privilege;
+  /** The attributes and commands it is for; null for all. */
+  only: string[] | null;
   from: number | null;
   until: number | null;
+  windows: Window[];
+  uses: number | null;
+}
+
+/** A right to a device. */
+export interface Binding extends Terms {
+  device_id: string;
+  /** `user:<id>`, `device:<id>`, `app:<id>` or `service:<id>`. */
+  subject: string;
+  user: string | null;
+  username: string | null;
+  name: string;
   /** `user:<id>`, or `claim` for who showed the code. */
   granted_by: string;
+  granted_by_name: string;
   granted_at: number;
 }
 
@@ -62,6 +95,31 @@ export interface Explanation {
   policy_age_ms: number;
   needs?: Privilege;
   privilege: Privilege | null;
+  granted_by?: string | null;
+}
+
+export interface Clock {
+  now: number;
+  grade: "none" | "ntp" | "vouched";
+  time_zone: string;
+  contradicted: boolean;
+}
+
+/** A time during which a maker's person may do something here, opened by an owner. */
+export interface SupportSession {
+  id: string;
+  /** The account of the maker's person. */
+  user: string;
+  name: string;
+  role: Role | null;
+  brand: string | null;
+  devices: { id: string; name: string }[];
+  privilege: Privilege;
+  reason: string;
+  opened_by: string;
+  opened_by_name: string;
+  opened_at: number;
+  until: number;
 }
 
 export interface Twin {
@@ -125,6 +183,10 @@ export interface AuditEntry {
   reason: string | null;
   detail: Json;
   via: string | null;
+  /** The person an app acted for: `user:<id>`, or empty. */
+  behalf?: string;
+  /** What was personal in it is gone. */
+  erased?: boolean;
 }
 
 export interface Brand {

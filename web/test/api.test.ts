@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { access } from "../src/access-api.ts";
 import { api, asProblem, Problem, problemOf, session } from "../src/api.ts";
 
 const answer = (status: number, body: string, type = "application/problem+json", headers: Record<string, string> = {}) => {
@@ -47,7 +48,7 @@ test("an empty answer and a text answer are taken as such", async () => {
   answer(204, "");
   await api.signOut();
   answer(200, "HKREQ1.abc", "text/plain");
-  assert.equal(await api.hubRequest(), "HKREQ1.abc");
+  assert.equal(await access.hubRequest(), "HKREQ1.abc");
 });
 
 test("whatever is thrown becomes a problem", () => {

@@ -39,6 +39,8 @@ test("what hinders is said: state, privilege, connection", () => {
   assert.match(obstacle(device, door, true) ?? "", /may use this device, but not what is critical/);
   assert.match(obstacle({ ...device, privilege: "view" }, door, true) ?? "", /not use it/);
   assert.match(obstacle({ ...device, state: "suspended" }, lamp, false) ?? "", /suspended/);
+  assert.match(obstacle({ ...device, state: "quarantined" }, lamp, false) ?? "", /quarantined/);
+  assert.equal(obstacle({ ...device, state: "quarantined", warning: "two things act as it" }, lamp, false), null, "an owner goes on, and is warned");
   const away = { ...device, online: false, privilege: "manage" as const };
   assert.equal(obstacle(away, lamp, false), null);
   assert.match(obstacle(away, { ...lamp, critical: true }, false) ?? "", /offline/);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ENDINGS, endOf, giver, isLastAdministrator, lasting, localTime, mayGive, PRIVILEGES, RIGHTS, type Ending } from "../src/rights.ts";
+import { calledOf, ENDINGS, endOf, giver, isLastAdministrator, kindOf, lasting, localTime, mayClaim, mayGive, PRIVILEGES, RIGHTS, type Ending } from "../src/rights.ts";
 import type { Binding, User } from "../src/types.ts";
 
 const MARA = "1f".repeat(16);
@@ -8,7 +8,7 @@ const TOM = "2e".repeat(16);
 const HOUR = 3_600_000;
 /** 14:30 in the time of this place, whichever it is. */
 const NOW = new Date(2026, 4, 12, 14, 30, 15).getTime();
-const right = (some: Partial<Binding> = {}): Binding => ({ device_id: "door-1", user: TOM, username: "tom", privilege: "operate", from: null, until: null, granted_by: `user:${MARA}`, granted_at: 1, ...some });
+const right = (some: Partial<Binding> = {}): Binding => ({ device_id: "door-1", subject: `user:${some.user ?? TOM}`, user: TOM, username: "tom", name: "tom", privilege: "operate", only: null, from: null, until: null, windows: [], uses: null, granted_by: `user:${MARA}`, granted_by_name: "mara", granted_at: 1, ...some });
 
 test("each right is said in plain words, from seeing to administering", () => {
   assert.deepEqual(PRIVILEGES, ["view", "operate", "manage", "administer"]);
@@ -56,14 +56,28 @@ test("how long a right lasts: the time today, the day on other days", () => {
 
 test("who gave it is said by name, where there is one to say", () => {
   const people: User[] = [{ id: MARA, username: "mara", display_name: "Mara Lind", role: "owner" }];
-  const all = [right(), right({ user: MARA, username: "mara", privilege: "administer", granted_by: "claim" })];
-  assert.equal(giver(right(), all, people, TOM), "given by Mara Lind");
-  assert.equal(giver(right(), all, [], TOM), "given by mara");
-  assert.equal(giver(right(), [right()], [], TOM), "", "never an id");
-  assert.equal(giver(right(), all, people, MARA), "given by you");
-  assert.equal(giver(right({ granted_by: "claim" }), all, people, TOM), "claimed with the code on its label");
-  assert.equal(giver(right({ granted_by: `user:${TOM}` }), all, people, TOM), "taken by you");
-  assert.equal(giver(right({ granted_by: `user:${TOM}` }), all, people, MARA), "taken as an owner of this hub");
+  assert.equal(giver(right(), people, TOM), "given by Mara Lind");
+  assert.equal(giver(right(), [], TOM), "given by mara");
+  assert.equal(giver(right({ granted_by_name: "" }), [], TOM), "", "never an id");
+  assert.equal(giver(right(), people, MARA), "given by you");
+  assert.equal(giver(right({ granted_by: "claim" }), people, TOM), "claimed with the code on its label");
+  assert.equal(giver(right({ granted_by: `user:${TOM}` }), people, TOM), "taken by you");
+  assert.equal(giver(right({ granted_by: `user:${TOM}` }), people, MARA), "taken as an owner of this hub");
+});
+
+test("whoever holds a right has a name, and things are told from people", () => {
+  const people: User[] = [{ id: TOM, username: "tom", display_name: "Tom Sand", role: "guest" }];
+  assert.equal(calledOf(right(), people), "Tom Sand");
+  assert.equal(calledOf(right(), []), "tom");
+  const remote = right({ subject: "device:r-1", user: null, username: null, name: "Remote" });
+  assert.equal(calledOf(remote, people), "Remote");
+  assert.deepEqual(["device:r-1", "app:1", "service:1", "user:1"].map(kindOf), ["device", "app", "service", ""]);
+  assert.equal(isLastAdministrator([right({ user: MARA, privilege: "administer" }), { ...remote, privilege: "administer" }], MARA), true, "a thing is nobody who could be asked");
+});
+
+test("owners and members claim and link apps; guests and a maker's people do not", () => {
+  assert.deepEqual((["owner", "member", "guest", "developer", "product_manager", "support"] as const).map((role) => mayClaim({ role })), [true, true, false, false, false, false]);
+  assert.equal(mayClaim(null), false);
 });
 
 test("the last who administers for good is known", () => {

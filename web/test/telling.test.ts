@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { plainText, tell } from "../src/audit/telling.ts";
+import { ACTS } from "../src/audit/acts.ts";
 import type { Known } from "../src/audit/names.ts";
 import type { AuditEntry, Device } from "../src/types.ts";
 
@@ -102,4 +103,41 @@ test("an account ends, a password changes", () => {
   assert.equal(why("user.end", { ...ended, detail: "tom; 0 rights it had given ended with it" }), "");
   assert.equal(says("password.change", { object: MARA, detail: "other sessions ended" }), "Mara changed their password.");
   assert.equal(says("password.change", { object: MARA, outcome: "denied", reason: "wrong_password" }), "Mara tried to change their password.");
+});
+
+test("what an app did is told with the app and the person behind it", () => {
+  const others = { "app:a1": "Solar logger", "service:s1": "Backup" };
+  const told = tell(entry("command.send", { actor: "app:a1", behalf: `user:${MARA}`, detail: "open 0190-id" }), { ...known, others });
+  assert.equal(plainText(told.parts), "Solar logger told Garage to “Open”.");
+  assert.equal(told.why, "It acted for Mara.");
+  assert.equal(says("command.send", { actor: "app:a1", detail: "open 0190-id" }), "An app told Garage to “Open”.", "never an id");
+  assert.equal(plainText(tell(entry("service.sign_in", { actor: "service:s1", object: "hub" }), { ...known, others }).parts), "Backup signed in.");
+});
+
+test("an entry whose personal part was erased says so", () => {
+  assert.match(why("device.claim", { erased: true }), /has been erased\.$/);
+  assert.equal(says("binding.grant", { erased: true, detail: "" }), "Mara shared Garage.");
+  assert.equal(says("binding.revoke", { erased: true, detail: "" }), "Mara took away the right of somebody to Garage.");
+  assert.equal(says("session.open", { actor: "?", outcome: "denied", erased: true }), "Somebody tried to sign in.");
+});
+
+test("what is done about access is told with names, never with ids", () => {
+  const tom = "2e".repeat(16);
+  const others = { "service:s1": "Backup", "app:a1": "Solar logger" };
+  const told = (action: string, some: Partial<AuditEntry>) => tell(entry(action, some), { ...known, others });
+  const text = (action: string, some: Partial<AuditEntry>) => plainText(told(action, some).parts);
+  assert.equal(text("support.open", { object: `user:${tom}`, detail: `Operate for user:${tom} on door-1 lamp-9, 60 min: it stops half way.` }), "Mara opened a support session for tom.");
+  assert.equal(told("support.open", { detail: `Operate for user:${tom} on door-1 lamp-9, 60 min: it stops half way.` }).why, "Uses it: Garage, lamp-9, for 60 minutes. Reason: it stops half way.");
+  assert.equal(text("device.transfer", { detail: `to user:${tom}; 2 rights` }), "Mara handed Garage over to tom.");
+  assert.equal(text("device.replace", { object: "lamp-9", detail: "by door-1, with 3 rights" }), "Mara replaced lamp-9 by Garage.");
+  assert.equal(text("service.change", { object: "service:s1", detail: "Backup from 192.0.2.0/24" }), "Mara changed the service Backup.");
+  assert.equal(text("service.end", { object: "service:s2", detail: "" }), "Mara ended the service that nobody remembers.");
+  assert.equal(text("app.consent", { object: "c1", detail: "Calendar: view on door-1, until 5" }), "Mara let Calendar act for them.");
+  assert.equal(text("app.end", { object: "app:a1", detail: "Solar logger" }), "Mara ended Solar logger.");
+  assert.equal(told("app.end", { object: "app:a9", detail: "by its own token" }).why, "By its own token.");
+  assert.equal(text("service.sign_in", { actor: "?service:s1", object: "hub", outcome: "denied" }), "Something that calls itself “Backup” was refused.");
+});
+
+test("each act that can be asked for has a sentence", () => {
+  for (const act of Object.keys(ACTS)) assert.doesNotMatch(says(act, { detail: "x" }), /^Mara: /, act);
 });

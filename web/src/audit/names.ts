@@ -7,12 +7,14 @@ export interface Known {
   people: readonly User[];
   devices: ReadonlyMap<string, Device>;
   models: ReadonlyMap<string, Model | "missing">;
+  /** What apps and services are called, by `app:<id>` and `service:<id>`. */
+  others?: Readonly<Record<string, string>>;
 }
 
 /** A piece of a sentence: plain words, a name, or a device that has a page. */
 export type Part = string | { name: string } | { name: string; device: string };
 
-/** Who acted: `user:<id>`, `device:<id>`, `hub`, `console`, or `?` with the name that was tried. */
+/** Who acted: `user:<id>`, `app:<id>`, `service:<id>`, `device:<id>`, `hub`, `console`, or `?` with the name that was tried. */
 export function actorPart(known: Known, actor: string): Part {
   if (actor.startsWith("?")) return actor === "?" ? "Somebody" : { name: `“${triedName(known, actor)}”` };
   const [kind = "", id = ""] = cut(actor, ":");
@@ -20,12 +22,14 @@ export function actorPart(known: Known, actor: string): Part {
   if (actor === "console" || (kind === "user" && id === "console")) return "The box itself";
   if (kind === "user") return { name: personName(known, id) ?? "Somebody" };
   if (kind === "device") return devicePart(known, id);
+  if (kind === "app" || kind === "service") return { name: known.others?.[actor] ?? (kind === "app" ? "An app" : "A service") };
   return { name: actor };
 }
 
 /** What somebody said to be, before the hub knew better; a device that is known has its name. */
 export function triedName(known: Known, actor: string): string {
   const tried = actor.slice(1);
+  if (tried.startsWith("service:")) return known.others?.[tried] ?? "a service";
   const device = known.devices.get(tried);
   return device ? deviceName(device) : tried;
 }

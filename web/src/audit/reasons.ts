@@ -17,6 +17,10 @@ const REASONS: Record<string, string> = {
   wrong_password: "The user name or the password was not right.",
   bound_elsewhere: "The device belongs to somebody already. It has to be removed before it can be claimed again.",
   not_its_topic: "It may only use its own topics.",
+  wrong_second_factor: "The code of the second factor was not right.",
+  second_factor_required: "The second factor was missing.",
+  other_network: "It came from a network that is not on the list.",
+  network_not_listed: "It came from a network that is not on the list.",
   // Rights to a device.
   account_ended: "The account has ended.",
   not_claimed: "Nobody has claimed the device.",
@@ -24,6 +28,11 @@ const REASONS: Record<string, string> = {
   revoked: "Their right to the device was revoked.",
   not_yet: "Their right to the device begins later.",
   expired: "Their right to the device has ended.",
+  outside_window: "Their right to the device holds at other times of the week.",
+  time_unknown: "Their right holds for a time, and the hub did not know what time it was.",
+  not_covered: "Their right is to other functions of the device.",
+  used_up: "All the uses of their right were spent.",
+  person_may_not: "The app may, but not the person it acts for.",
   privilege_too_low: "Their right to the device does not go that far.",
 };
 

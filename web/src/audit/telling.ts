@@ -2,6 +2,7 @@
 // What no sentence is known for is told by its own words, so that nothing is ever hidden.
 
 import type { AuditEntry, Privilege } from "../types.ts";
+import { ACCESS_SENTENCES } from "./access-telling.ts";
 import { actorPart, cut, devicePart, personName, titleIn, triedName, type Known, type Part } from "./names.ts";
 import { RIGHTS } from "../rights.ts";
 import { countedBefore, explain } from "./reasons.ts";
@@ -12,7 +13,7 @@ export interface Telling {
   why: string;
 }
 
-interface Told {
+export interface Told {
   entry: AuditEntry;
   known: Known;
   who: Part;
@@ -21,15 +22,28 @@ interface Told {
   denied: boolean;
 }
 
-type Sentence = (told: Told) => { parts: Part[]; why?: string };
+export type Sentence = (told: Told) => { parts: Part[]; why?: string };
 
 export function tell(entry: AuditEntry, known: Known): Telling {
   const detail = typeof entry.detail === "string" ? entry.detail : entry.detail === null ? "" : JSON.stringify(entry.detail);
   const denied = entry.outcome === "denied";
-  const told: Told = { entry, known, detail, denied, who: actorPart(known, entry.actor), device: devicePart(known, entry.object) };
+  const told: Told = { entry, known, detail, denied, who: actorOf(known, entry), device: devicePart(known, entry.object) };
   const { parts, why } = (Object.hasOwn(SENTENCES, entry.action) ? SENTENCES[entry.action] : undefined)?.(told) ?? unknownAct(told);
   const reason = why ?? (denied ? explain(entry.reason) : "");
-  return { parts, why: [reason, countedBefore(detail)].filter(Boolean).join(" ") };
+  return { parts, why: [reason, behalfOf(known, entry), countedBefore(detail), entry.erased ? ERASED : ""].filter(Boolean).join(" ") };
+}
+
+const ERASED = "What was personal in it has been erased.";
+
+/** Who acted; of an entry whose name was erased, nobody knows any more. */
+function actorOf(known: Known, entry: AuditEntry): Part {
+  return entry.erased && entry.actor === "?" ? "Somebody" : actorPart(known, entry.actor);
+}
+
+/** The person behind an app. */
+function behalfOf(known: Known, { actor, behalf }: AuditEntry): string {
+  if (!behalf || !actor.startsWith("app:")) return "";
+  return `It acted for ${plainText([inside(actorPart(known, behalf))])}.`;
 }
 
 /** The parts as text. */
@@ -38,9 +52,10 @@ export function plainText(parts: Part[]): string {
 }
 
 const SENTENCES: Record<string, Sentence> = {
+  ...ACCESS_SENTENCES,
   "hub.setup": ({ who, denied }) => ({ parts: denied ? [who, " tried to set up this hub."] : [who, " set up this hub and became its owner."] }),
   "session.open": ({ who, denied, known, entry }) => ({
-    parts: denied ? ["Somebody tried to sign in as ", { name: `“${triedName(known, entry.actor)}”` }, "."] : [who, " signed in."],
+    parts: denied ? entry.actor === "?" ? ["Somebody tried to sign in."] : ["Somebody tried to sign in as ", { name: `“${triedName(known, entry.actor)}”` }, "."] : [who, " signed in."],
   }),
   "session.end": ({ who }) => ({ parts: [who, " signed out."] }),
   "user.add": ({ who, known, entry, detail }) => {
@@ -59,9 +74,10 @@ const SENTENCES: Record<string, Sentence> = {
     const [privilege, subject] = cut(detail, " to ");
     const whom = actorPart(known, subject);
     const right = Object.hasOwn(RIGHTS, privilege) ? RIGHTS[privilege as Privilege].does : "";
+    if (!subject) return { parts: [who, " shared ", device, "."] };
     return { parts: [who, " shared ", device, " with ", inside(whom), "."], why: right && `${plainText([whom])} ${right}.` };
   },
-  "binding.revoke": ({ who, device, known, detail }) => ({ parts: [who, " took away the right of ", inside(actorPart(known, detail)), " to ", device, "."] }),
+  "binding.revoke": ({ who, device, known, detail }) => ({ parts: [who, " took away the right of ", detail ? inside(actorPart(known, detail)) : "somebody", " to ", device, "."] }),
   "binding.leave": ({ who, device }) => ({ parts: [who, " gave up their right to ", device, "."] }),
   "binding.take": ({ who, device }) => ({ parts: [who, " took the administration of ", device, "."], why: "An owner of the hub may do so without being asked." }),
 

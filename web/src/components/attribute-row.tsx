@@ -43,7 +43,7 @@ export function AttributeRow({ device, name, attribute }: { device: Device; name
         />
       </div>
       {wide && hint}
-      {task.problem && <div class="row-problem"><Refusal problem={task.problem} device={device} action={attribute.critical ? "operate_critical" : "operate"} /></div>}
+      {task.problem && <div class="row-problem"><Refusal problem={task.problem} device={device} action={attribute.critical ? "operate_critical" : "operate"} of={name} /></div>}
     </li>
   );
 }

@@ -6,8 +6,8 @@ import { ago, fullTime } from "../clock.ts";
 import { devices, models, people } from "../store.ts";
 import type { AuditEntry } from "../types.ts";
 
-export function AuditRow({ entry }: { entry: AuditEntry }) {
-  const { parts, why } = tell(entry, { people: people.value, devices: devices.value ?? new Map(), models: models.value });
+export function AuditRow({ entry, others }: { entry: AuditEntry; others: Readonly<Record<string, string>> }) {
+  const { parts, why } = tell(entry, { people: people.value, devices: devices.value ?? new Map(), models: models.value, others });
   return (
     <li>
       <time dateTime={new Date(entry.at).toISOString()} title={fullTime(entry.at)}>{ago(entry.at)}</time>
@@ -32,12 +32,14 @@ function Raw({ entry }: { entry: AuditEntry }) {
     ["Entry", entry.seq],
     ["When", fullTime(entry.at)],
     ["Actor", entry.actor],
+    ["For", entry.behalf],
     ["Action", entry.action],
     ["Object", entry.object],
     ["Outcome", entry.outcome],
     ["Reason", entry.reason],
     ["Detail", entry.detail],
     ["Through", entry.via],
+    ["Erased", entry.erased ? "what was personal" : null],
   ];
   return (
     <details class="raw">

@@ -1,7 +1,7 @@
 // The makers this hub trusts. Trust is given by comparing a fingerprint with what the maker publishes.
 
 import { useEffect, useState } from "preact/hooks";
-import { api } from "../api.ts";
+import { access } from "../access-api.ts";
 import { formatFingerprint, fingerprintError } from "../fingerprint.ts";
 import { actorPart } from "../audit/names.ts";
 import { plainText } from "../audit/telling.ts";
@@ -15,7 +15,7 @@ import { useTask } from "./use-task.ts";
 export function Brands() {
   const loading = useTask();
   const [brands, setBrands] = useState<Brand[] | null>(null);
-  const load = () => loading.run(async () => setBrands(await api.brands()));
+  const load = () => loading.run(async () => setBrands(await access.brands()));
   useEffect(() => {
     void load();
     // Without the names, those who gave trust are “somebody”.
@@ -63,7 +63,7 @@ function TrustBrand({ onTrusted }: { onTrusted: (brand: Brand) => void }) {
     setTried(true);
     if (idError || error) return;
     void task.run(async () => {
-      onTrusted(await api.trustBrand(id.trim(), formatFingerprint(fingerprint)));
+      onTrusted(await access.trustBrand(id.trim(), formatFingerprint(fingerprint)));
       setId("");
       setFingerprint("");
       setTried(false);

@@ -72,7 +72,7 @@ export function CommandRow({ device, name, command }: { device: Device; name: st
       <div id={id} class="command-state">
         {blocked ?? (missing ? `Choose “${missing[1].title ?? humanise(missing[0])}” first.` : <Progress run={run} sending={task.busy} critical={command.critical === true} />)}
       </div>
-      {task.problem && <Refusal problem={task.problem} device={device} action={command.critical ? "operate_critical" : "operate"} />}
+      {task.problem && <Refusal problem={task.problem} device={device} action={command.critical ? "operate_critical" : "operate"} of={name} />}
       {optional.length > 0 && (
         <details class="inner">
           <summary>Options for “{title}”</summary>

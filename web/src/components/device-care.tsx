@@ -1,7 +1,7 @@
 // Name and room, suspending and resuming, removing: what a device's own people and the owners may do to it.
 
 import { useEffect, useState } from "preact/hooks";
-import { api } from "../api.ts";
+import { access } from "../access-api.ts";
 import { mayAtLeast } from "../controls.ts";
 import { go } from "../route.ts";
 import { announcement, dropDevice, me, takeDevice } from "../store.ts";
@@ -9,6 +9,7 @@ import type { Device } from "../types.ts";
 import { nameOf } from "./badges.tsx";
 import { Confirm } from "./confirm.tsx";
 import { TextField } from "./field.tsx";
+import { MovingOn } from "./moving-on.tsx";
 import { ProblemNote } from "./problem.tsx";
 import { Rooms } from "./rooms.tsx";
 import { useTask } from "./use-task.ts";
@@ -22,9 +23,10 @@ export function DeviceCare({ device }: { device: Device }) {
   if (!manages && !removes && !(owner && !waiting)) return null;
   return (
     <details class="panel">
-      <summary><h2>Name, room and removal</h2></summary>
+      <summary><h2>{removes ? "Name, room, handing over, removal" : "Name, room and more"}</h2></summary>
       {manages && <Naming device={device} />}
-      {owner && !waiting && <Suspension device={device} />}
+      {owner && !waiting && device.state !== "quarantined" && <Suspension device={device} />}
+      {removes && <MovingOn device={device} />}
       {removes && <Removal device={device} />}
     </details>
   );
@@ -40,7 +42,7 @@ function Naming({ device }: { device: Device }) {
   function submit(event: Event) {
     event.preventDefault();
     void task.run(async () => {
-      takeDevice(await api.editDevice(device.id, { name: name.trim(), room: room.trim() }));
+      takeDevice(await access.editDevice(device.id, { name: name.trim(), room: room.trim() }));
       announcement.value = "Saved.";
     });
   }
@@ -59,12 +61,12 @@ function Naming({ device }: { device: Device }) {
 
 function Suspension({ device }: { device: Device }) {
   const task = useTask();
-  const held = device.state === "suspended" || device.state === "quarantined";
+  const held = device.state === "suspended";
   return (
     <div class="care">
       <p>{held ? "Resuming lets it sign in and be used again." : "Suspending ends its connection at once and keeps it out until an owner resumes it."}</p>
       <ProblemNote problem={task.problem} />
-      <button type="button" class="button" disabled={task.busy} onClick={() => void task.run(async () => takeDevice(await (held ? api.resume : api.suspend)(device.id)))}>
+      <button type="button" class="button" disabled={task.busy} onClick={() => void task.run(async () => takeDevice(await (held ? access.resume : access.suspend)(device.id)))}>
         {held ? "Resume" : "Suspend"}
       </button>
     </div>
@@ -75,7 +77,7 @@ function Removal({ device }: { device: Device }) {
   const task = useTask();
   function remove() {
     void task.run(async () => {
-      await api.removeDevice(device.id);
+      await access.removeDevice(device.id);
       announcement.value = `${nameOf(device)} is removed.`;
       // An owner goes on seeing it as waiting, which an event tells; until then it is gone.
       dropDevice(device.id);

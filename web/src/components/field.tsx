@@ -14,7 +14,7 @@ interface FieldProps {
 }
 
 interface TextFieldProps extends FieldProps {
-  type?: "text" | "datetime-local";
+  type?: "text" | "datetime-local" | "date";
   optional?: boolean;
   /** A code or a name for machines: never corrected, never capitalised. */
   exact?: boolean;

@@ -1,7 +1,7 @@
 // The line that a maker needs to make a batch for this hub.
 
 import { useEffect, useState } from "preact/hooks";
-import { api } from "../api.ts";
+import { access } from "../access-api.ts";
 import { Copyable } from "./copy.tsx";
 import { ProblemNote } from "./problem.tsx";
 import { useTask } from "./use-task.ts";
@@ -9,7 +9,7 @@ import { useTask } from "./use-task.ts";
 export function HubRequest() {
   const task = useTask();
   const [line, setLine] = useState("");
-  useEffect(() => void task.run(async () => setLine((await api.hubRequest()).trim())), []);
+  useEffect(() => void task.run(async () => setLine((await access.hubRequest()).trim())), []);
   return (
     <section class="panel" aria-labelledby="request-heading">
       <h2 id="request-heading">Hub request</h2>

@@ -1,7 +1,7 @@
 // Files from a maker: a batch made for this hub, or the voucher of one device.
 
 import { useId, useState } from "preact/hooks";
-import { upload } from "../api.ts";
+import { upload } from "../access-api.ts";
 import { loadDevices } from "../store.ts";
 import { ProblemNote } from "./problem.tsx";
 import { useTask } from "./use-task.ts";

@@ -1,7 +1,7 @@
 // Making a device one's own: the code on its label is the proof of having it in hand.
 
 import { useState } from "preact/hooks";
-import { api } from "../api.ts";
+import { access } from "../access-api.ts";
 import { nameOf } from "../components/badges.tsx";
 import { ClaimInput } from "../components/claim-input.tsx";
 import { TextField } from "../components/field.tsx";
@@ -28,7 +28,7 @@ export function ClaimPage() {
     setTried(true);
     if (parsed.kind !== "whole") return (event.currentTarget as HTMLFormElement).querySelector<HTMLInputElement>("[name=code]")?.focus();
     void task.run(async () => {
-      const device = await api.claim({
+      const device = await access.claim({
         code: parsed.code,
         ...(code.deviceId ? { device_id: code.deviceId } : {}),
         ...(name.trim() ? { name: name.trim() } : {}),

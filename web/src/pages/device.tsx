@@ -4,16 +4,19 @@ import { useEffect, useRef } from "preact/hooks";
 import { AttributeRow } from "../components/attribute-row.tsx";
 import { Badges, nameOf, Presence, STATE, TRUST } from "../components/badges.tsx";
 import { CommandRow } from "../components/command-row.tsx";
-import { DeviceCare } from "../components/device-care.tsx";
 import { Page } from "../components/page.tsx";
 import { ProblemNote } from "../components/problem.tsx";
-import { Sharing } from "../components/sharing.tsx";
 import { useTask, type Task } from "../components/use-task.ts";
 import { api } from "../api.ts";
 import { controlOf, formatValue, humanise } from "../controls.ts";
+import { later } from "../later.tsx";
 import { RIGHTS } from "../rights.ts";
-import { devices, loadModel, loadTwin, modelKey, models, takeDevice, twins } from "../store.ts";
+import { devices, loadModel, loadTwin, me, modelKey, models, takeDevice, twins } from "../store.ts";
 import type { Device } from "../types.ts";
+
+const DeviceCare = later(() => import("../components/device-care.tsx").then((piece) => piece.DeviceCare));
+const Quarantine = later(() => import("../components/quarantine.tsx").then((piece) => piece.Quarantine));
+const Sharing = later(() => import("../components/sharing.tsx").then((piece) => piece.Sharing));
 
 export function DevicePage({ id }: { id: string }) {
   const task = useTask();
@@ -68,6 +71,7 @@ async function load(id: string): Promise<void> {
 /** What stands between this device and being used, and what helps. */
 function Standing({ device }: { device: Device }) {
   if (device.state === "ready") return null;
+  if (device.state === "quarantined" && (me.value?.role === "owner" || device.privilege === "administer")) return <Quarantine device={device} />;
   const { tone, means } = STATE[device.state];
   return (
     <div class={`note note-${tone}`}>
@@ -85,10 +89,12 @@ function Live({ device, task }: { device: Device; task: Task }) {
   if (task.problem) return <ProblemNote problem={task.problem} />;
   if (!found || !twin) return <p class="quiet late" role="status">Loading its state…</p>;
   const model = found === "missing" ? undefined : found;
-  const attributes = Object.entries(model?.attributes ?? {});
+  // A right to a part shows that part.
+  const covered = ([name]: [string, unknown]) => !device.only || device.only.includes(name);
+  const attributes = Object.entries(model?.attributes ?? {}).filter(covered);
   const readings = attributes.filter(([, attribute]) => controlOf(attribute).kind === "reading");
   const settings = attributes.filter(([, attribute]) => controlOf(attribute).kind !== "reading");
-  const commands = Object.entries(model?.commands ?? {});
+  const commands = Object.entries(model?.commands ?? {}).filter(covered);
   const row = ([name, attribute]: (typeof attributes)[number]) => <AttributeRow key={name} device={device} name={name} attribute={attribute} />;
   return (
     <div class="panels">

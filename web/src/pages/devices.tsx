@@ -7,12 +7,13 @@ import { ProblemNote } from "../components/problem.tsx";
 import { Switch } from "../components/switch.tsx";
 import { useTask } from "../components/use-task.ts";
 import { cardReadings, formatValue, obstacle, quickSwitch, shownValue } from "../controls.ts";
+import { mayClaim } from "../rights.ts";
 import { asked, desire, devices, devicesProblem, me, modelKey, models, twins } from "../store.ts";
 import type { Device } from "../types.ts";
 
 export function DevicesPage() {
   const all = devices.value;
-  const claims = me.value?.role !== "guest";
+  const claims = mayClaim(me.value);
   const waiting = [...(all?.values() ?? [])].filter((device) => device.state === "waiting").sort(byName);
   const rooms = byRoom([...(all?.values() ?? [])].filter((device) => device.state !== "waiting"));
   return (
@@ -109,7 +110,7 @@ function Empty({ claims, waiting }: { claims: boolean; waiting: boolean }) {
       <span class="card-icon"><Icon name="thing" /></span>
       <h2>No device is yours yet</h2>
       <ol>
-        {me.value?.role === "owner" && !waiting && <li>Give the hub the list of devices your maker supplied: <a href="#/settings">import a batch file or a voucher</a>. It names the devices this hub may trust.</li>}
+        {me.value?.role === "owner" && !waiting && <li>Give the hub the list of devices your maker supplied: <a href="#/hub">import a batch file or a voucher</a>. It names the devices this hub may trust.</li>}
         <li>Power the device and let it join your network.</li>
         <li>Find the label on the device or its box, and <a href="#/claim">type its code</a>.</li>
       </ol>

@@ -1,10 +1,10 @@
 // The very first page: the hub has no owner yet. Its one-time code proves that you are the one who stands before it.
 
 import { useState } from "preact/hooks";
-import { api } from "../api.ts";
-import { PASSWORD_HINT, passwordError } from "../components/password.ts";
-import { PasswordField, TextField } from "../components/field.tsx";
+import { access } from "../access-api.ts";
+import { TextField } from "../components/field.tsx";
 import { Gate } from "../components/gate.tsx";
+import { NewPasswordField, useNewPassword } from "../components/new-password.tsx";
 import { ProblemNote } from "../components/problem.tsx";
 import { useTask } from "../components/use-task.ts";
 import { signedIn } from "../store.ts";
@@ -14,12 +14,12 @@ export function SetupPage() {
   const [code, setCode] = useState("");
   const [name, setName] = useState("");
   const [username, setUsername] = useState("");
-  const [password, setPassword] = useState("");
   const [tried, setTried] = useState(false);
+  const password = useNewPassword(username.trim());
   const errors = {
     code: code.trim() ? "" : "Type the code that the hub printed.",
     username: username.trim() ? "" : "Choose a user name.",
-    password: passwordError(password),
+    password: password.error,
   };
 
   function submit(event: Event) {
@@ -29,7 +29,7 @@ export function SetupPage() {
     if (wrong) return (event.currentTarget as HTMLFormElement).querySelector<HTMLInputElement>(`[name=${wrong[0]}]`)?.focus();
     void task.run(async () => {
       const display = name.trim();
-      const { user } = await api.setup({ code: code.trim(), username: username.trim(), password, ...(display ? { display_name: display } : {}) });
+      const { user } = await access.setup({ code: code.trim(), username: username.trim(), password: password.text, ...(display ? { display_name: display } : {}) });
       location.hash = "#/";
       signedIn(user);
     });
@@ -64,15 +64,7 @@ export function SetupPage() {
           hint="What you sign in with."
           error={tried ? errors.username : ""}
         />
-        <PasswordField
-          label="Password"
-          name="password"
-          autocomplete="new-password"
-          value={password}
-          onText={setPassword}
-          hint={PASSWORD_HINT}
-          error={tried ? errors.password : ""}
-        />
+        <NewPasswordField password={password} tried={tried} />
         <ProblemNote problem={task.problem} />
         <button class="button primary wide" disabled={task.busy}>{task.busy ? "Setting up…" : "Set up this hub"}</button>
       </form>

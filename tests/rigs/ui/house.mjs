@@ -1,0 +1,67 @@
+// What the browser tests share: a browser, visitors with cookies of their own, what must never happen while they look around,
+// and calls to the hub as whoever a visitor is signed in as.
+
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const { HEARTHKEY_URL: url, HEARTHKEY_SETUP_CODE: setupCode, HEARTHKEY_LABEL: label = "", HEARTHKEY_SHOTS: shots } = process.env;
+export const WAIT = 15_000;
+export const PASSWORD = "hearth & home, 🔑 42";
+export const DEVICE = label.split(":")[1] ?? "";
+
+export async function launch() {
+  if (shots) mkdirSync(shots, { recursive: true });
+  return chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    headless: true,
+    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+  });
+}
+
+/** Somebody's browser window; `complaints` gathers what must not happen there. */
+export async function visitor(browser, complaints, { origin = url, width = 1280, ...more } = {}) {
+  const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width, height: width < 500 ? 740 : 860 }, locale: "en-GB", ...more });
+  const page = await context.newPage();
+  page.setDefaultTimeout(WAIT);
+  page.on("pageerror", (error) => complaints.push(`script: ${error.message}`));
+  page.on("console", (message) => message.type() === "error" && /content security policy/i.test(message.text()) && complaints.push(message.text()));
+  page.on("request", (request) => {
+    if (/^https?:/.test(request.url()) && new URL(request.url()).origin !== new URL(origin).origin) complaints.push(`foreign request: ${request.url()}`);
+  });
+  return page;
+}
+
+/** A call to the hub with the cookie of `page`; fails unless it is answered with 2xx. */
+export async function call(page, method, path, body) {
+  const answer = await page.request.fetch(`${url}/api/v1${path}`, { method, headers: { origin: url }, ...(body === undefined ? {} : { data: body }) });
+  const text = await answer.text();
+  assert.ok(answer.ok(), `${method} ${path}: ${answer.status()} ${text}`);
+  return text && answer.headers()["content-type"]?.includes("json") ? JSON.parse(text) : text;
+}
+
+/** Makes mara the first owner, has her claim the door as “Garage”, and shows her devices. */
+export async function settleIn(page) {
+  assert.ok(url && setupCode, "HEARTHKEY_URL and HEARTHKEY_SETUP_CODE say what to test");
+  await call(page, "POST", "/setup", { code: setupCode, username: "mara", password: PASSWORD, display_name: "Mara Lind" });
+  if (label) await call(page, "POST", "/claims", { code: label, name: "Garage", room: "Driveway" });
+  await visit(page, "#/");
+  await page.getByRole("heading", { level: 1, name: "Devices" }).waitFor();
+}
+
+/** Opens an address of the hub's page as if it had been typed, also where it is open already. */
+export async function visit(page, hash) {
+  await page.goto("about:blank");
+  await page.goto(`${url}/${hash}`);
+}
+
+export async function signIn(page, username, password = PASSWORD) {
+  await page.getByLabel("User name").fill(username);
+  await page.getByLabel("Password", { exact: true }).fill(password);
+  await page.getByRole("button", { name: "Sign in" }).click();
+}
+
+export async function shot(page, name) {
+  if (shots) await page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
+}
