@@ -2,6 +2,7 @@
 //! `--tour`, which tells the whole story by itself through public interfaces only, and checks every step of it.
 
 mod http;
+mod people;
 mod stage;
 mod steps;
 mod tour;
@@ -13,13 +14,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tour::Tour;
 
 /// Try everything on this machine.
 #[derive(Args)]
 pub struct DemoArgs {
-    /// Tell the story step by step, check each step, and end.
-    #[arg(long)]
-    tour: bool,
+    /// Tell a story step by step, check each step, and end: `devices` unless another is named.
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "devices")]
+    tour: Option<Tour>,
     /// With --tour: name the steps and end.
     #[arg(long, requires = "tour")]
     list_steps: bool,
@@ -38,15 +40,15 @@ pub struct DemoArgs {
 pub fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout();
     if args.list_steps {
-        for step in tour::STEPS {
+        for step in args.tour.unwrap_or(Tour::Devices).steps() {
             writeln!(out, "{:<16} {}", step.name, step.title)?;
         }
         return Ok(ExitCode::SUCCESS);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        if args.tour {
-            let passed = tour::run(args.r#break.as_deref(), &mut out).await?;
+        if let Some(tour) = args.tour {
+            let passed = tour::run(tour, args.r#break.as_deref(), &mut out).await?;
             return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         show(args.dir, &mut out).await?;

@@ -12,11 +12,11 @@ use anyhow::{Context, anyhow, bail, ensure};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const STEP: Duration = Duration::from_secs(10);
+pub(super) const STEP: Duration = Duration::from_secs(10);
 /// A counter far above what a simulated device has used: the tour speaks for it before it is switched on.
 const OVERHEARD: u64 = 1;
-const DOOR: usize = 0;
-const LAMP: usize = 2;
+pub(super) const DOOR: usize = 0;
+pub(super) const LAMP: usize = 2;
 
 pub(super) async fn factory(story: &mut Story, broken: bool) -> anyhow::Result<()> {
     let dir = story.dir.as_ref().context("no directory")?.0.clone();
@@ -66,7 +66,7 @@ pub(super) async fn import(story: &mut Story, broken: bool) -> anyhow::Result<()
 }
 
 /// A stranger's or a device's connection, with a password made from the server key it was shown.
-async fn connect(
+pub(super) async fn connect(
     story: &mut Story,
     user: &str,
     what: &str,
@@ -94,7 +94,7 @@ fn expect_refused(client: Result<Client<Stream>, Error>, code: u8) -> anyhow::Re
     }
 }
 
-fn keys(story: &mut Story, device: usize) -> anyhow::Result<(String, HubKeys)> {
+pub(super) fn keys(story: &mut Story, device: usize) -> anyhow::Result<(String, HubKeys)> {
     let stage = story.stage()?;
     let hub: HubId = stage.hub.id.parse().map_err(|e| anyhow!("{e}"))?;
     let secret = DeviceSecret::read(&stage.devices.get(device).context("no such device")?.secret)?;
@@ -359,10 +359,10 @@ pub(super) async fn audit(story: &mut Story, broken: bool) -> anyhow::Result<()>
     Ok(())
 }
 
-fn text(body: &Value, pointer: &str) -> anyhow::Result<String> {
+pub(super) fn text(body: &Value, pointer: &str) -> anyhow::Result<String> {
     body.pointer(pointer).and_then(Value::as_str).map(str::to_owned).with_context(|| format!("the answer has no {pointer}"))
 }
 
-fn find<'a>(devices: &'a Value, id: &str) -> Option<&'a Value> {
+pub(super) fn find<'a>(devices: &'a Value, id: &str) -> Option<&'a Value> {
     devices.get("devices")?.as_array()?.iter().find(|d| d.get("id").and_then(Value::as_str) == Some(id))
 }

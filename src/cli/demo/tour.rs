@@ -1,12 +1,14 @@
-//! The tour: a list of steps, each of which says what it does, does it, and checks what came back. A step that is
+//! The tours: each is a list of steps, each of which says what it does, does it, and checks what came back. A step that is
 //! broken on purpose works with something wrong, and the tour must fail there.
 
 use super::http::{Answer, Http};
+use super::people;
 use super::stage::{Chosen, Stage, TemporaryDir};
 use super::steps;
 use crate::sim::device::Event;
 use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -26,15 +28,53 @@ pub(super) struct Step {
     act: Act,
 }
 
+/// Which story is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Tour {
+    /// From the factory to an open door: identities, the claim, what is refused, a power cut.
+    Devices,
+    /// Who may use it: a guest, a remote, an app, support, revocation, a clone.
+    People,
+}
+
+impl Tour {
+    /// Its steps in their order.
+    pub(super) fn steps(self) -> &'static [Step] {
+        match self {
+            Tour::Devices => DEVICES,
+            Tour::People => PEOPLE,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Tour::Devices => "devices",
+            Tour::People => "people",
+        }
+    }
+}
+
 macro_rules! steps {
-    ($($name:literal, $title:literal, $act:ident;)*) => {
-        /// The steps in their order.
-        pub(super) const STEPS: &[Step] =
-            &[$(Step { name: $name, title: $title, act: |story, broken| Box::pin(steps::$act(story, broken)) }),*];
+    ($list:ident in $room:ident: $($name:literal, $title:literal, $act:ident;)*) => {
+        const $list: &[Step] =
+            &[$(Step { name: $name, title: $title, act: |story, broken| Box::pin($room::$act(story, broken)) }),*];
     };
 }
 
-steps! {
+steps! { PEOPLE in people:
+    "house", "A hub, an owner, and three claimed devices", house;
+    "invitation", "A link makes Gus a guest who may open the garage door, and nothing else of it", invitation;
+    "window", "He may on some days of the week; on the others the hub says why not", window;
+    "remote", "A switch by the door may open it, and only that", remote;
+    "app", "A program may look at the door, over REST and MQTT, until its token is ended", app;
+    "support", "The maker's support sees the door only while the owner lets it in", support;
+    "revocation", "A right is taken away while messages stream", revocation;
+    "roaming", "The lamp changes its network again and again, and is not taken for a clone", roaming;
+    "clone", "Two things with the door's identity: quarantined, with evidence, and let out by the owner", clone;
+    "audit", "The audit shows who did what through what, and is whole", audit;
+}
+
+steps! { DEVICES in steps:
     "factory", "The maker founds a brand, signs three models, and gives three devices their identities", factory;
     "import", "A hub starts for the first time; the maker makes a batch for it alone; the hub takes it", import;
     "unknown", "A device that the registry does not know is refused", unknown;
@@ -63,6 +103,8 @@ pub(super) struct Story {
     pub(super) owner_id: String,
     pub(super) door: String,
     pub(super) spent_token: String,
+    /// What the steps of a tour leave for later ones: tokens and ids, by a name of their own.
+    pub(super) kept: BTreeMap<&'static str, String>,
     pub(super) events: mpsc::Receiver<(String, Event)>,
     pub(super) sender: mpsc::Sender<(String, Event)>,
 }
@@ -71,11 +113,11 @@ pub(super) struct Story {
 ///
 /// # Errors
 /// When the terminal cannot be written, or `broken` names no step.
-pub(super) async fn run(broken: Option<&str>, out: &mut (dyn Write + Send)) -> anyhow::Result<bool> {
+pub(super) async fn run(tour: Tour, broken: Option<&str>, out: &mut (dyn Write + Send)) -> anyhow::Result<bool> {
     if let Some(name) = broken
-        && !STEPS.iter().any(|s| s.name == name)
+        && !tour.steps().iter().any(|s| s.name == name)
     {
-        bail!("there is no step {name}; `hearthkey demo --tour --list-steps` names them");
+        bail!("there is no step {name}; `hearthkey demo --tour={} --list-steps` names them", tour.name());
     }
     let (sender, events) = mpsc::channel(1024);
     let dir = TemporaryDir::new()?;
@@ -89,19 +131,20 @@ pub(super) async fn run(broken: Option<&str>, out: &mut (dyn Write + Send)) -> a
         owner_id: String::new(),
         door: String::new(),
         spent_token: String::new(),
+        kept: BTreeMap::new(),
         events,
         sender,
         dir: Some(dir),
     };
     let start = Instant::now();
     let mut failed = None;
-    for (number, step) in STEPS.iter().enumerate() {
+    for (number, step) in tour.steps().iter().enumerate() {
         let is_broken = broken == Some(step.name);
         writeln!(
             out,
             "\n{:>2}/{} {}: {}{}",
             number + 1,
-            STEPS.len(),
+            tour.steps().len(),
             step.name,
             step.title,
             if is_broken { "  [broken on purpose]" } else { "" }
@@ -125,7 +168,7 @@ pub(super) async fn run(broken: Option<&str>, out: &mut (dyn Write + Send)) -> a
     }
     let seconds = start.elapsed().as_secs_f32();
     match failed {
-        None => writeln!(out, "\nEvery step passed: {} steps in {seconds:.1} s.", STEPS.len())?,
+        None => writeln!(out, "\nEvery step passed: {} steps in {seconds:.1} s.", tour.steps().len())?,
         Some(name) => writeln!(out, "\nThe tour ended at the step {name} after {seconds:.1} s.")?,
     }
     out.flush()?;
@@ -179,7 +222,7 @@ fn shown(body: &Value) -> String {
     let mut body = body.clone();
     if let Some(map) = body.as_object_mut() {
         for (key, value) in map.iter_mut() {
-            if key == "password" {
+            if matches!(key.as_str(), "password" | "code") {
                 *value = "…".into();
             }
         }
@@ -190,8 +233,10 @@ fn shown(body: &Value) -> String {
 /// A body on one line, cut, with tokens left out.
 fn brief(body: &Value) -> String {
     let mut body = body.clone();
-    if let Some(token) = body.get_mut("token") {
-        *token = "hkt1.…".into();
+    for secret in ["token", "code", "link", "qr", "secret"] {
+        if let Some(shown) = body.get_mut(secret).filter(|s| s.is_string()) {
+            *shown = "…".into();
+        }
     }
     let text = if body.is_null() { String::new() } else { body.to_string() };
     if text.chars().count() > 260 { format!("{}…", text.chars().take(260).collect::<String>()) } else { text }
