@@ -5,6 +5,7 @@ use super::http::Http;
 use super::stage::{Ports, Stage};
 use super::steps::{DOOR, LAMP, connect, find, keys, text};
 use super::tour::Story;
+use crate::sim::copies;
 use crate::sim::device::Event;
 use crate::sim::mqtt::{self, Client, Message, Qos};
 use crate::sim::tls::Stream;
@@ -13,6 +14,8 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 const THERMOSTAT: usize = 1;
 /// Far above any counter that a simulated device uses in a tour: what is connected by hand is the newest.
@@ -30,7 +33,7 @@ pub(super) async fn house(story: &mut Story, broken: bool) -> anyhow::Result<()>
     let http = Http::trusting(stage.hub.http, stage.hub.https, &stage.hub.ca_fingerprint).await?;
     http.wait_until_served().await?;
     let code = stage.hub.setup_code.clone().context("the hub printed no setup code")?;
-    let devices: Vec<(String, String)> = stage.devices.iter().map(|d| (d.title.clone(), d.grouped.clone())).collect();
+    let devices: Vec<_> = stage.devices.iter().map(|d| (d.id.clone(), d.title.clone(), d.grouped.clone())).collect();
     story.door = stage.devices.get(DOOR).context("no door")?.id.clone();
     story.kept.insert("lamp", stage.devices.get(LAMP).context("no lamp")?.id.clone());
     story.http = Some(http);
@@ -44,13 +47,13 @@ pub(super) async fn house(story: &mut Story, broken: bool) -> anyhow::Result<()>
     // The owner's browser would say what time it is; here the owner does.
     let vouched = story.call("POST", "/hub/clock", Some(&token), Some(json!({"now": now_ms()}))).await?;
     ensure!(vouched.status == 200, "the hub does not take the time from its owner");
-    for (title, code) in devices {
-        let waiting = |e: &Event| matches!(e, Event::WaitingToBeClaimed).then_some(());
-        story.wait_for(&title, "waiting to be claimed", waiting).await?;
+    for (id, title, code) in devices {
+        wait_for_state(story, &id, "waiting").await?;
         let code = if broken { swapped(&code) } else { code };
-        let claimed = story.call("POST", "/claims", Some(&token), Some(json!({"code": code, "name": title, "room": "House"}))).await?;
+        let body = json!({"device_id": id, "code": code, "name": title, "room": "House"});
+        let claimed = story.call("POST", "/claims", Some(&token), Some(body)).await?;
         ensure!(claimed.status == 201, "the claim of the {title} was refused");
-        story.wait_for(&title, "the new sign-in", |e| matches!(e, Event::Claimed).then_some(())).await?;
+        wait_for_state(story, &id, "ready").await?;
     }
     Ok(())
 }
@@ -257,12 +260,75 @@ pub(super) async fn audit(story: &mut Story, broken: bool) -> anyhow::Result<()>
     Ok(())
 }
 
-pub(super) async fn roaming(_story: &mut Story, _broken: bool) -> anyhow::Result<()> {
-    anyhow::bail!("not written yet")
+pub(super) async fn roaming(story: &mut Story, broken: bool) -> anyhow::Result<()> {
+    let (owner, sender) = (story.owner.clone(), story.sender.clone());
+    let (lamp, title) = (kept(story, "lamp")?, "lamp");
+    story.stage()?.start_device(LAMP, 20.0, Some(sender))?;
+    let signed_in = |e: &Event| matches!(e, Event::SignedIn { .. }).then_some(());
+    story.wait_for(title, "signed in", signed_in).await?;
+    // Not a lamp that moves, but a second one.
+    let copy = if broken { Some(copy_of(story, LAMP, "copy of the lamp")?) } else { None };
+    for _ in 0..6 {
+        story.sent("the lamp changes its network: its old connection stays half open, and it signs in again");
+        let controls = story.stage()?.devices.get(LAMP).and_then(|d| d.controls.clone()).context("the lamp is off")?;
+        ensure!(copies::roam(&controls).await, "the lamp is gone");
+        story.wait_for(title, "signed in again", signed_in).await?;
+    }
+    if let Some((stop, task)) = copy {
+        wait_for_state(story, &lamp, "quarantined").await?;
+        stop.cancel();
+        let _ = task.await;
+    }
+    let device = story.call("GET", &format!("/devices/{lamp}"), Some(&owner), None).await?;
+    ensure!(device.body.get("state") == Some(&json!("ready")), "a lamp that moves was taken for a clone");
+    let evidence = story.call("GET", &format!("/devices/{lamp}/evidence"), Some(&owner), None).await?;
+    ensure!(evidence.body.get("quarantined") == Some(&json!(false)), "there is evidence against a lamp that moves");
+    Ok(())
 }
 
-pub(super) async fn clone(_story: &mut Story, _broken: bool) -> anyhow::Result<()> {
-    anyhow::bail!("not written yet")
+pub(super) async fn clone(story: &mut Story, broken: bool) -> anyhow::Result<()> {
+    let (owner, door) = (story.owner.clone(), story.door.clone());
+    story.sent("somebody reads out the door's flash, and switches a copy on");
+    // The thermostat is nobody's copy.
+    let (stop, task) = copy_of(story, if broken { THERMOSTAT } else { DOOR }, "copy")?;
+    wait_for_state(story, &door, "quarantined").await?;
+    let evidence = story.call("GET", &format!("/devices/{door}/evidence"), Some(&owner), None).await?;
+    let entries = evidence.body.get("entries").and_then(Value::as_array).map_or(0, Vec::len);
+    ensure!(entries > 0, "a quarantine without evidence");
+    ensure!(command(story, &owner, "open").await? != 200, "a quarantined door obeys");
+    story.sent("the owner finds the copy and switches it off");
+    stop.cancel();
+    let _ = task.await;
+    let lifted = story.call("POST", &format!("/devices/{door}/lift"), Some(&owner), Some(json!({"note": "The copy is gone"}))).await?;
+    ensure!(lifted.status == 200, "the quarantine was not lifted");
+    wait_for_state(story, &door, "ready").await?;
+    ensure!(command(story, &owner, "close").await? == 200, "the door does not obey its owner again");
+    Ok(())
+}
+
+/// Switches on a copy of a device, with its key and its memory as it is now.
+fn copy_of(story: &mut Story, device: usize, title: &str) -> anyhow::Result<(CancellationToken, JoinHandle<()>)> {
+    let stage = story.stage()?;
+    let (address, hub_id) = stage.hub_as_devices_see_it()?;
+    let (flash, copy) = (stage.flash(device)?, stage.dir.join("copies").join(title));
+    let secret = stage.devices.get(device).context("no such device")?.secret.clone();
+    let options = copies::copy_of(&secret, &flash, &copy, address, hub_id)?;
+    Ok(Stage::run_device(options, title.to_owned(), None))
+}
+
+/// Looks until the device stands like this and, unless it is shut out, is connected; at most 15 s.
+async fn wait_for_state(story: &mut Story, device: &str, state: &str) -> anyhow::Result<()> {
+    let (owner, http) = (story.owner.clone(), story.http.clone().context("there is no hub to call")?);
+    for _ in 0..150 {
+        let seen = http.call("GET", &format!("/devices/{device}"), Some(&owner), None).await?;
+        let here = state == "quarantined" || seen.body.get("online") == Some(&json!(true));
+        if here && seen.body.get("state").and_then(Value::as_str) == Some(state) {
+            story.came(format!("the device is {state}"));
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    anyhow::bail!("the device did not become {state} within 15 s")
 }
 
 /// Tells the door to do something and waits until it has; the status of the answer.

@@ -1,7 +1,7 @@
 //! What the demo plays on: a maker's workshop, a hub in a process of its own, and devices as tasks.
 
 use crate::factory::{BrandId, MintOptions, ModelName, RunChoice, SAMPLES, Workshop};
-use crate::sim::device::{self, Backoff, Event, Options};
+use crate::sim::device::{self, Backoff, Control, Event, Options};
 use crate::sim::identity::{DeviceSecret, HubId};
 use crate::sim::tls::Address;
 use anyhow::{Context, anyhow, bail};
@@ -51,6 +51,8 @@ pub(super) struct DemoDevice {
     /// The text of the QR code.
     pub(super) label: String,
     pub(super) running: Option<(CancellationToken, JoinHandle<()>)>,
+    /// What can be done to it by hand while it runs.
+    pub(super) controls: Option<mpsc::Sender<Control>>,
 }
 
 /// Everything together.
@@ -100,6 +102,7 @@ pub(super) fn make_devices(dir: &Path) -> anyhow::Result<(String, Vec<DemoDevice
                 label: secret.claim_qr(),
                 secret: minted.secret,
                 running: None,
+                controls: None,
             });
         }
     }
@@ -142,16 +145,41 @@ impl Stage {
 
     /// Lets a device run, `speed` times as fast as life; its events go to `events` with its title.
     pub(super) fn start_device(&mut self, index: usize, speed: f64, events: Option<mpsc::Sender<(String, Event)>>) -> anyhow::Result<()> {
+        let (address, hub_id) = self.hub_as_devices_see_it()?;
+        let flash = self.flash(index)?;
         let device = self.devices.get_mut(index).ok_or_else(|| anyhow!("there is no device {index}"))?;
-        let address: Address = format!("localhost:{}", self.hub.mqtts.port()).parse().map_err(|e| anyhow!("{e}"))?;
-        let hub_id: HubId = self.hub.id.parse().map_err(|e| anyhow!("{e}"))?;
         let mut options = Options::new(DeviceSecret::read(&device.secret)?, address, hub_id);
-        options.state = Some(self.dir.join("devices").join(&device.id));
+        options.state = Some(flash);
         options.speed = speed;
+        let (controls, pressed) = mpsc::channel(4);
+        options.controls = Some(pressed);
+        device.controls = Some(controls);
+        device.running = Some(Stage::run_device(options, device.title.clone(), events));
+        Ok(())
+    }
+
+    /// Where the hub is, and which one.
+    pub(super) fn hub_as_devices_see_it(&self) -> anyhow::Result<(Address, HubId)> {
+        let address = format!("localhost:{}", self.hub.mqtts.port()).parse().map_err(|e| anyhow!("{e}"))?;
+        Ok((address, self.hub.id.parse().map_err(|e| anyhow!("{e}"))?))
+    }
+
+    /// The directory in which a device keeps what it remembers.
+    pub(super) fn flash(&self, index: usize) -> anyhow::Result<PathBuf> {
+        let device = self.devices.get(index).ok_or_else(|| anyhow!("there is no device {index}"))?;
+        Ok(self.dir.join("devices").join(&device.id))
+    }
+
+    /// Lets whatever has these options run, called `title`, until the token is cancelled.
+    pub(super) fn run_device(
+        mut options: Options,
+        title: String,
+        events: Option<mpsc::Sender<(String, Event)>>,
+    ) -> (CancellationToken, JoinHandle<()>) {
         options.backoff = Backoff::FAST;
         let (sender, mut receiver) = mpsc::channel(256);
         let stop = CancellationToken::new();
-        let (title, token) = (device.title.clone(), stop.clone());
+        let token = stop.clone();
         let task = tokio::spawn(async move {
             let forward = async {
                 while let Some(event) = receiver.recv().await {
@@ -166,8 +194,7 @@ impl Stage {
                 tracing::error!(%error, "a simulated device ended");
             }
         });
-        device.running = Some((stop, task));
-        Ok(())
+        (stop, task)
     }
 
     /// Ends devices and hub, cleanly.

@@ -234,7 +234,8 @@ fn shown(body: &Value) -> String {
 fn brief(body: &Value) -> String {
     let mut body = body.clone();
     for secret in ["token", "code", "link", "qr", "secret"] {
-        if let Some(shown) = body.get_mut(secret).filter(|s| s.is_string()) {
+        // A problem has a code that is no secret.
+        if let Some(shown) = body.get_mut(secret).filter(|s| s.as_str().is_some_and(|s| s.len() > 20)) {
             *shown = "…".into();
         }
     }
