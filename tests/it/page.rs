@@ -27,7 +27,6 @@ async fn an_owner_guards_an_account_with_a_second_factor_in_a_browser() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "waits for tokens, OAuth and consent"]
 async fn a_token_and_an_app_act_for_a_person_until_they_are_ended_in_a_browser() {
     in_a_house_with_a_door("apps.test.mjs").await;
 }

@@ -62,7 +62,7 @@ test("programs act for a person with what was ticked, until they are ended", asy
     const ask = (path) => bare.request.get(`${url}/api/v1${path}`, { headers: { authorization: `Bearer ${tokens.access_token}` } });
     assert.equal((await ask(`/devices/${DEVICE}/twin`)).status(), 200);
     await visit(page, "#/apps");
-    await page.getByRole("region", { name: "Your apps and tokens" }).getByText("sees it").waitFor();
+    await page.getByRole("region", { name: "Your apps and tokens" }).locator(".bullets").getByText("sees it").waitFor();
     await page.getByRole("region", { name: "Your apps and tokens" }).getByRole("button", { name: "End Calendar" }).click();
     await page.getByRole("button", { name: "End it", exact: true }).click();
     await page.getByText("Nothing acts for you.").waitFor();
