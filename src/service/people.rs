@@ -156,8 +156,8 @@ impl Service {
                 let own = e.actor.starts_with('?') || e.actor.contains(user.id.as_str());
                 let via = if own { e.via.as_str() } else { e.via.split(' ').next().unwrap_or_default() };
                 found.push(json!({
-                    "seq": entry.seq, "at": entry.at, "actor": e.actor, "action": e.action, "object": e.object,
-                    "outcome": e.outcome, "reason": e.reason, "detail": e.detail, "via": via,
+                    "seq": entry.seq, "at": entry.at, "actor": e.actor, "behalf": e.behalf, "action": e.action, "object": e.object,
+                    "outcome": e.outcome, "reason": e.reason, "detail": e.detail, "via": via, "erased": entry.erased,
                 }));
             }
         }

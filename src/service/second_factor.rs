@@ -44,6 +44,14 @@ pub(super) enum Taken {
 }
 
 impl Service {
+    /// Whether an account signs in with a second factor.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub fn has_second_factor(&self, user: &UserId) -> Result<bool, Refusal> {
+        Ok(self.store.read::<_, StoreError>(|v| v.get::<SecondFactor>(user.as_str().as_bytes()))?.is_some_and(|f| f.confirmed))
+    }
+
     pub(super) fn shown_second_factor(&self, text: Zeroizing<String>) -> Shown {
         let recovery = Code::parse(&text).map(|c| self.recovery_hash(&c));
         let code = Zeroizing::new(text.chars().filter(|c| *c != ' ').take(16).collect());

@@ -142,6 +142,7 @@ fn schemas() -> Vec<(String, RefOr<Schema>)> {
         Display,
         Export,
         OauthMetadata,
+        Me,
         Problem
     );
     all

@@ -235,6 +235,18 @@ pub struct Hub {
     pub setup_required: bool,
     /// SHA-256 of its CA's certificate.
     pub ca_fingerprint: String,
+    /// Whether anybody may make a guest's account.
+    pub open_registration: bool,
+}
+
+/// Who is signed in.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Me {
+    /// The account.
+    #[serde(flatten)]
+    pub user: User,
+    /// Whether signing in takes a second factor.
+    pub second_factor: bool,
 }
 
 /// An account.

@@ -17,6 +17,7 @@ pub(in crate::web) async fn show(context: Arc<Context>) -> Answered {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         setup_required: context.service.setup_required().map_err(refusal::problem)?,
         ca_fingerprint: hub.ca_fingerprint.clone(),
+        open_registration: context.service.settings().map_err(refusal::problem)?.open_registration,
     })
 }
 

@@ -66,7 +66,11 @@ pub(in crate::web) async fn sign_out(context: Arc<Context>, session: Session) ->
 }
 
 pub(in crate::web) async fn me(context: Arc<Context>, session: Session) -> Answered {
-    answer::ok(&context.service.me(&session.actor).map_err(refusal::problem)?)
+    let user = context.service.me(&session.actor).map_err(refusal::problem)?;
+    let second_factor = context.service.has_second_factor(&user.id).map_err(refusal::problem)?;
+    let mut me = serde_json::to_value(&user).map_err(|_| Problem::internal())?;
+    me["second_factor"] = second_factor.into();
+    answer::ok(&me)
 }
 
 pub(in crate::web) async fn list(context: Arc<Context>, session: Session) -> Answered {

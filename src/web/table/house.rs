@@ -24,7 +24,7 @@ pub(super) static CALLS: &[Call] = &[
         .gives(&[(201, Json("Opened"))])
         .refuses(&[401, 403, 429]),
     Call::signed_in(Delete, "/api/v1/sessions/current", "Sign out", |c, _, s| Box::pin(people::sign_out(c, s))).gives(&[(204, Nothing)]),
-    Call::signed_in(Get, "/api/v1/me", "Who is signed in", |c, _, s| Box::pin(people::me(c, s))).gives(&[(200, Json("User"))]),
+    Call::signed_in(Get, "/api/v1/me", "Who is signed in", |c, _, s| Box::pin(people::me(c, s))).gives(&[(200, Json("Me"))]),
     Call::signed_in(Get, "/api/v1/users", "All accounts", |c, _, s| Box::pin(people::list(c, s)))
         .gives(&[(200, Json("Users"))])
         .refuses(&[403]),
