@@ -3,7 +3,7 @@
 use super::caller::{self, Caller, Session};
 use super::request::{self, BodyStream, Request};
 use super::table::{Answering, Found, Handler, find, is_named};
-use super::{Context, answer, refusal};
+use super::{Context, refusal};
 use crate::net::problem::Problem;
 use crate::service::Refusal;
 use std::sync::Arc;
@@ -51,18 +51,27 @@ pub(super) fn routes(context: Arc<Context>) -> BoxedFilter<(Response,)> {
         .boxed()
 }
 
-async fn serve(context: Arc<Context>, parts: Parts) -> Response {
+async fn serve(context: Arc<Context>, mut parts: Parts) -> Response {
+    let rest = request::Rest::default();
+    parts.body = rest.lend(parts.body);
+    let response = answer(context, parts).await;
+    // An answer that goes out while the request still comes in would end the connection under the client's hands.
+    rest.drain().await;
+    response
+}
+
+async fn answer(context: Arc<Context>, parts: Parts) -> Response {
     let (call, parameters) = match find(&parts.method, parts.path.as_str()) {
         Found::Call(call, parameters) => (call, parameters),
         Found::OtherMethods(allow) => {
-            return answer::with(answer::problem(&Problem::method_not_allowed()), header::ALLOW, &allow);
+            return super::answer::with(super::answer::problem(&Problem::method_not_allowed()), header::ALLOW, &allow);
         }
-        Found::Nothing => return answer::problem(&Problem::not_found()),
+        Found::Nothing => return super::answer::problem(&Problem::not_found()),
     };
     let safe = parts.method.is_safe();
     let answering = match start(context, parts, parameters, call.handler) {
         Ok(answering) => answering,
-        Err(problem) => return answer::problem(&problem),
+        Err(problem) => return super::answer::problem(&problem),
     };
     // Who hangs up drops the answer, not the act: what has been committed must have its effects, and a right that was
     // taken must be gone from live connections whether or not somebody waits to hear of it.
@@ -74,7 +83,7 @@ async fn serve(context: Arc<Context>, parts: Parts) -> Response {
             Err(Problem::internal())
         })
     };
-    answered.unwrap_or_else(|problem| answer::problem(&problem))
+    answered.unwrap_or_else(|problem| super::answer::problem(&problem))
 }
 
 fn start(context: Arc<Context>, parts: Parts, parameters: Vec<String>, handler: Handler) -> Result<Answering, Problem> {

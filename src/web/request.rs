@@ -12,6 +12,8 @@ use serde_json::{Map, Value};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use warp::http::header::{self, HeaderMap};
@@ -25,6 +27,60 @@ pub(super) type BodyStream = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error
 /// A body as a stream of bytes.
 pub(super) fn body_stream<B: Buf>(body: impl Stream<Item = Result<B, warp::Error>> + Send + 'static) -> BodyStream {
     Box::pin(body.map(|part| part.map(|mut b| b.copy_to_bytes(b.remaining()))))
+}
+
+/// Most of a body that is read for nobody, in bytes, and the longest time for it.
+const REST_BYTES: usize = 128 * 1024;
+const REST_TIME: Duration = Duration::from_secs(2);
+
+/// What a call has left of its body.
+#[derive(Default)]
+pub(super) struct Rest(Arc<Mutex<Option<BodyStream>>>);
+
+/// A body that comes back when it is dropped.
+struct Lent {
+    body: Option<BodyStream>,
+    back: Arc<Mutex<Option<BodyStream>>>,
+}
+
+impl Rest {
+    /// Gives the body away until it is dropped.
+    pub(super) fn lend(&self, body: BodyStream) -> BodyStream {
+        Box::pin(Lent { body: Some(body), back: self.0.clone() })
+    }
+
+    /// Reads what is left, within bounds, and forgets it.
+    pub(super) async fn drain(self) {
+        let left = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut body) = left else { return };
+        let _ = tokio::time::timeout(REST_TIME, async {
+            let mut read = 0;
+            while let Some(Ok(part)) = body.next().await {
+                read += part.len();
+                if read > REST_BYTES {
+                    return;
+                }
+            }
+        })
+        .await;
+    }
+}
+
+impl Stream for Lent {
+    type Item = Result<Bytes, warp::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<Option<Self::Item>> {
+        match &mut self.body {
+            Some(body) => body.as_mut().poll_next(cx),
+            None => Poll::Ready(None),
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        *self.back.lock().unwrap_or_else(PoisonError::into_inner) = self.body.take();
+    }
 }
 
 /// A request that has found its call.

@@ -242,9 +242,19 @@ pub struct Hub {
 /// Who is signed in.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Me {
-    /// The account.
-    #[serde(flatten)]
-    pub user: User,
+    /// Its id.
+    pub id: String,
+    /// The name it signs in with.
+    pub username: String,
+    /// How the person wants to be called.
+    pub display_name: String,
+    /// What it may do to the hub.
+    #[schema(inline, example = "member")]
+    pub role: String,
+    /// For a maker's people: whose they are.
+    pub brand: Option<String>,
+    /// For a maker's people: from where they may come.
+    pub networks: Option<Vec<String>>,
     /// Whether signing in takes a second factor.
     pub second_factor: bool,
 }
