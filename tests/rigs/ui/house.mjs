@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { chromium } from "playwright-core";
 
 const { HEARTHKEY_URL: url, HEARTHKEY_SETUP_CODE: setupCode, HEARTHKEY_LABEL: label = "", HEARTHKEY_SHOTS: shots } = process.env;
-export const WAIT = 15_000;
+export const WAIT = 30_000;
 export const PASSWORD = "hearth & home, 🔑 42";
 export const DEVICE = label.split(":")[1] ?? "";
 

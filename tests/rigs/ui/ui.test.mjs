@@ -24,7 +24,7 @@ const PASSWORD = "hearth & home, 🔑 42";
 const NEXT_PASSWORD = "embers & ash, 🔥 43";
 const OWNER = "Mara Lind";
 const GUEST = { username: "tom", name: "Tom Sand", password: "a guest of the house" };
-const WAIT = 15_000;
+const WAIT = 30_000;
 const complaints = [];
 let browser;
 let page;
