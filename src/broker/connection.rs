@@ -8,7 +8,7 @@ use super::session::{Compiled, Connection, Session};
 use super::wire::{Codec, Incoming, IncomingPublish, WireError};
 use super::{Broker, Peer};
 use crate::domain::binding::Subject;
-use crate::domain::topic;
+use crate::domain::topic::{self, Place, locate};
 use crate::service::{SignInAttempt, SignInRefusal, SignedIn};
 use bytes::{Bytes, BytesMut};
 use rumqttd::protocol::{
@@ -348,13 +348,14 @@ impl Broker {
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(u64::from(delay))).await;
             // A client that has come back in the meantime is not dead.
-            if session.attached() == attached && broker.service.still_stands(&signed_in) {
+            if session.attached() == attached {
                 broker.send_will(&signed_in, &session, memory, will, properties).await;
             }
         });
     }
 
-    /// Publishes a will, checked as any publish is, with the policy of now.
+    /// Publishes a will, checked as any publish is, with the policy of now. No will is a command: what is done now must be
+    /// meant now, and nobody means to lose a connection.
     async fn send_will(
         &self,
         signed_in: &SignedIn,
@@ -363,8 +364,17 @@ impl Broker {
         will: LastWill,
         properties: Option<LastWillProperties>,
     ) {
+        // What let it in may be over by its time, and the connection not yet cut for it.
+        if !self.service.still_stands(signed_in) {
+            return;
+        }
         let policy = self.policy(session);
         let Some((name, verdict)) = memory.verdict(&policy, &will.topic, will.retain) else { return };
+        if locate(&name).is_some_and(|at| matches!(at.place, Place::Command(_))) {
+            self.counters.publish_denied.fetch_add(1, Ordering::Relaxed);
+            self.service.will_refused(signed_in, &name);
+            return;
+        }
         let incoming = IncomingPublish {
             topic: will.topic,
             payload: will.message,

@@ -183,7 +183,11 @@ impl Broker {
     /// Ends connections that do not stand any more, because the time of the session or token that let them in is over.
     /// Those of people of the house, whose sessions last for weeks, are looked at when `all` is set.
     pub async fn end_stale(&self, all: bool) {
-        let ends_soon = |s: &Session| s.holder.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|who| who.ends_unused());
+        let ends_soon = |s: &Session| {
+            // An app's access token lives for an hour.
+            matches!(s.principal, Subject::App(_))
+                || s.holder.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|who| who.ends_unused())
+        };
         let looked_at: Vec<_> = {
             let sessions = self.sessions();
             sessions.values().filter(|s| !matches!(s.principal, Subject::Device(_)) && (all || ends_soon(s))).cloned().collect()

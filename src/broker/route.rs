@@ -18,8 +18,8 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// Topics a publisher remembers the receivers of.
 const REMEMBERED: usize = 32;
 
-/// What a connection remembers of the topics it publishes to, valid for one generation of subscriptions and one epoch
-/// of the policy.
+/// What a connection remembers of the topics it publishes to, valid for one generation of subscriptions and one making
+/// of the policy's table: a right that begins or ends by its time changes the table within an epoch.
 #[derive(Default)]
 pub(super) struct Memory {
     topics: HashMap<Bytes, Known>,
@@ -27,7 +27,8 @@ pub(super) struct Memory {
 
 pub(super) struct Known {
     pub(super) topic: Arc<str>,
-    epoch: u64,
+    /// Epoch and validity of the table that gave the verdicts.
+    made: (u64, u64),
     plain: PublishVerdict,
     retained: PublishVerdict,
     generation: u64,
@@ -38,8 +39,9 @@ impl Memory {
     /// The verdict on a publish to `topic`; `None` when it is no topic name.
     pub(super) fn verdict(&mut self, policy: &Compiled, topic: &Bytes, retain: bool) -> Option<(Arc<str>, PublishVerdict)> {
         if let Some(known) = self.topics.get_mut(topic) {
-            if known.epoch != policy.epoch {
-                known.epoch = policy.epoch;
+            let made = (policy.epoch, policy.table.valid_until());
+            if known.made != made {
+                known.made = made;
                 known.plain = policy.table.publish(&known.topic, false);
                 known.retained = policy.table.publish(&known.topic, true);
             }
@@ -47,7 +49,8 @@ impl Memory {
         }
         let name = std::str::from_utf8(topic).ok().filter(|name| crate::domain::topic::is_valid_name(name))?;
         let (plain, retained) = (policy.table.publish(name, false), policy.table.publish(name, true));
-        let known = Known { topic: name.into(), epoch: policy.epoch, plain, retained, generation: u64::MAX, matches: Arc::default() };
+        let made = (policy.epoch, policy.table.valid_until());
+        let known = Known { topic: name.into(), made, plain, retained, generation: u64::MAX, matches: Arc::default() };
         if self.topics.len() >= REMEMBERED {
             self.topics.clear();
         }

@@ -246,7 +246,9 @@ impl Service {
                 let leave = tx.get::<Authorization>(app.as_bytes())?.filter(|l| !l.ended).ok_or(Refusal::NotFound("app"))?;
                 may(tx, &who, &leave, now)?;
                 end_in(tx, &leave, &who.subject.to_string(), now)?;
-                audit::append(tx, now, audit::done(&who, "app.end", &format!("app:{app}"), leave.name.clone()))?;
+                // With the person's id, by which what is personal in it is found when they are erased: people name apps.
+                let detail = format!("{} of user:{}", leave.name, leave.user);
+                audit::append(tx, now, audit::done(&who, "app.end", &format!("app:{app}"), detail))?;
                 Ok::<_, Refusal>(())
             })
             .await?;

@@ -98,7 +98,7 @@ impl Service {
         if all.len() >= MAX_BINDINGS && !all.iter().any(|b| b.subject == subject) {
             return Err(Refusal::Conflict("this device is shared with too many: take a right away first".into()));
         }
-        let binding = put_binding(tx, &subject, id, &grant.terms, &who.subject.to_string(), &self.origin(), now)?;
+        let binding = put_binding(tx, &subject, id, &grant.terms, &giver_of(&all, &subject, &who.subject), &self.origin(), now)?;
         let detail = format!("{:?} to {subject}{}", grant.terms.privilege, told(&grant.terms)).to_lowercase();
         audit::append(tx, now, audit::done(who, "binding.grant", id.as_str(), detail))?;
         Ok(view(tx, &binding)?)
@@ -405,6 +405,21 @@ pub(super) fn user_by_name(tx: &Tx<'_>, folded: &str) -> Result<User, Refusal> {
 
 pub(super) fn bindings_of(tx: &Tx<'_>, device: &DeviceId) -> Result<Vec<Binding>, StoreError> {
     Ok(tx.scan::<Binding>(&device_prefix(device), usize::MAX)?.into_iter().map(|(_, b)| b).collect())
+}
+
+/// Who counts as the giver of the right of `subject` that `who` gives or changes: `who`. But whose own right comes from that
+/// subject, directly or through others, changes nothing of who gave it: nobody gets out of reach of who could take their
+/// right by having it given anew by themselves, or by whom they let in.
+fn giver_of(all: &[Binding], subject: &Subject, who: &Subject) -> String {
+    let given = |holder: &str| all.iter().find(|b| b.subject.to_string() == holder).map(|b| b.granted_by.clone());
+    let (own, mut seen, mut above) = (subject.to_string(), HashSet::new(), Some(who.to_string()));
+    while let Some(holder) = above.filter(|holder| seen.insert(holder.clone())) {
+        above = given(&holder);
+        if holder == own {
+            return above.unwrap_or_else(|| who.to_string());
+        }
+    }
+    who.to_string()
 }
 
 /// Of the bindings of one device, those that `giver` gave, and that their holders gave in turn; not that of `spared`, nor

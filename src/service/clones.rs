@@ -3,6 +3,7 @@
 
 use super::rights::{Rows, require_role};
 use super::{Actor, Change, CloseReason, DeviceView, Refusal, Service, SignedIn, audit, lock, random};
+use crate::domain::account::UserId;
 use crate::domain::audit::Outcome;
 use crate::domain::authority::HubAction;
 use crate::domain::binding::Subject;
@@ -298,6 +299,17 @@ pub(super) fn counter_lost(tx: &Tx<'_>, device: &DeviceId, now: u64, via: &str) 
     let source = via.rsplit(' ').next().unwrap_or_default().to_owned();
     let detail = "it had lost its counter, or another had used it, and proved the device key by a challenge".to_owned();
     add(tx, device, &Evidence { at: now, kind: KIND.into(), source, session: String::new(), detail })
+}
+
+/// Erases what evidence tells of who lifted a quarantine, and from where; that it was lifted, and by which account, stays.
+pub(super) fn forget_person(tx: &Tx<'_>, user: &UserId) -> Result<(), StoreError> {
+    let by = format!("by {}", Subject::User(user.clone()));
+    for (key, row) in tx.scan::<Evidence>(b"", usize::MAX)? {
+        if row.detail.starts_with(&by) {
+            tx.put(&key, &Evidence { source: String::new(), detail: by.clone(), ..row })?;
+        }
+    }
+    Ok(())
 }
 
 /// Keeps a piece of evidence; of a device's, the newest [`KEPT`] stay.

@@ -54,21 +54,24 @@ impl Service {
     pub fn explain(&self, actor: &Actor, question: &Question) -> Result<Explanation, Refusal> {
         let (own, now) = (actor.subject.clone(), self.moment());
         self.store.read(|v| {
-            let subject = match &question.username {
-                None => own.clone(),
-                Some(name) if Subject::parse(name).is_some_and(|s| s.user().is_none()) => {
-                    Subject::parse(name).ok_or(Refusal::NotFound("account"))?
+            let meant = |name: &str| match name {
+                name if Subject::parse(name).is_some_and(|s| s.user().is_none()) => {
+                    Subject::parse(name).ok_or(Refusal::NotFound("account"))
                 }
-                Some(name) => {
+                name => {
                     let folded = Username::parse(name)?.folded();
                     let name = v.get::<UserName>(folded.as_bytes())?.ok_or(Refusal::NotFound("account"))?;
-                    Subject::User(name.id)
+                    Ok(Subject::User(name.id))
                 }
             };
+            let subject = question.username.as_deref().map_or_else(|| Ok(own.clone()), meant);
             let sees_all = actor.may(HubAction::SeeAllDevices);
-            if subject != own && !sees_all {
+            // First whether one may ask about others at all: whoever may not is not told which accounts there are.
+            if !sees_all && !matches!(&subject, Ok(asked) if *asked == own) {
                 self.require(v, actor, &question.device, Action::Administer)?;
-            } else if !sees_all && Rows::load(v, &own, &question.device, now.at)?.own.binding.is_none() {
+            }
+            let subject = subject?;
+            if subject == own && !sees_all && Rows::load(v, &own, &question.device, now.at)?.own.binding.is_none() {
                 return Err(Refusal::NotFound("device"));
             }
             let rows = Rows::load(v, &subject, &question.device, now.at)?;

@@ -356,6 +356,12 @@ impl Service {
         self.audit_topic(who, self.refused_publish(who, topic));
     }
 
+    /// Audits a will that would have been a command.
+    pub fn will_refused(&self, who: &SignedIn, topic: &str) {
+        let subject = who.subject.to_string();
+        self.audit_topic(who, audit::event(subject, "topic.publish", topic, Outcome::Denied, "command_in_a_will", "", &who.via));
+    }
+
     /// Audits a subscription that the policy refused.
     pub fn subscribe_denied(&self, who: &SignedIn, filter: &str) {
         let who_text = who.subject.to_string();

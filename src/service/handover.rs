@@ -9,7 +9,7 @@ use super::bindings::{
 use super::forget::{Forgotten, forget_device};
 use super::rights::{Rows, require_role};
 use super::{Actor, CloseReason, DeviceView, Refusal, Service, audit};
-use crate::domain::account::Username;
+use crate::domain::account::{User, Username};
 use crate::domain::authority::HubAction;
 use crate::domain::binding::{Binding, RevocationMark, Subject, Terms};
 use crate::domain::claim::ScannedCode;
@@ -192,7 +192,13 @@ impl Service {
         }
         let own = live(tx, new, &who.subject)?.ok_or(Refusal::NotAllowed(Reason::NotBound))?;
         let (itself, other) = (Subject::Device(old.clone()), Subject::Device(new.clone()));
-        let on_old: Vec<Binding> = bindings_of(tx, old)?.into_iter().filter(|b| b.subject != other).collect();
+        let mut on_old = Vec::new();
+        for binding in bindings_of(tx, old)?.into_iter().filter(|b| b.subject != other) {
+            // A maker's people were let in to the old device, and to no other.
+            if !is_makers(tx, &binding.subject)? {
+                on_old.push(binding);
+            }
+        }
         names_exist(&on_old, tx.get::<Registered>(old.as_str().as_bytes())?.as_ref(), registered.as_ref(), model)?;
         let mut count = 0;
         for binding in &on_old {
@@ -282,6 +288,11 @@ fn live(tx: &Tx<'_>, device: &DeviceId, subject: &Subject) -> Result<Option<Bind
     let key = binding_key(device, subject);
     let revoked = tx.get::<RevocationMark>(&key)?.map_or(0, |m| m.generation);
     Ok(tx.get::<Binding>(&key)?.filter(|b| b.generation > revoked))
+}
+
+fn is_makers(tx: &Tx<'_>, subject: &Subject) -> Result<bool, Refusal> {
+    let Some(user) = subject.user() else { return Ok(false) };
+    Ok(tx.get::<User>(user.as_str().as_bytes())?.is_some_and(|u| u.role.is_vendor()))
 }
 
 /// From now on it was given by `giver`.

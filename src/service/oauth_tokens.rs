@@ -117,6 +117,10 @@ impl Service {
         let (key, now, via) = (self.code_key(&asked.code), self.now(), format!("https {source}"));
         let through = via.clone();
         let client = format!("client:{}", asked.client_id);
+        // First a look, so that a stranger's guess causes no write.
+        if self.store.read::<_, StoreError>(|v| v.get::<AuthorizationCode>(&key))?.is_none() {
+            return Err(self.refuse_grant(&client, "code", &via));
+        }
         match self.store.write::<_, StoreError, _>(move |tx| take_code(tx, &key, &asked, now, &through)).await? {
             Taken::Good(code) => self.give_for_code(*code, key, source, via).await,
             Taken::Bad => Err(self.refuse_grant(&client, "code", &via)),
@@ -246,7 +250,11 @@ impl Service {
         let (now, via) = (self.now(), format!("https {source}"));
         let access = token.starts_with(app_tokens::PREFIX).then(|| self.app_token_key(&SessionToken::new(token)));
         let genuine = self.genuine(token).map(|g| g.app);
-        if access.is_none() && genuine.is_none() {
+        let known = match &access {
+            Some(key) => self.store.read::<_, StoreError>(|v| v.get::<AppToken>(key))?.is_some(),
+            None => genuine.is_some(),
+        };
+        if !known {
             return Ok(());
         }
         let client = client_id.map(str::to_owned);

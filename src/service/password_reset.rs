@@ -172,6 +172,15 @@ pub(super) fn forget_codes(tx: &Tx<'_>, user: &UserId, meant: impl Fn(ResetKind)
     Ok(())
 }
 
+/// Ends the codes that this account made for others.
+pub(super) fn forget_codes_by(tx: &Tx<'_>, maker: &UserId) -> Result<(), StoreError> {
+    let by = Subject::User(maker.clone()).to_string();
+    for (key, _) in tx.scan::<ResetCode>(b"", usize::MAX)?.into_iter().filter(|(_, row)| row.kind == ResetKind::Owner && row.by == by) {
+        tx.delete::<ResetCode>(&key)?;
+    }
+    Ok(())
+}
+
 /// Ends codes that are over.
 pub(super) fn sweep_codes(tx: &Tx<'_>, now: u64) -> Result<(), StoreError> {
     for (key, row) in tx.scan::<ResetCode>(b"", usize::MAX)? {

@@ -1,8 +1,9 @@
 //! What becomes of an account: its role and name, everything the hub holds about its person, and erasing that.
 
 use super::accounts::display_name;
-use super::apps::forget_apps_of;
-use super::password_reset::forget_codes;
+use super::apps::{end_apps_of, forget_apps_of};
+use super::invitations::end_invitations;
+use super::password_reset::{forget_codes, forget_codes_by};
 use super::rights::require_role;
 use super::sessions::sessions_of;
 use super::{Actor, BindingView, Change, Refusal, Service, SessionToken, UserView, audit};
@@ -38,13 +39,13 @@ impl Service {
     /// [`Refusal::RoleTooLow`], [`Refusal::NotFound`]; [`Refusal::Conflict`] for the last owner, and for a maker's people.
     pub async fn change_user(&self, actor: &Actor, user: &UserId, change: UserChange) -> Result<UserView, Refusal> {
         let (who, id, now) = (actor.clone(), user.clone(), self.now());
-        let (view, narrowed) = self
+        let (view, narrowed, apps) = self
             .store
             .write::<_, Refusal, _>(move |tx| {
                 require_role(tx, &who, HubAction::ManagePeople, now)?;
                 let key = id.as_str().as_bytes();
                 let mut user = tx.get::<User>(key)?.filter(|u| !u.ended).ok_or(Refusal::NotFound("account"))?;
-                let mut told = Vec::new();
+                let (mut told, mut apps) = (Vec::new(), Vec::new());
                 if let Some(role) = change.role.filter(|r| *r != user.role) {
                     // A support session that is open goes as far as the role did when it was opened.
                     if role.is_vendor() || user.role.is_vendor() {
@@ -53,6 +54,13 @@ impl Service {
                     if user.role == Role::Owner {
                         keep_an_owner(tx, &id)?;
                         forget_codes(tx, &id, |kind| kind == ResetKind::Recovery)?;
+                        // What an owner promised as one must not serve again should they become one later.
+                        forget_codes_by(tx, &id)?;
+                        end_invitations(tx, &id, |i| i.role.is_some())?;
+                    }
+                    if !role.may(HubAction::LinkApps) {
+                        // They must not act again should the person ever be more than that.
+                        apps = end_apps_of(tx, &id, &who.subject.to_string(), now)?;
                     }
                     told.push(format!("role {:?} instead of {:?}", role, user.role));
                     user.role = role;
@@ -67,11 +75,12 @@ impl Service {
                     tx.put(key, &user)?;
                     audit::append(tx, now, audit::done(&who, "user.change", id.as_str(), told.join(", ")))?;
                 }
-                Ok((UserView::from(&user), narrowed))
+                Ok((UserView::from(&user), narrowed, apps))
             })
             .await?;
         if narrowed {
             self.policy_changed().await;
+            self.apps_ended(&apps).await;
             self.changed(Change::Accounts);
         }
         Ok(view)
@@ -206,6 +215,7 @@ pub(super) fn erase(tx: &Tx<'_>, ended: &User, now: u64) -> Result<(), Refusal> 
         ..ended.clone()
     };
     forget_apps_of(tx, &ended.id)?;
+    super::clones::forget_person(tx, &ended.id)?;
     // Before the row loses the name by which others' entries are found.
     audit::erase_person(tx, &ended.id, now)?;
     tx.put(ended.id.as_str().as_bytes(), &erased)?;

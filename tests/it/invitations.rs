@@ -211,6 +211,18 @@ async fn an_invitation_ends_with_its_givers_account_right_or_role() {
     assert_eq!(status, 409);
     assert!(problem["detail"].as_str().unwrap().contains("ask for a new invitation"), "{problem}");
     assert_eq!(look(&house, &code_of_gil).await.0, 409);
+    // The role; also when it comes back. What shares devices does not need it.
+    let (otto, otto_token) = house.person("otto", Role::Owner).await;
+    let body = json!({"username": "otto", "privilege": "administer"});
+    assert_eq!(house.http("POST", &path, &house.owner_token, Some(body)).await.0, 200);
+    let code_of_otto = code(&house, &otto_token, json!({"role": "owner"})).await;
+    let sharing = code(&house, &otto_token, share(&lamp, "view")).await;
+    for role in ["member", "owner"] {
+        let his = format!("/users/{}", otto.user().unwrap());
+        assert_eq!(house.http("PATCH", &his, &house.owner_token, Some(json!({"role": role}))).await.0, 200);
+        assert_eq!(register(&house, &code_of_otto, "mallory").await.0, 404, "{role}");
+    }
+    assert_eq!(look(&house, &sharing).await.0, 200);
     // The account.
     let (paul, paul_token) = house.person("paul", Role::Owner).await;
     let code_of_paul = code(&house, &paul_token, json!({"role": "owner"})).await;

@@ -19,6 +19,7 @@ mod late;
 mod lifetime;
 mod listed;
 mod matrix;
+mod meeting;
 mod model;
 mod page;
 mod parts;

@@ -69,7 +69,9 @@ pub(in crate::web) async fn me(context: Arc<Context>, session: Session) -> Answe
     let user = context.service.me(&session.actor).map_err(refusal::problem)?;
     let second_factor = context.service.has_second_factor(&user.id).map_err(refusal::problem)?;
     let mut me = serde_json::to_value(&user).map_err(|_| Problem::internal())?;
-    me["second_factor"] = second_factor.into();
+    if let Some(members) = me.as_object_mut() {
+        members.insert("second_factor".into(), second_factor.into());
+    }
     answer::ok(&me)
 }
 

@@ -166,6 +166,9 @@ async fn a_code_dies_with_its_account_with_its_makers_role_and_with_a_change_of_
     let demote = format!("PATCH /api/v1/users/{}", user_id(&home, "otto"));
     assert_eq!(home.call(&home.owner, &demote, Some(json!({"role": "member"}))).await.json()["role"], "member");
     assert_eq!(reset(&home, &by_otto, NEW).await.status, 401);
+    // Not either when its maker is an owner again.
+    assert_eq!(home.call(&home.owner, &demote, Some(json!({"role": "owner"}))).await.json()["role"], "owner");
+    assert_eq!(reset(&home, &by_otto, NEW).await.status, 401);
 
     let stolen = reset_code(&home, &user_id(&home, "gus")).await;
     let gus = sign_in(&home, HERE, "gus", PASSWORD, None).await.json()["token"].as_str().unwrap().to_owned();

@@ -188,6 +188,8 @@ async fn who_becomes_a_guest_or_gets_a_new_password_by_a_code_has_no_apps() {
     assert_eq!(role("guest").await, 200);
     assert_eq!((home.sees(&token, &lamp).await, home.sees(&mia, &lamp).await), (401, 200));
     assert_eq!(role("member").await, 200);
+    assert_eq!(home.sees(&token, &lamp).await, 401, "what has ended does not come back with the role");
+    let (_, token) = home.token(&mia, json!([{"id": lamp}])).await;
     assert_eq!(home.sees(&token, &lamp).await, 200);
     let reset = home.call(&home.owner, &format!("POST /api/v1/users/{account}/reset"), None).await.json();
     let body = json!({"code": reset["code"], "password": "yet another long password"}).to_string();
