@@ -119,6 +119,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 #[test]
 fn every_right_is_what_a_simple_account_of_the_history_says() {
     // More of them by hand: MODEL_CASES=400.
+    #[expect(clippy::disallowed_methods, reason = "how long a test runs is no configuration of the hub")]
     let cases = std::env::var("MODEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let mut runner =
