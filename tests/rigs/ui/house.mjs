@@ -62,6 +62,17 @@ export async function signIn(page, username, password = PASSWORD) {
   await page.getByRole("button", { name: "Sign in" }).click();
 }
 
+/** Waits until so many are there: what a page shows after an answer or a tap takes its time. */
+export async function comesTo(locator, count, why = String(locator)) {
+  const end = Date.now() + WAIT;
+  let last = await locator.count();
+  while (last !== count && Date.now() < end) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    last = await locator.count();
+  }
+  assert.equal(last, count, why);
+}
+
 export async function shot(page, name) {
   if (shots) await page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
 }

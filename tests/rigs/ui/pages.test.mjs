@@ -6,7 +6,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { launch, shot, visitor } from "./house.mjs";
+import { comesTo, launch, shot, visitor } from "./house.mjs";
 import { ADA, answers, DOOR, MARA, ORIGIN, pretend, SUPPORT } from "./stub.mjs";
 
 const dist = process.env.HEARTHKEY_DIST;
@@ -141,7 +141,7 @@ test("a support session shows on every page to everybody it concerns, and one ta
   }
   const { page } = await look("#/", { me: { id: "9", username: "tom", display_name: null, role: "guest" }, some: { "GET /support": SUPPORT } });
   await page.getByRole("region", { name: "Support session" }).waitFor();
-  assert.equal(await page.getByRole("button", { name: "End it now" }).count(), 0, "a guest sees it, and does not end it");
+  await comesTo(page.getByRole("button", { name: "End it now" }), 0, "a guest sees it, and does not end it");
   await done(page);
 });
 
@@ -149,7 +149,7 @@ test("an event opens the banner on a page that is open already", async () => {
   let open = { sessions: [] };
   const { page } = await look("#/", { some: { "GET /support": () => open } });
   await page.getByRole("heading", { level: 3, name: "Garage" }).waitFor();
-  assert.equal(await page.getByRole("region", { name: "Support session" }).count(), 0);
+  await comesTo(page.getByRole("region", { name: "Support session" }), 0);
   open = SUPPORT;
   await page.evaluate(() => window.events.dispatchEvent(new MessageEvent("support", { data: "{}" })));
   await page.getByRole("region", { name: "Support session" }).waitFor();
@@ -177,7 +177,7 @@ test("recovery codes and tokens show once, and are gone from the page after", as
   await page.getByRole("button", { name: "Set it up" }).click();
   await page.getByLabel("Code from the app").fill("123456");
   await page.getByRole("button", { name: "Confirm" }).click();
-  assert.equal(await page.locator(".codes li").count(), 10);
+  await comesTo(page.locator(".codes li"), 10);
   assert.equal(await page.getByRole("button", { name: "Done" }).isDisabled(), true, "first they are kept");
   await page.emulateMedia({ media: "print" });
   assert.deepEqual(await page.evaluate(() => [...document.querySelectorAll("h1, .nav, button")].filter((each) => each.getClientRects().length > 0).length), 0, "print shows the codes and nothing else");
@@ -185,7 +185,7 @@ test("recovery codes and tokens show once, and are gone from the page after", as
   await page.emulateMedia({ media: "screen" });
   await page.getByLabel(/I have kept them/).check();
   await page.getByRole("button", { name: "Done" }).click();
-  assert.equal(await page.getByText("40K7-9QWE-0MN8").count(), 0);
+  await comesTo(page.getByText("40K7-9QWE-0MN8"), 0);
   await page.evaluate(() => (location.hash = "#/apps"));
   await page.getByText("Make a token").click();
   await page.getByLabel("What it is for").fill("Solar");
@@ -193,7 +193,7 @@ test("recovery codes and tokens show once, and are gone from the page after", as
   await page.getByRole("button", { name: "Make the token" }).click();
   await page.getByText("hka1.").waitFor();
   await page.getByRole("button", { name: "I have it" }).click();
-  assert.equal(await page.getByText("hka1.").count(), 0);
+  await comesTo(page.getByText("hka1."), 0);
   await done(page);
 });
 

@@ -4,7 +4,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { call, DEVICE, launch, PASSWORD, settleIn, shot, signIn, visit, visitor } from "./house.mjs";
+import { call, comesTo, DEVICE, launch, PASSWORD, settleIn, shot, signIn, visit, visitor } from "./house.mjs";
 
 const complaints = [];
 let browser, page, ada, tom;
@@ -47,7 +47,7 @@ test("a maker's people come in only while a session is open, and everybody sees 
     await visit(ada, "#/");
     await signIn(ada, "ada");
     await ada.getByRole("heading", { level: 1, name: "Devices" }).waitFor();
-    assert.equal(await ada.getByText("Garage").count(), 0);
+    await comesTo(ada.getByText("Garage"), 0);
     await visit(tom, "#/");
     await signIn(tom, "tom");
     await tom.getByRole("heading", { level: 1, name: "Devices" }).waitFor();
@@ -62,7 +62,7 @@ test("a maker's people come in only while a session is open, and everybody sees 
     await page.getByRole("button", { name: "Open it" }).click();
     for (const each of [page, ada, tom]) await each.getByRole("region", { name: "Support session" }).getByText("The door stops half way").waitFor();
     await shot(tom, "support-banner");
-    assert.equal(await tom.getByRole("button", { name: "End it now" }).count(), 0);
+    await comesTo(tom.getByRole("button", { name: "End it now" }), 0);
     await ada.getByRole("link", { name: "Garage" }).waitFor();
   });
 
