@@ -41,8 +41,17 @@ const ROOMS_WITH_CONFIG: &[&str] =
     &["domain", "net", "store", "service", "broker", "ble", "web", "mirror", "mdns", "update", "factory", "sim", "cloud", "hub"];
 
 /// Libraries that are an affair of some rooms only.
-const KEPT_IN: [(&str, &[&str]); 4] =
-    [("redb", &["store"]), ("rumqttd", &["broker"]), ("btleplug", &["ble"]), ("warp", &["web", "cloud", "net"])];
+const KEPT_IN: [(&str, &[&str]); 9] = [
+    ("redb", &["store"]),
+    ("rumqttd", &["broker"]),
+    ("btleplug", &["ble"]),
+    ("dbus", &["ble"]),
+    ("mdns_sd", &["mdns"]),
+    ("snow", &["domain"]),
+    ("warp", &["web", "cloud", "net"]),
+    ("zbus", &["sim"]),
+    ("bluer", &["sim"]),
+];
 
 /// What the domain does not name: IO, clock, randomness.
 const IMPURE: [&[&str]; 9] = [
