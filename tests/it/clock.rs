@@ -166,11 +166,11 @@ async fn a_box_that_starts_in_1970_keeps_rights_for_a_time_closed_until_an_owner
     clock.pass(DAY);
     say(&mut talker, &lamp, "over", &mut [&mut guest, &mut member]).await;
     assert_eq!(why(&house, &gil, &lamp), Reason::Expired);
-    // The right is given anew for the guest to hear an end.
+    // Given anew, it is heard again.
     give(&house, &lamp, "gil", until(now + 2 * DAY)).await;
     say(&mut talker, &lamp, "end", &mut [&mut guest, &mut member]).await;
-    assert_eq!(guest.heard, ["open"]);
-    assert_eq!(member.heard, ["closed", "open", "over"]);
+    assert_eq!(guest.heard, ["open", "end"]);
+    assert_eq!(member.heard, ["closed", "open", "over", "end"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,7 +201,7 @@ async fn an_owner_and_a_synchronised_box_that_differ_close_live_rights_for_a_tim
     house.hub.service().watch_clock().await.unwrap();
     assert_eq!(known(&house), (Grade::Vouched, false));
     say(&mut talker, &lamp, "end", &mut [&mut guest]).await;
-    assert_eq!(guest.heard, ["1", "3"]);
+    assert_eq!(guest.heard, ["1", "3", "end"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,7 +219,7 @@ async fn a_clock_that_jumps_takes_rights_along_both_ways() {
         house.hub.service().watch_clock().await.unwrap();
         say(&mut talker, &lamp, text, &mut [&mut guest]).await;
     }
-    assert_eq!(guest.heard, ["in", "in again"]);
+    assert_eq!(guest.heard, ["in", "in again", "end"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -316,6 +316,7 @@ async fn a_weekly_window_opens_and_closes_a_live_subscription_also_in_the_night_
         house.hub.service().change_settings(&house.owner, change).await.unwrap();
         say(&mut talker, &lamp, text, &mut [&mut guest]).await;
     }
+    expected.push("end");
     assert_eq!(guest.heard, expected);
 }
 
