@@ -168,7 +168,7 @@ async fn stop(daemon: &ServiceDaemon) {
 
 /// Whether a host that is not this one answers to a name; asked while nothing here does.
 pub(super) async fn is_held_by_another(host: &str, config: &Config) -> bool {
-    let Ok(daemon) = start(config) else { return true };
+    let Ok(daemon) = start(config) else { return false };
     let mut another = false;
     if let Ok(events) = daemon.resolve_hostname(&format!("{host}."), Some(WHOSE.as_millis() as u64)) {
         let look = async {

@@ -60,10 +60,19 @@ pub type Listener = Arc<dyn Fn(Vec<Found>) + Send + Sync>;
 /// left to it: the hub goes by `<name>-2`, and so on, until it is started again.
 pub async fn run(about: About, config: Config, state: watch::Sender<State>, listener: Listener, shutdown: CancellationToken) {
     let (mut attempt, mut probe, mut failures) = (1, true, 0u32);
+    // The name for which somebody was looked for. Some responders do not defend a host's name against a probe, and answer
+    // a plain question for it.
+    let mut asked_for = 0;
     loop {
         let names = Names::of(&about, attempt, MOST_NAMES);
         let life = Life { about: &about, names: &names, config: &config, probe, state: &state, listener: &listener };
-        let end = life.run(&shutdown).await;
+        let first = std::mem::replace(&mut asked_for, attempt) != attempt;
+        let taken = first
+            && tokio::select! {
+                () = shutdown.cancelled() => false,
+                taken = life::is_held_by_another(&names.host, &config) => taken,
+            };
+        let end = if taken { End::InstanceTaken } else { life.run(&shutdown).await };
         listener(Vec::new());
         match end {
             End::Shutdown => {

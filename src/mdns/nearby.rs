@@ -1,5 +1,5 @@
 //! The devices on the network that ask to be claimed: a short list of what they say about themselves. Nothing of it is
-//! believed; the label's code decides (`docs/protocol/pairing.md`, §1 and §9).
+//! believed; the label's code decides (`docs/protocol/pairing.md`, §1 and §8).
 
 use mdns_sd::ResolvedService;
 use std::collections::BTreeMap;

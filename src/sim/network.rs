@@ -1,5 +1,5 @@
 //! How a device finds a hub on the network, and asks there to be claimed: DNS-SD from the device's side (mqtt, §4;
-//! pairing, §9).
+//! pairing, §8).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
