@@ -181,12 +181,10 @@ impl RunningHub {
         self.said[listener].as_str().unwrap().rsplit_once(':').unwrap().1.parse().unwrap()
     }
 
-    /// One line of its metrics, asked for on its own host.
-    fn metric(&self, peer: &mut Peer, name: &str) -> String {
+    /// Waits until one of its metrics, asked for on its own host, is so.
+    fn until_metric(&self, peer: &mut Peer, name: &str, value: u32) {
         let url = format!("https://127.0.0.1:{}/api/v1/metrics", self.port("https"));
-        let page = peer.ask(json!({"do": "get", "url": url}));
-        let line = page["body"].as_str().unwrap().lines().find(|l| l.starts_with(&format!("hearthkey_{name} "))).unwrap().to_owned();
-        line.rsplit(' ').next().unwrap().to_owned()
+        peer.ask(json!({"do": "page", "url": url, "line": format!("hearthkey_{name} {value}")}));
     }
 }
 
@@ -260,7 +258,7 @@ fn a_name_that_another_host_has_is_left_to_it() {
     assert_eq!((&found["host"], &found["txt"]["id"]), (&format!("{second}.local.").into(), &hub.said["hub_id"]));
     assert!(std::fs::read_to_string(&hub.log).unwrap().contains("another host on the network has this hub's name"));
     let mut beside = Peer::on(&network, 0, &["10.77.0.1"]);
-    assert_eq!(hub.metric(&mut beside, "mdns_announced"), "1");
+    hub.until_metric(&mut beside, "mdns_announced", 1);
     let (at, ca) = (json!(["127.0.0.1", hub.port("https")]), format!("http://127.0.0.1:{}/trust/ca.der", hub.port("http")));
     let names = json!([format!("{name}.local"), format!("{second}.local"), "other.local"]);
     let answer = beside.ask(json!({"do": "tls", "at": at, "ca": ca, "names": names}));
@@ -305,9 +303,7 @@ fn a_hub_on_two_interfaces_of_one_network_keeps_its_name() {
     let found = peer.find(HUB, "attic");
     assert_eq!((&found["host"], &found["txt"]["id"]), (&"attic.local.".into(), &hub.said["hub_id"]));
     let mut beside = Peer::on(&network, 0, &["10.77.0.1"]);
-    while hub.metric(&mut beside, "mdns_announced") != "1" {
-        std::thread::yield_now();
-    }
+    hub.until_metric(&mut beside, "mdns_announced", 1);
     let log = std::fs::read_to_string(&hub.log).unwrap();
     assert!(!log.contains("another host on the network"), "{log}");
 }
@@ -318,18 +314,13 @@ fn a_device_that_asks_to_be_claimed_is_listed_until_it_goes() {
     let dir = tempfile::tempdir().unwrap();
     let hub = RunningHub::start(&network, &dir, &network.name("attic"), &[]);
     let (mut peer, mut beside) = (Peer::on(&network, 1, &["10.77.0.2"]), Peer::on(&network, 0, &["10.77.0.1"]));
-    let mut wait = |things: &str| {
-        while hub.metric(&mut beside, "mdns_things") != things {
-            std::thread::yield_now();
-        }
-    };
     let register = |name: &str, info: &str| json!({"do": "register", "type": THING, "name": network.name(name), "host": format!("{}.local.", network.name(name)), "port": 9, "txt": {"i": info, "n": "Lamp"}, "address": "10.77.0.2"});
     peer.ask(register("closed", "0100aabbccdd010203040506"));
     peer.ask(register("lamp", "0101aabbccdd010203040506"));
     peer.ask(register("claimed", "0102aabbccdd010203040507"));
-    wait("2");
+    hub.until_metric(&mut beside, "mdns_things", 2);
     peer.ask(json!({"do": "unregister"}));
-    wait("0");
+    hub.until_metric(&mut beside, "mdns_things", 0);
 }
 
 #[test]
@@ -344,15 +335,16 @@ fn a_simulated_device_finds_its_hub_and_asks_there_to_be_claimed() {
     for sample in SAMPLES {
         workshop.add_model(&brand, sample.json).unwrap();
     }
-    let asked = Command::new(env!("CARGO_BIN_EXE_hearthkey")).args(["hub", "request", "--data-dir"]).arg(&data).output().unwrap();
-    let request = String::from_utf8(asked.stdout).unwrap();
+    // A first start, which writes what the maker needs.
+    RunningHub::start(&network, &dir, &name, &[]).running.interrupt();
+    let request = std::fs::read_to_string(data.join("request.txt")).unwrap();
     let run = workshop.mint(&brand, &ModelName::parse("lamp").unwrap(), 1, &MintOptions::default(), &()).unwrap();
     let file = dir.path().join("lamps.hkb");
     workshop.batch(&brand, &RunChoice::One(run.run.clone()), request.trim(), &file, &()).unwrap();
     let minted = run.devices().next().unwrap().unwrap();
     let trust = format!("{BRAND}={}", made.fingerprint);
     let hub = RunningHub::start(&network, &dir, &name, &["--trust", &trust, "--import", file.to_str().unwrap()]);
-    let mut device = |wanted: Option<&str>| {
+    let device = |wanted: Option<&str>| {
         let mut command = network.command(1, env!("CARGO_BIN_EXE_hearthkey"));
         command.args(["device", "--eager", "--secret"]).arg(&minted.secret);
         if network.hosts.is_none() {
@@ -371,9 +363,7 @@ fn a_simulated_device_finds_its_hub_and_asks_there_to_be_claimed() {
     let thing = peer.ask(json!({"do": "await", "type": THING}));
     assert_eq!((thing["txt"]["n"].as_str(), thing["txt"]["i"].as_str().map(|i| &i[..4])), (Some("lamp"), Some("0101")), "{thing}");
     let mut beside = Peer::on(&network, 0, &["10.77.0.1"]);
-    while hub.metric(&mut beside, "mdns_things") == "0" {
-        std::thread::yield_now();
-    }
+    hub.until_metric(&mut beside, "mdns_things", 1);
     first.interrupt();
     peer.ask(json!({"do": "gone", "type": THING, "name": thing["name"]}));
 

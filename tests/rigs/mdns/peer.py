@@ -5,7 +5,7 @@ The first line is {"addresses": [...]}: the interfaces it is on. Then:
   {"do": "gone", "type", "name"}                until it has said goodbye
   {"do": "register", "type", "name", "host", "port", "txt", "address"}
   {"do": "unregister"}                          all of them
-  {"do": "get", "url"}                          the body of an HTTPS page of the hub
+  {"do": "page", "url", "line"}                 until an HTTPS page of the hub has this line
   {"do": "tls", "at": [host, port], "ca", "names"}  those under which the hub's certificate holds
 """
 
@@ -91,10 +91,14 @@ class Peer:
             self.zc.unregister_service(self.mine.pop())
         return {}
 
-    def do_get(self, url):
+    def do_page(self, url, line):
         context = ssl._create_unverified_context()
-        with urllib.request.urlopen(url, context=context, timeout=10) as page:
-            return {"body": page.read().decode()}
+
+        def look():
+            with urllib.request.urlopen(url, context=context, timeout=10) as page:
+                return {} if line in page.read().decode().splitlines() else None
+
+        return until(look)
 
     def do_tls(self, at, ca, names):
         with urllib.request.urlopen(ca, timeout=10) as page:
