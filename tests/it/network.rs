@@ -183,7 +183,7 @@ impl RunningHub {
 
     /// Waits until one of its metrics, asked for on its own host, is so.
     fn until_metric(&self, peer: &mut Peer, name: &str, value: u32) {
-        let url = format!("https://127.0.0.1:{}/api/v1/metrics", self.port("https"));
+        let url = format!("https://127.0.0.1:{}/metrics", self.port("https"));
         peer.ask(json!({"do": "page", "url": url, "line": format!("hearthkey_{name} {value}")}));
     }
 }
