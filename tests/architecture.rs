@@ -46,7 +46,7 @@ const KEPT_IN: [(&str, &[&str]); 9] = [
     ("rumqttd", &["broker"]),
     ("btleplug", &["ble"]),
     ("dbus", &["ble"]),
-    ("mdns_sd", &["mdns"]),
+    ("mdns_sd", &["mdns", "sim"]),
     ("snow", &["domain"]),
     ("warp", &["web", "cloud", "net"]),
     ("zbus", &["sim"]),

@@ -139,6 +139,7 @@ impl Seeded {
             .arg("hub")
             .arg("--data-dir")
             .arg(self.dir.join("hub"))
+            .env("HEARTHKEY_MDNS__ENABLED", "false")
             .args(["--https", any, "--http", any, "--mqtts", any, "--mqtt", any, "--log", "warn", "--announce-json"])
             .env("HEARTHKEY_BROKER__MAX_CONNECTIONS_PER_PRINCIPAL", "100")
             .env("HEARTHKEY_BROKER__MAX_SESSIONS_PER_PRINCIPAL", "100")

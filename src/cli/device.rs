@@ -9,9 +9,10 @@ use clap::Args;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::sim::device::{self, Backoff, Options};
+use crate::sim::device::{self, Backoff, Event, Options, SignIn};
 use crate::sim::identity::{DeviceSecret, HubId};
 use crate::sim::mqtt::Version;
+use crate::sim::network::{self, Asking};
 use crate::sim::things::{Fault, Kind};
 use crate::sim::tls::Address;
 
@@ -21,12 +22,15 @@ pub struct DeviceArgs {
     /// The secret file that the factory wrote for this device.
     #[arg(long, value_name = "FILE")]
     secret: PathBuf,
-    /// The hub's MQTT listener.
-    #[arg(long, value_name = "HOST:PORT")]
-    hub: Address,
-    /// The hub's id: 26 characters, shown by the hub and announced by mDNS.
+    /// The hub's MQTT listener; without it the device looks for a hub on the network, and asks there to be claimed.
+    #[arg(long, value_name = "HOST:PORT", requires = "hub_id")]
+    hub: Option<Address>,
+    /// The hub's id: 26 characters, shown by the hub and announced by mDNS. Chooses one among several on the network.
     #[arg(long, value_name = "ID")]
-    hub_id: HubId,
+    hub_id: Option<HubId>,
+    /// Look for the hub on this network interface only. May be given more than once; without it, on all but loopback.
+    #[arg(long, value_name = "NAME", conflicts_with = "hub")]
+    interface: Vec<String>,
     /// Directory for what the device remembers; without it everything is forgotten at the end.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -58,11 +62,28 @@ pub struct DeviceArgs {
 /// # Errors
 /// When the secret or the state cannot be read, or the device cannot keep its state.
 pub async fn run(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
-    if args.plain && !is_this_machine(&args.hub) {
-        bail!("--plain is for a hub on this machine: {} is not", args.hub);
-    }
     let secret = DeviceSecret::read(&args.secret)?;
-    let mut options = Options::new(secret, args.hub, args.hub_id);
+    let begin = Instant::now();
+    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut asking = None;
+    let (hub, hub_id) = match (args.hub, args.hub_id) {
+        (Some(hub), Some(id)) => (hub, id),
+        (_, wanted) => {
+            writeln!(out, "{:9.3}  looking for a hub on the network", begin.elapsed().as_secs_f64())?;
+            out.flush()?;
+            let found = tokio::select! {
+                found = network::find_hub(wanted, &args.interface) => found?,
+                heard = &mut interrupt => return heard.context("cannot listen for Ctrl-C"),
+            };
+            writeln!(out, "{:9.3}  found {} ({}) at {}", begin.elapsed().as_secs_f64(), found.name, found.id, found.mqtts)?;
+            asking = Some(Asking::of(&secret, &args.interface)?);
+            (found.mqtts, found.id)
+        }
+    };
+    if args.plain && !is_this_machine(&hub) {
+        bail!("--plain is for a hub on this machine: {hub} is not");
+    }
+    let mut options = Options::new(secret, hub, hub_id);
     options.tls = !args.plain;
     options.state = args.state;
     options.kind = args.kind;
@@ -75,13 +96,18 @@ pub async fn run(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
     let (sender, mut events) = mpsc::channel(256);
     let shutdown = CancellationToken::new();
     let device = tokio::spawn(device::run(options, sender, shutdown.clone()));
-    let begin = Instant::now();
-    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     let mut interrupted = false;
     loop {
         tokio::select! {
             event = events.recv() => match event {
                 Some(event) => {
+                    if let Some(asking) = &mut asking {
+                        match event {
+                            Event::WaitingToBeClaimed => asking.begin()?,
+                            Event::SignedIn { with: SignIn::NewSecret | SignIn::Secret } => asking.end().await,
+                            _ => {}
+                        }
+                    }
                     writeln!(out, "{:9.3}  {event}", begin.elapsed().as_secs_f64())?;
                     out.flush()?;
                 }
@@ -93,6 +119,9 @@ pub async fn run(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
                 shutdown.cancel();
             }
         }
+    }
+    if let Some(asking) = &mut asking {
+        asking.end().await;
     }
     device.await.context("the device broke down")?.map_err(Into::into)
 }
@@ -134,6 +163,15 @@ mod tests {
         assert!(parse(&["--fault", "obstruction@101"]).is_err());
         assert!(parse(&["--speed", "-1"]).is_err());
         assert!(parse(&["--v4", "--v5"]).is_err());
+    }
+
+    #[test]
+    fn an_address_wants_the_id_that_goes_with_it_and_neither_is_needed() {
+        let parse = |arguments: &[&str]| {
+            DeviceArgs::augment_args(Command::new("device")).try_get_matches_from([&["device", "--secret", "s"], arguments].concat())
+        };
+        assert!(parse(&[]).is_ok() && parse(&["--hub-id", "aaaaaaaaaaaaaaaaaaaaaaaaaa", "--interface", "lo"]).is_ok());
+        assert!(parse(&["--hub", "127.0.0.1:8883"]).is_err());
     }
 
     #[test]

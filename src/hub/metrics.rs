@@ -1,6 +1,8 @@
 //! The metrics page, in Prometheus' text format (version 0.0.4): counts of every door, sessions, and the store.
 
+use super::network::Network;
 use crate::broker::{Broker, count};
+use crate::mdns::State;
 use crate::net::Counters;
 use crate::service::Service;
 use std::fmt::Write;
@@ -16,7 +18,7 @@ pub(super) struct Listeners {
 }
 
 /// The page. `not_provisioned`: how many of the brands and batches that the configuration names were not taken.
-pub(super) fn page(broker: &Broker, service: &Service, listeners: &Listeners, not_provisioned: usize) -> String {
+pub(super) fn page(broker: &Broker, service: &Service, listeners: &Listeners, network: &Network, not_provisioned: usize) -> String {
     let mut out = String::new();
     let mut line = |name: &str, labels: &str, value: u64| {
         // Writing to a string cannot fail.
@@ -48,5 +50,7 @@ pub(super) fn page(broker: &Broker, service: &Service, listeners: &Listeners, no
     line("store_writes_total", "", writes);
     line("store_commits_total", "", commits);
     line("not_provisioned", "", not_provisioned as u64);
+    line("mdns_announced", "", u64::from(matches!(&*network.state().borrow(), State::Announced(_))));
+    line("mdns_things", "", network.things().borrow().len() as u64);
     out
 }

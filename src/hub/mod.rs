@@ -6,6 +6,7 @@ mod clock;
 mod config;
 mod keys;
 mod metrics;
+mod network;
 mod opening;
 mod provision;
 mod tls;
@@ -18,12 +19,14 @@ pub use keys::KeyError;
 pub use opening::make_console_code;
 
 use crate::broker::{self, Broker};
+use crate::mdns;
 use crate::net::{self, Counters, Security, SourceLimiter};
 use crate::service::{HubIdentity, Refusal, Service};
 use crate::store::OpenError;
 use crate::web;
 use data_encoding::HEXLOWER;
 use jiff::tz::TimeZone;
+use network::Network;
 use opening::Opened;
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
@@ -32,7 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tls::Certificates;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -126,6 +129,7 @@ pub struct Hub {
     store_failed: CancellationToken,
     service: Arc<Service>,
     broker: Arc<Broker>,
+    network: Network,
     shutdown: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -179,6 +183,7 @@ impl Hub {
             store_failed,
             service,
             broker,
+            network: Network::default(),
             shutdown: CancellationToken::new(),
             tasks: JoinSet::new(),
         };
@@ -212,6 +217,18 @@ impl Hub {
         &self.broker
     }
 
+    /// Under which names the hub is found on the network, as that changes.
+    #[must_use]
+    pub fn network(&self) -> watch::Receiver<mdns::State> {
+        self.network.state()
+    }
+
+    /// The devices on the network that ask to be claimed, as they come and go.
+    #[must_use]
+    pub fn things_on_network(&self) -> watch::Receiver<Vec<mdns::Found>> {
+        self.network.things()
+    }
+
     /// Ends every connection, waits for what is being written, and closes the store. Nothing acknowledged is lost.
     pub async fn shut_down(mut self) {
         self.shutdown.cancel();
@@ -234,10 +251,29 @@ impl Hub {
             self.serve_mqtt(listener, Security::Plain, &config.mqtt, counters.mqtt.clone(), limiter.clone());
         }
         self.open_web(config, &certificates, &counters, &limiter).await?;
+        self.announce(config, &certificates);
         self.tasks.spawn(self.broker.clone().expire_sessions(self.shutdown.clone()));
         self.tasks.spawn(check_audit(self.service.clone(), self.shutdown.clone()));
         self.tasks.spawn(run_clock(self.service.clone(), certificates, self.shutdown.clone()));
         Ok(())
+    }
+
+    /// Tells the network of the hub, once it listens.
+    fn announce(&mut self, config: &Config, certificates: &Arc<Certificates>) {
+        if !config.mdns.enabled {
+            return;
+        }
+        let identity = self.service.hub();
+        let about = mdns::About {
+            name: config.name.clone(),
+            id: identity.id,
+            ca_sha256: Sha256::digest(&identity.ca_der).into(),
+            https: self.addresses.https,
+            mqtts: self.addresses.mqtts,
+        };
+        let (state, listener) = self.network.ends();
+        self.tasks.spawn(mdns::run(about, config.mdns.clone(), state, listener, self.shutdown.clone()));
+        self.tasks.spawn(network::certify_names(self.network.state(), certificates.clone(), self.shutdown.clone()));
     }
 
     async fn open_web(
@@ -281,7 +317,7 @@ impl Hub {
         mqtt: mpsc::Sender<web::MqttSocket>,
     ) -> web::Hooks {
         let (issuer, broker, service, counters) = (certificates.clone(), self.broker.clone(), self.service.clone(), counters.clone());
-        let not_provisioned = self.not_provisioned.len();
+        let (not_provisioned, network) = (self.not_provisioned.len(), self.network.clone());
         web::Hooks {
             certify: Arc::new(move |csr, device| {
                 let (certificate, until) = issuer.certify_device(csr, device.as_str()).map_err(|e| e.to_string())?;
@@ -293,7 +329,7 @@ impl Hub {
                 })
             }),
             mqtt,
-            metrics: Arc::new(move || metrics::page(&broker, &service, &counters, not_provisioned)),
+            metrics: Arc::new(move || metrics::page(&broker, &service, &counters, &network, not_provisioned)),
             data_dir: config.data_dir.clone(),
             shutdown: self.shutdown.clone(),
         }

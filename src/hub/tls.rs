@@ -17,7 +17,7 @@ const RENEW_BEFORE_S: u64 = 60 * 24 * 3600;
 /// The TLS side of all listeners.
 pub(super) struct Certificates {
     material: Material,
-    names: Vec<String>,
+    names: Mutex<Vec<String>>,
     clock: Arc<dyn Clock>,
     pub(super) https: Arc<TlsReloader>,
     pub(super) mqtt: Arc<TlsReloader>,
@@ -45,7 +45,7 @@ impl Certificates {
         };
         let https = Arc::new(TlsReloader::new(Protocol::Https, &tls, time())?);
         let mqtt = Arc::new(TlsReloader::new(Protocol::Mqtt, &tls, time())?);
-        Ok(Certificates { names, clock: clock.clone(), https, mqtt, issued: Mutex::new((ips, validity)), material })
+        Ok(Certificates { names: Mutex::new(names), clock: clock.clone(), https, mqtt, issued: Mutex::new((ips, validity)), material })
     }
 
     /// Whether the certificate does not fit the present time: near its end, or issued by a clock that was wrong. Cheap
@@ -63,7 +63,26 @@ impl Certificates {
         if issued.0 == ips && !stale {
             return Ok(());
         }
-        let (leaf, validity) = issue(&self.material, &self.names, &ips, now)?;
+        self.issue_anew(&mut issued, ips, now)
+    }
+
+    /// The hub is found under another name, `<name>.local`: the certificate holds for it too from now on.
+    pub(super) fn add_name(&self, name: &str) -> Result<(), TlsError> {
+        let (ips, now) = (addresses(), now_s(&*self.clock));
+        let mut issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+            if !ca::may_certify_name(name) || names.iter().any(|known| known == name) {
+                return Ok(());
+            }
+            names.push(name.to_owned());
+        }
+        self.issue_anew(&mut issued, ips, now)
+    }
+
+    fn issue_anew(&self, issued: &mut (BTreeSet<IpAddr>, Validity), ips: BTreeSet<IpAddr>, now: u64) -> Result<(), TlsError> {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (leaf, validity) = issue(&self.material, &names, &ips, now)?;
         let tls = TlsMaterial { leaf: &leaf, key: &self.material.server_key, ca: self.material.ca.certificate() };
         self.https.reload(&tls)?;
         self.mqtt.reload(&tls)?;

@@ -137,6 +137,17 @@ impl DeviceSecret {
         format!("HK1:{}:{code}", self.device_id)
     }
 
+    /// The first 6 bytes by which who has the label finds this device among others (pairing, §1 and §3).
+    pub fn short_id(&self, salt: [u8; 4]) -> [u8; 6] {
+        let code: Zeroizing<String> = Zeroizing::new(self.claim_symbols().iter().take(20).copied().map(crockford).collect());
+        let mut key = Zeroizing::new([0u8; 32]);
+        fill(&Hkdf::<Sha256>::new(Some(self.device_id.as_bytes()), code.as_bytes()), b"hearthkey pair v1", key.as_mut_slice());
+        let tag: Option<[u8; 32]> = Hmac::<Sha256>::new_from_slice(key.as_slice())
+            .map(|mac| mac.chain_update(b"hearthkey short v1").chain_update(salt).finalize().into_bytes().into())
+            .ok();
+        tag.and_then(|tag| tag.first_chunk().copied()).unwrap_or_default()
+    }
+
     /// The keys for one hub.
     pub fn for_hub(&self, hub: HubId) -> HubKeys {
         let mut scoped = Zeroizing::new([0u8; 32]);

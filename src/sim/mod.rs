@@ -2,13 +2,15 @@
 //! nothing of the crate, so that a mistake in the hub cannot hide in code that both sides share.
 //!
 //! `mqtt` and `tls` are a client for the public protocol, which the demo's tour and the load generator use too;
-//! `identity` and `state` are what a firmware keeps secret and keeps; `device` is its life; `things` are what it does;
+//! `identity` and `state` are what a firmware keeps secret and keeps; `network` is how they find a hub
+//! and are found; `device` is their life; `things` are what it does;
 //! `copies` are what a hub must tell apart.
 
 pub mod copies;
 pub mod device;
 pub mod identity;
 pub mod mqtt;
+pub mod network;
 pub mod state;
 pub mod things;
 pub mod tls;

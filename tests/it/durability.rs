@@ -29,6 +29,7 @@ pub struct Process {
 impl Process {
     pub async fn start(data_dir: &Path) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hearthkey"));
+        command.env("HEARTHKEY_MDNS__ENABLED", "false");
         command.args(["hub", "--announce-json", "--log", "error", "--data-dir"]).arg(data_dir);
         for listener in ["--https", "--http", "--mqtts", "--mqtt"] {
             command.args([listener, "127.0.0.1:0"]);

@@ -64,6 +64,7 @@ pub fn config(dir: &TempDir) -> Config {
     }
     // The machines that tests run on know the time, though nothing on them may say so.
     config.clock.trusted = true;
+    config.mdns.enabled = false;
     config
 }
 

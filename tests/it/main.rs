@@ -21,6 +21,7 @@ mod listed;
 mod matrix;
 mod meeting;
 mod model;
+mod network;
 mod page;
 mod parts;
 mod peers;

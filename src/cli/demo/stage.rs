@@ -252,6 +252,8 @@ pub(super) async fn first_start(dir: &Path, ports: Chosen) -> anyhow::Result<Str
 pub(super) async fn start_hub(dir: &Path, ports: Chosen, provision: Option<(&str, &Path)>) -> anyhow::Result<HubProcess> {
     let program = std::env::current_exe().context("this program cannot find itself")?;
     let mut command = Command::new(program);
+    // A hub for a look goes unseen by the house.
+    command.env("HEARTHKEY_MDNS__ENABLED", "false");
     command.arg("hub").arg("--announce-json").arg("--log").arg("warn").arg("--data-dir").arg(hub_dir(dir));
     // The demo is for a machine that knows the time, though nothing on it may say so.
     command.env("HEARTHKEY_CLOCK__TRUSTED", "true");
