@@ -152,7 +152,7 @@ test("a device is added by its code, and each step shows as the hub tells it", a
   assert.equal(await focused(page.getByRole("heading", { level: 2, name: "The Wi-Fi it gets" })), true);
   assert.equal(await page.getByLabel(/This hub's Wi-Fi, “Lindenhof”/).isChecked(), true);
   await shot(page, "add-wifi-1280-light");
-  await page.getByLabel("Name", { exact: false }).first().fill("Garage");
+  await page.getByLabel("Name (optional)").fill("Garage");
   await page.getByRole("button", { name: "Add it" }).click();
   await page.getByText("Number 2 in the queue").first().waitFor();
   assert.deepEqual(sent(asked, "POST", "/pairings")[0].body, { code: CODE, device_id: DEVICE, name: "Garage", wifi: { use: "system" } });
@@ -177,7 +177,7 @@ test("a device is added by its code, and each step shows as the hub tells it", a
   await event(page, pairing("searching", { updated: updated - 3 }));
   await comesTo(page.locator(".pairing-steps .past"), 5, "what comes late changes nothing");
   await event(page, pairing("done", { trust: "attested", updated: ++updated }));
-  await page.getByText("It is yours now.", { exact: true }).waitFor();
+  await page.locator(".note-good").getByText("It is yours now.").waitFor();
   await comesTo(page.getByRole("button", { name: "Cancel" }), 0);
   assert.equal(await page.getByRole("link", { name: "Open it" }).getAttribute("href"), `#/device/${DEVICE}`);
   await page.getByRole("link", { name: "Add another" }).click();
@@ -195,12 +195,12 @@ test("the Wi-Fi that was typed is looked at before it is sent", async () => {
   await page.getByRole("button", { name: "Add it" }).click();
   await page.getByText("Type the name of the Wi-Fi.").waitFor();
   await page.getByLabel("Name of the Wi-Fi").fill("Café 5");
-  await page.getByLabel("Passphrase").fill("short");
+  await page.getByLabel("Passphrase", { exact: true }).fill("short");
   await page.getByRole("button", { name: "Add it" }).click();
   await page.getByText("at least 8 characters").waitFor();
-  assert.equal(await focused(page.getByLabel("Passphrase")), true);
+  assert.equal(await focused(page.getByLabel("Passphrase", { exact: true })), true);
   assert.equal(sent(asked, "POST", "/pairings").length, 0);
-  await page.getByLabel("Passphrase").fill("long enough");
+  await page.getByLabel("Passphrase", { exact: true }).fill("long enough");
   await page.getByRole("button", { name: "Add it" }).click();
   await page.waitForURL(/#\/add\/p-1$/);
   assert.deepEqual(sent(asked, "POST", "/pairings")[0].body, { code: CODE, wifi: { use: "given", ssid: "Café 5", passphrase: "long enough" } });
@@ -214,7 +214,7 @@ test("a failure says what to do, and a second try needs no second typing", async
   await page.getByRole("button", { name: "Continue" }).click();
   await page.getByText("Another Wi-Fi").click();
   await page.getByLabel("Name of the Wi-Fi").fill("Lindenhof");
-  await page.getByLabel("Passphrase").fill("not the right one");
+  await page.getByLabel("Passphrase", { exact: true }).fill("not the right one");
   await page.getByRole("button", { name: "Add it" }).click();
   await page.locator(".pairing-steps .now", { hasText: "Joining the network" }).waitFor();
   await event(page, pairing("failed", { updated: pairing("x").updated + 1, problem: { code: "wifi_refused", detail: "the Wi-Fi refused the passphrase", next: "Type the passphrase again." } }));
@@ -256,7 +256,7 @@ test("a provisional device is explained, and waits for an answer", async () => {
     const group = page.getByRole("group", { name: "Is this the device in your hand?" });
     await group.getByText("it takes no critical command").waitFor();
     assert.equal(await focused(group), true);
-    await group.getByRole("button", { name: "Add it" }).click();
+    await group.getByRole("button", { name: "Add it", exact: true }).click();
     await page.locator(".pairing-steps .now", { hasText: "Sending" }).waitFor();
     assert.deepEqual(sent(asked, "POST", "/pairings/p-1/confirm")[0].body, {});
     await done(page);

@@ -26,6 +26,7 @@ export function NearbyList({ onRadio, onImprov }: { onRadio: (radio: Radio) => v
     let timer: ReturnType<typeof setTimeout> | undefined;
     let here = true;
     let looks = 0;
+    let scanned = -LOOKS_A_SCAN;
     const look = async () => {
       // A page that is put away looks no further, and goes on when it is seen again.
       if (!document.hidden) {
@@ -34,7 +35,10 @@ export function NearbyList({ onRadio, onImprov }: { onRadio: (radio: Radio) => v
           if (!here) return;
           last.current(radio);
           setServes(radioServes(radio));
-          if (radio.state === "ready" && (looks % LOOKS_A_SCAN === 0 || !radio.scanning)) await adding.scan();
+          if (radio.state === "ready" && (looks - scanned >= LOOKS_A_SCAN || !radio.scanning)) {
+            scanned = looks;
+            await adding.scan();
+          }
           const heard = await adding.nearby();
           if (!here) return;
           setThings(heard);
