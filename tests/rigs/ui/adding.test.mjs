@@ -164,7 +164,7 @@ test("a device is added by its code, and each step shows as the hub tells it", a
     ["searching", "Looking for it"],
     ["connecting", "Connecting"],
     ["proving", "Proving the code on both sides"],
-    ["sending", "Sending what it needs, 40 %", { sent: 612, total: 1530 }],
+    ["sending", "Sending what it needs, 40\u00a0%", { sent: 612, total: 1530 }],
     ["joining", "Joining the network"],
     ["waiting", "Waiting for it to sign in"],
   ]) {

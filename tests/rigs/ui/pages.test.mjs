@@ -30,6 +30,8 @@ const done = async (page) => {
 };
 const sent = (asked, method, path) => asked.filter((each) => each.method === method && each.path === path);
 
+const trusted = (trust) => ({ "GET /devices": { devices: [{ ...DOOR, trust }] }, "GET /devices/:id": { ...DOOR, trust } });
+
 const PAGES = {
   join: { hash: "#/join/0123-4567", me: null },
   "join-share": { hash: "#/join/0123-4567", some: { "POST /invitations/look": { hub: "Home", by_name: "Ida", role: null, display_name: "", grants: [{ device_name: "Garage", privilege: "operate" }], expires: 1_800_000_000_000 } } },
@@ -44,8 +46,8 @@ const PAGES = {
   support: { hash: "#/support", some: { "GET /support": SUPPORT } },
   people: { hash: "#/people" },
   device: { hash: `#/device/${DOOR.id}` },
-  "device-provisional": { hash: `#/device/${DOOR.id}`, some: { "GET /devices": { devices: [{ ...DOOR, trust: "provisional" }] } } },
-  "device-unattested": { hash: `#/device/${DOOR.id}`, some: { "GET /devices": { devices: [{ ...DOOR, trust: "unattested" }] } } },
+  "device-provisional": { hash: `#/device/${DOOR.id}`, some: trusted("provisional") },
+  "device-unattested": { hash: `#/device/${DOOR.id}`, some: trusted("unattested") },
   devices: { hash: "#/" },
   claim: { hash: "#/claim" },
   add: { hash: "#/add", some: { "GET /pairings": { pairings: [pairing("waiting", { id: "p-0", name: "Porch" })] } } },

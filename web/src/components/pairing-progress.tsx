@@ -44,16 +44,17 @@ export function PairingProgress({ id }: { id: string }) {
     ) : (
       <p class="quiet late" role="status">Loading…</p>
     );
+  const ended = over && pairing.step !== "done";
   const cancel = () => void task.run(async () => takePairing(await adding.cancel(id)));
   return (
     <section class="panel narrow" aria-labelledby="progress-heading">
       <h2 id="progress-heading">{pairing.name || pairing.device_id || (pairing.kind === "improv" ? "A thing with Improv" : "A new device")}</h2>
       {pairing.step === "queued" && <p class="quiet">{queueWords(pairing.position)}</p>}
-      <Steps pairing={pairing} reached={pairing.reached} />
+      {(!ended || pairing.reached !== "queued") && <Steps pairing={pairing} reached={pairing.reached} />}
       {!pairing.encrypted && !over && <p class="quiet">What is sent to it is not encrypted.</p>}
       {pairing.step === "confirming" && <Confirming pairing={pairing} onNo={cancel} />}
       {pairing.step === "done" && <Done pairing={pairing} />}
-      {(pairing.step === "failed" || pairing.step === "cancelled") && <Ended pairing={pairing} />}
+      {ended && <Ended pairing={pairing} />}
       <ProblemNote problem={task.problem} />
       {!over && pairing.step !== "confirming" && (
         <div class="buttons"><button type="button" class="button" disabled={task.busy} onClick={cancel}>{task.busy ? "Cancelling…" : "Cancel"}</button></div>
@@ -71,7 +72,7 @@ function Steps({ pairing, reached }: { pairing: Pairing; reached: Pairing["step"
       {progressOf(pairing, reached).map(({ step, state, text, hint }) => (
         <li key={step} class={state} aria-current={state === "now" ? "step" : undefined}>
           <span class="visually-hidden">{SPOKEN[state]}</span>
-          <span>{text}{state === "now" && share !== null && `, ${share} %`}</span>
+          <span>{text}{state === "now" && share !== null && `, ${share}\u00a0%`}</span>
           {hint && <p class="quiet">{hint}</p>}
           {state === "now" && share !== null && <progress aria-label="Sent" max={100} value={share} />}
         </li>
@@ -101,7 +102,7 @@ function Confirming({ pairing, onNo }: { pairing: Pairing; onNo: () => void }) {
       <p id="confirm-heading"><strong>Is this the device in your hand?</strong></p>
       <p>Its maker vouches for it and the code is right. But this hub cannot check yet that it holds the key its maker gave it, so a copy could pose as it. If you add it, it is <strong>provisional</strong>:</p>
       <ul class="bullets">
-        <li>it gets the Wi-Fi you chose, now that you confirm it;</li>
+        <li>it gets the Wi-Fi you chose only because you confirm it;</li>
         <li>it takes no critical command, such as opening a door;</li>
         <li>no other device can be bound to it.</li>
       </ul>

@@ -5,7 +5,6 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { adding } from "../add-api.ts";
 import { change, draft, toBegin } from "../add-draft.ts";
 import { parseClaimCode } from "../claim-code.ts";
-import { Icon } from "../components/icon.tsx";
 import { nameOf } from "../components/badges.tsx";
 import { ClaimInput } from "../components/claim-input.tsx";
 import { TextField } from "../components/field.tsx";
@@ -181,7 +180,7 @@ function Giving({ radio, onBack }: { radio: Radio | null; onBack: () => void }) 
         <ProblemNote problem={task.problem} />
         <div class="buttons">
           <button type="button" class="button" disabled={task.busy} onClick={onBack}>Back</button>
-          <button class="button primary" disabled={task.busy}><Icon name="plus" />{task.busy ? "Beginning…" : thing ? "Send the Wi-Fi" : "Add it"}</button>
+          <button class="button primary" disabled={task.busy}>{task.busy ? "Beginning…" : thing ? "Send the Wi-Fi" : "Add it"}</button>
         </div>
       </form>
     </Stage>
