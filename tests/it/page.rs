@@ -1,5 +1,5 @@
-//! The page in a real browser: a person sets the hub up, claims a door by its typed code and opens it; and every page about
-//! people and access, with answers made up. The steps are in `tests/rigs/ui`; here is the house they happen in.
+//! The page in a real browser: a person sets the hub up, claims a door by its typed code and opens it; every page about
+//! people and access, and adding a device nearby, with answers made up. The steps are in `tests/rigs/ui`; here is the house they happen in.
 
 use crate::house::{House, HouseOptions};
 use hearthkey::sim::device::{Backoff, Options, run};
@@ -43,6 +43,13 @@ async fn the_pages_about_people_and_access_hold_on_a_phone_and_a_desk() {
     look_around(browser).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_nearby_is_added_step_by_step_in_a_browser() {
+    let mut browser = browser("adding.test.mjs");
+    browser.env("HEARTHKEY_DIST", env!("HEARTHKEY_UI_DIR"));
+    look_around(browser).await;
+}
+
 /// Runs the steps in `file` in a browser, against a hub without an owner and a simulated garage door that waits to be claimed.
 async fn in_a_house_with_a_door(file: &str) {
     let house = House::build(HouseOptions { owner: false, ..HouseOptions::default() }).await;
@@ -73,7 +80,7 @@ fn browser(file: &str) -> Command {
     static INSTALLING: Mutex<()> = Mutex::new(());
     let _one = INSTALLING.lock().unwrap();
     let rig = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rigs/ui");
-    if !rig.join("node_modules/playwright-core").exists() {
+    if !["playwright-core", "qrcode-generator"].iter().all(|each| rig.join("node_modules").join(each).exists()) {
         let installed = Command::new("npm").args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&rig).status();
         assert!(installed.is_ok_and(|s| s.success()), "npm ci in tests/rigs/ui failed");
     }

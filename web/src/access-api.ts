@@ -58,6 +58,8 @@ export interface HubSettings {
   open_registration: boolean;
   time_zone: string;
   audit_max_bytes: number;
+  /** Whether devices that are added may get the Wi-Fi the hub is in. */
+  share_wifi: boolean;
 }
 
 export interface AppDevice {

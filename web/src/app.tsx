@@ -15,6 +15,8 @@ import { route } from "./route.ts";
 import { announcement, hub, me, start, startProblem } from "./store.ts";
 
 const ActivityPage = later(() => import("./pages/activity.tsx").then((piece) => piece.ActivityPage));
+const AddMqttPage = later(() => import("./pages/add-mqtt.tsx").then((piece) => piece.AddMqttPage));
+const AddPage = later(() => import("./pages/add.tsx").then((piece) => piece.AddPage));
 const AppsPage = later(() => import("./pages/apps.tsx").then((piece) => piece.AppsPage));
 const ClaimPage = later(() => import("./pages/claim.tsx").then((piece) => piece.ClaimPage));
 const ConsentPage = later(() => import("./pages/consent.tsx").then((piece) => piece.ConsentPage));
@@ -78,6 +80,8 @@ function pageFor(page: string, id: string) {
   const owner = me.value?.role === "owner";
   if (page === "device" && id) return <DevicePage id={id} />;
   if (page === "claim" && mayClaim(me.value)) return <ClaimPage />;
+  if (page === "add" && mayClaim(me.value)) return <AddPage id={id} />;
+  if (page === "add-mqtt" && mayClaim(me.value)) return <AddMqttPage />;
   if (page === "activity" && owner) return <ActivityPage />;
   if (page === "people" && owner) return <PeoplePage />;
   if (page === "settings") return <SettingsPage />;

@@ -4,8 +4,8 @@
 import { effect, signal } from "@preact/signals";
 import { api, EVENTS } from "./api.ts";
 import { skewFrom } from "./clock.ts";
-import { dropDevice, loadDevices, loadSupport, me, meetClock, meetDevice, support, takeCommand, takeTwin } from "./store.ts";
-import type { Command, Device, SupportSession, Twin } from "./types.ts";
+import { dropDevice, loadDevices, loadSupport, me, meetClock, meetDevice, support, takeCommand, takePairing, takeTwin } from "./store.ts";
+import type { Command, Device, Pairing, SupportSession, Twin } from "./types.ts";
 
 export type LiveState = "off" | "connecting" | "live" | "lost";
 export const live = signal<LiveState>("off");
@@ -64,6 +64,7 @@ function connect(): void {
   on<{ id: string }>("removed", ({ id }) => dropDevice(id));
   on<Twin & { device_id: string }>("twin", (twin) => takeTwin(twin.device_id, twin));
   on<Command>("command", takeCommand);
+  on<Pairing>("pairing", takePairing);
   on<{ sessions?: SupportSession[] }>("support", ({ sessions }) => {
     if (sessions) support.value = sessions;
     else void loadSupport();

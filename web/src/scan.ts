@@ -1,8 +1,8 @@
-// Reading a label's QR code with what the browser itself brings (Shape Detection API). Where it brings nothing, there is
-// nothing to see of it: the code can always be typed.
+// Reading a label's QR code, with what the browser itself brings (Shape Detection API), or else with a reader of the page's
+// own, which is loaded when it is first needed. Either way no picture leaves the browser.
 
-interface Detector {
-  detect(image: ImageBitmapSource): Promise<{ rawValue: string }[]>;
+export interface Detector {
+  detect(image: ImageBitmap | HTMLVideoElement): Promise<{ rawValue: string }[]>;
 }
 interface DetectorClass {
   new (options: { formats: string[] }): Detector;
@@ -10,15 +10,25 @@ interface DetectorClass {
 }
 
 const PAUSE_MS = 150;
+export const NO_READER = "The part of this page that reads QR codes could not be loaded. Reload the page, or type the code.";
 
-/** A reader of QR codes, or null where the browser has none. */
-export async function qrReader(): Promise<Detector | null> {
+/** The page's own reader could not be loaded: the hub is out of reach, or has been updated. */
+export class NoReader extends Error {}
+
+/** A reader of QR codes: the browser's own where it has one. */
+export async function qrReader(): Promise<Detector> {
   const made = (globalThis as { BarcodeDetector?: DetectorClass }).BarcodeDetector;
   try {
-    return made && (await made.getSupportedFormats()).includes("qr_code") ? new made({ formats: ["qr_code"] }) : null;
+    if (made && (await made.getSupportedFormats()).includes("qr_code")) return new made({ formats: ["qr_code"] });
   } catch {
-    return null;
+    // One that is there and does not work is as good as none.
   }
+  return {
+    async detect(image) {
+      const piece = await import("./qr.ts").catch(() => Promise.reject(new NoReader()));
+      return piece.readQr(image);
+    },
+  };
 }
 
 /** Whether there may be a camera to look through: there is none outside a secure context. */
@@ -61,6 +71,7 @@ export async function watch(reader: Detector, video: HTMLVideoElement, signal: A
 
 /** Why the camera cannot be used, in words for a person. */
 export function cameraTrouble(error: unknown): string {
+  if (error instanceof NoReader) return NO_READER;
   const name = error instanceof DOMException ? error.name : "";
   if (name === "NotAllowedError") return "This page may not use the camera. Allow it in the browser's settings for this page, or type the code.";
   if (name === "NotFoundError" || name === "OverconstrainedError") return "There is no camera here. Choose a photo of the label, or type the code.";

@@ -4,7 +4,7 @@
 import { signal } from "@preact/signals";
 import { api, asProblem, Problem, session } from "./api.ts";
 import { laterCommand, isOver } from "./controls.ts";
-import type { Clock, Command, Device, Hub, Json, Model, SupportSession, Twin, User } from "./types.ts";
+import type { Clock, Command, Device, Hub, Json, Model, Pairing, PairingStep, SupportSession, Twin, User } from "./types.ts";
 
 export const hub = signal<Hub | null>(null);
 /** `undefined`: not known yet; `null`: nobody is signed in. */
@@ -17,6 +17,8 @@ export const devicesProblem = signal<Problem | null>(null);
 export const twins = signal<ReadonlyMap<string, Twin>>(new Map());
 export const models = signal<ReadonlyMap<string, Model | "missing">>(new Map());
 export const commands = signal<ReadonlyMap<string, Command>>(new Map());
+/** Devices on their way into the home, each with the step it had come to before it ended. */
+export const pairings = signal<ReadonlyMap<string, Pairing & { reached: PairingStep }>>(new Map());
 /** Values asked for on this page that the hub has not answered yet: `<device>/<attribute>`. */
 export const asked = signal<ReadonlyMap<string, Json>>(new Map());
 /** What a screen reader is told. */
@@ -59,6 +61,7 @@ export function signedOut(said = ""): void {
   models.value = new Map();
   people.value = [];
   support.value = [];
+  pairings.value = new Map();
   hubClock.value = null;
 }
 
@@ -152,6 +155,15 @@ export function takeCommand(command: Command): void {
   const later = laterCommand(known, command);
   if (later === known) return;
   commands.value = new Map(commands.value).set(command.id, later);
+}
+
+/** Takes what is told of a pairing, unless it has ended or something newer is known. */
+export function takePairing(pairing: Pairing): void {
+  const known = pairings.value.get(pairing.id);
+  const ended = (step: PairingStep) => step === "failed" || step === "cancelled";
+  if (known && (known.updated > pairing.updated || ended(known.step) || known.step === "done")) return;
+  const reached = ended(pairing.step) ? (known?.reached ?? "queued") : pairing.step;
+  pairings.value = new Map(pairings.value).set(pairing.id, { ...pairing, reached });
 }
 
 /** Versions begin again after a removal, so what is loaded overrules, unless an event has told of something meanwhile. */

@@ -197,3 +197,47 @@ export interface Brand {
   /** How many identities its batches have brought, where the hub has counted. */
   devices?: number;
 }
+
+export type RadioState = "disabled" | "absent" | "off" | "blocked" | "starting" | "ready";
+
+/** The hub's Bluetooth, and the Wi-Fi it could hand to a device. */
+export interface Radio {
+  state: RadioState;
+  adapter: string | null;
+  message: string;
+  next: string;
+  scanning: boolean;
+  /** The Wi-Fi the hub is in: whether it can tell its passphrase, and whether owners let devices have it. */
+  wifi: { ssid: string | null; system: boolean; allowed: boolean };
+}
+
+export interface NearbyThing {
+  id: string;
+  kind: "hearthkey" | "improv" | "network";
+  name: string;
+  /** In dBm. */
+  signal: number | null;
+  state: "open" | "claimed" | "closed" | "unknown";
+  seen: number;
+}
+
+export type PairingStep = "queued" | "searching" | "connecting" | "proving" | "confirming" | "sending" | "joining" | "waiting" | "done" | "failed" | "cancelled";
+
+/** One device on its way into the home. */
+export interface Pairing {
+  id: string;
+  kind: "hearthkey" | "improv";
+  step: PairingStep;
+  position: number | null;
+  device_id: string | null;
+  name: string | null;
+  room: string | null;
+  trust: Trust | null;
+  sent: number | null;
+  total: number | null;
+  problem: { code: string; detail: string; next: string } | null;
+  result_url: string | null;
+  encrypted: boolean;
+  started: number;
+  updated: number;
+}

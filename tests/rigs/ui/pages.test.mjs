@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { comesTo, launch, shot, visitor } from "./house.mjs";
-import { ADA, answers, DOOR, MARA, ORIGIN, pretend, SUPPORT } from "./stub.mjs";
+import { ADA, answers, DOOR, IMPROV, MARA, ORIGIN, pairing, pretend, RADIO, SUPPORT } from "./stub.mjs";
 
 const dist = process.env.HEARTHKEY_DIST;
 assert.ok(dist, "HEARTHKEY_DIST says where the built page is");
@@ -30,6 +30,8 @@ const done = async (page) => {
 };
 const sent = (asked, method, path) => asked.filter((each) => each.method === method && each.path === path);
 
+const trusted = (trust) => ({ "GET /devices": { devices: [{ ...DOOR, trust }] }, "GET /devices/:id": { ...DOOR, trust } });
+
 const PAGES = {
   join: { hash: "#/join/0123-4567", me: null },
   "join-share": { hash: "#/join/0123-4567", some: { "POST /invitations/look": { hub: "Home", by_name: "Ida", role: null, display_name: "", grants: [{ device_name: "Garage", privilege: "operate" }], expires: 1_800_000_000_000 } } },
@@ -44,6 +46,21 @@ const PAGES = {
   support: { hash: "#/support", some: { "GET /support": SUPPORT } },
   people: { hash: "#/people" },
   device: { hash: `#/device/${DOOR.id}` },
+  "device-provisional": { hash: `#/device/${DOOR.id}`, some: trusted("provisional") },
+  "device-unattested": { hash: `#/device/${DOOR.id}`, some: trusted("unattested") },
+  devices: { hash: "#/" },
+  claim: { hash: "#/claim" },
+  add: { hash: "#/add", some: { "GET /pairings": { pairings: [pairing("waiting", { id: "p-0", name: "Porch" })] } } },
+  "add-no-radio": { hash: "#/add", some: { "GET /radio": { ...RADIO, state: "absent" }, "GET /nearby": { things: [] } } },
+  "add-progress": { hash: "#/add/p-1", some: { "GET /pairings/:id": pairing("sending", { sent: 612, total: 1530 }) } },
+  "add-queued": { hash: "#/add/p-1", some: { "GET /pairings/:id": pairing("queued", { position: 2 }) } },
+  "add-confirm": { hash: "#/add/p-1", some: { "GET /pairings/:id": pairing("confirming", { trust: "provisional" }) } },
+  "add-problem": { hash: "#/add/p-1", some: { "GET /pairings/:id": pairing("failed", { problem: { code: "wrong_code", detail: "the device did not accept the code", next: "Compare the code with the label, and try again." } }) } },
+  "add-cancelled": { hash: "#/add/p-1", some: { "GET /pairings/:id": pairing("cancelled") } },
+  "add-done": { hash: "#/add/p-1", some: { "GET /pairings/:id": pairing("done", { trust: "attested" }) } },
+  "add-improv-done": { hash: "#/add/p-1", some: { "GET /pairings/:id": pairing("done", { ...IMPROV, result_url: "http://192.0.2.44/a-long-way/to-the-settings-of-the-sensor" }) } },
+  "add-gone": { hash: "#/add/p-9", some: { "GET /pairings/:id": [404] } },
+  "stock-mqtt": { hash: "#/add-mqtt" },
   quarantine: { hash: "#/device/lock-0002" },
   activity: { hash: "#/activity" },
   "time-in-doubt": { hash: "#/", some: { "POST /hub/clock": { now: 1, grade: "none", time_zone: "Europe/Berlin", contradicted: true } } },

@@ -23,11 +23,25 @@ const LAMP = device("lamp-0007", "Porch lamp", { kind: "lamp", model: "lamp-1", 
 const REMOTE = device("remote-0003", "Key ring", { kind: "plug", title: "Remote", room: "Hall" });
 const LOCK = device("lock-0002", "Front door", { kind: "lock", state: "quarantined", room: "Hall", online: false });
 const NEW = device("garage-door-0009", null, { state: "waiting", privilege: null });
+/** Its code is its label's: the label's text is `HK1:<id>:<code without hyphens>`. */
+export const LABEL = "HK1:garage-door-0042:7QK2M9XVTB4C0WFYH83RK";
+const BULB = device("lamp-0042", "Bulb", { kind: "", brand: "mqtt", model: "stock", title: "", hardware: "", serial: "", trust: "unattested", online: false, last_seen: null, room: null });
 const MODEL = { model: "gate-2", title: "Garage door", version: 1, kind: "garage-door", attributes: { position: { type: "number", title: "Position", unit: "%", min: 0, max: 100 }, auto_close: { type: "boolean", title: "Close by itself", access: "write" }, light: { type: "boolean", title: "Light", access: "write" } }, commands: { open: { title: "Open", critical: true }, close: { title: "Close" }, stop: { title: "Stop" } } };
 const binding = (subject, name, some = {}) => ({ device_id: DOOR.id, subject, user: subject.startsWith("user:") ? subject.slice(5) : null, username: some.username ?? null, name, privilege: "operate", only: null, from: null, until: null, windows: [], uses: null, granted_by: `user:${MARA.id}`, granted_by_name: "Mara Lind", granted_at: NOW - DAY, ...some });
 const weekdays = { days: ["mon", "tue", "wed", "thu", "fri"], from: "14:00", to: "18:00" };
 const code = (page) => ({ id: "inv-1", code: "0123-4567-89AB-CDEF-GHJK", link: `${ORIGIN}/#/${page}/0123-4567-89AB-CDEF-GHJK`, qr: QR, expires: NOW + 7 * DAY });
 const entry = (seq, action, some) => ({ seq, at: NOW - (200 - seq) * 60_000, actor: `user:${MARA.id}`, behalf: "", action, object: DOOR.id, outcome: "done", reason: "", detail: "", via: "https 192.0.2.7", erased: false, ...some });
+
+export const RADIO = { state: "ready", adapter: "hci0", message: "", next: "", scanning: true, wifi: { ssid: "Lindenhof", system: true, allowed: true } };
+export const NEARBY = [
+  { id: "n1", kind: "hearthkey", name: "Hearthkey 4F2A", signal: -52, state: "open", seen: NOW },
+  { id: "n2", kind: "improv", name: "Living room sensor", signal: -71, state: "unknown", seen: NOW },
+  { id: "n3", kind: "hearthkey", name: "", signal: -90, state: "closed", seen: NOW },
+  { id: "n4", kind: "network", name: "Thermostat in the hall", signal: null, state: "open", seen: NOW },
+];
+/** A device on its way, at some step. */
+export const pairing = (step, some = {}) => ({ id: "p-1", kind: "hearthkey", step, position: null, device_id: "garage-door-0042", name: "Garage", room: "Driveway", trust: null, sent: null, total: null, problem: null, result_url: null, encrypted: true, started: NOW, updated: NOW, ...some });
+export const IMPROV = { kind: "improv", device_id: null, name: "Living room sensor", room: null, encrypted: false };
 
 /** What the hub answers, by method and path; a function gets the body and the address. */
 export function answers(me = MARA, some = {}) {
@@ -52,10 +66,23 @@ export function answers(me = MARA, some = {}) {
     "GET /devices/:id/evidence": { quarantined: true, entries: [{ at: NOW - 3 * HOUR, kind: "displaced", source: "192.0.2.20", session: "41", detail: null }, { at: NOW - 2 * HOUR, kind: "suspected", source: "192.0.2.99", session: "42", detail: "The other side still answered." }] },
     "GET /hub/clock": { now: NOW, grade: "vouched", time_zone: "Europe/Berlin", contradicted: false },
     "POST /hub/clock": { now: NOW, grade: "vouched", time_zone: "Europe/Berlin", contradicted: false },
-    "GET /hub/settings": { open_registration: false, time_zone: "Europe/Berlin", audit_max_bytes: 67108864 },
-    "PATCH /hub/settings": (body) => ({ open_registration: false, time_zone: "Europe/Berlin", audit_max_bytes: 67108864, ...body }),
+    "GET /hub/settings": { open_registration: false, time_zone: "Europe/Berlin", audit_max_bytes: 67108864, share_wifi: false },
+    "PATCH /hub/settings": (body) => ({ open_registration: false, time_zone: "Europe/Berlin", audit_max_bytes: 67108864, share_wifi: false, ...body }),
     "GET /hub/request": [200, "text", "HKREQ1.k3q7m2n4p5r6s7t2u3v4w5x6y7.age1q0example"],
     "GET /brands": { brands: [{ id: "acme", fingerprint: "ABCD-EFGH-IJKL-MNOP-QRST-UVWX-YZ23-4567", trusted_at: NOW - DAY, trusted_by: `user:${MARA.id}`, devices: 12 }] },
+    "GET /radio": RADIO,
+    "POST /radio/scan": { until: NOW + 30_000 },
+    "GET /nearby": { things: NEARBY },
+    "GET /pairings": { pairings: [] },
+    "POST /pairings": ({ code }) => pairing("queued", code ? { position: 2 } : IMPROV),
+    "GET /pairings/:id": pairing("searching"),
+    "DELETE /pairings/:id": pairing("cancelled"),
+    "POST /pairings/:id/confirm": pairing("sending", { trust: "provisional" }),
+    "POST /devices": ({ name, room }) => {
+      const ca = `-----BEGIN CERTIFICATE-----\n${"MIIBszCCAVmgAwIBAgIUQnZ0a2V5IGhvbWUgQ0EwCgYIKoZIzj0EAwIwHzEdMBsG\n".repeat(9)}-----END CERTIFICATE-----\n`;
+      const esphome = `mqtt:\n  broker: hub-k3q7m2n4.local\n  port: 8883\n  username: lamp-0042\n  password: "hks1.2Yp0QmZt7w1Jc5r8XfUe3n6Lk9Hb4Gs"\n  certificate_authority: |\n    -----BEGIN CERTIFICATE-----\n`;
+      return { device: { ...BULB, name, room: room ?? null }, username: BULB.id, password: "hks1.2Yp0QmZt7w1Jc5r8XfUe3n6Lk9Hb4Gs", host: "hub-k3q7m2n4.local", port: 8883, ca, settings: { esphome, tasmota: "Backlog MqttHost hub-k3q7m2n4.local; MqttPort 8883; MqttUser lamp-0042; MqttPassword hks1.2Yp0QmZt7w1Jc5r8XfUe3n6Lk9Hb4Gs; SetOption103 1" } };
+    },
     "GET /support": { sessions: [] },
     "GET /me/sessions": {
       sessions: [

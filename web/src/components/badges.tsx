@@ -3,10 +3,11 @@
 import { ago, fullTime } from "../clock.ts";
 import type { Device, DeviceState, Trust } from "../types.ts";
 
-export const TRUST: Record<Trust, { tone: string; label: string; means: string }> = {
-  attested: { tone: "good", label: "Attested", means: "It has proved the key its maker gave it." },
-  provisional: { tone: "warn", label: "Provisional", means: "Its maker vouches for it and its code was right; it has yet to prove its key." },
-  unattested: { tone: "plain", label: "Unattested", means: "No maker vouches for it: it was given its credential by hand." },
+/** `limits`: what one should know before one relies on it. */
+export const TRUST: Record<Trust, { tone: string; label: string; means: string; limits: string }> = {
+  attested: { tone: "good", label: "Attested", means: "It has proved the key its maker gave it.", limits: "" },
+  provisional: { tone: "warn", label: "Provisional", means: "Its maker vouches for it and its code was right; it has yet to prove its key.", limits: "Until then it takes no critical command, such as opening a door, and no other device can be bound to it. This ends by itself once its key is checked." },
+  unattested: { tone: "plain", label: "Unattested", means: "No maker vouches for it: it was given its credential by hand.", limits: "What it reports and does is worth as much as you trust it. It holds no key that could prove it is the one you bought." },
 };
 
 export const STATE: Record<DeviceState, { tone: string; label: string; means: string }> = {

@@ -2,7 +2,7 @@
 
 import { useRef, useState } from "preact/hooks";
 
-export function Copyable({ label, text, wrap = false }: { label: string; text: string; wrap?: boolean }) {
+export function Copyable({ label, text, wrap = false, lines = false }: { label: string; text: string; wrap?: boolean; lines?: boolean }) {
   const [said, say] = useState("");
   const value = useRef<HTMLElement>(null);
   async function copy() {
@@ -18,7 +18,7 @@ export function Copyable({ label, text, wrap = false }: { label: string; text: s
   }
   return (
     <div class="copyable">
-      <code ref={value} class={wrap ? "code code-tall" : "code"} tabIndex={wrap ? 0 : undefined} role={wrap ? "group" : undefined} aria-label={wrap ? label : undefined}>{text}</code>
+      <code ref={value} class={`code${wrap ? " code-tall" : ""}${lines ? " code-lines" : ""}`} tabIndex={wrap ? 0 : undefined} role={wrap ? "group" : undefined} aria-label={wrap ? label : undefined}>{text}</code>
       <button type="button" class="button small" aria-label={`Copy ${label}`} onClick={() => void copy()}>
         <span aria-live="polite">{said || "Copy"}</span>
       </button>

@@ -1,4 +1,4 @@
-// The home's time and who may join it: everybody may read it, owners change it.
+// The home's time, who may join it, and whether devices get its Wi-Fi: everybody may read it, owners change it.
 
 import { useEffect, useState } from "preact/hooks";
 import { access, type HubSettings } from "../access-api.ts";
@@ -18,7 +18,7 @@ export function Household() {
   const clock = hubClock.value;
   return (
     <section class="panel" aria-labelledby="household-heading">
-      <h2 id="household-heading">Time and newcomers</h2>
+      <h2 id="household-heading">Time, newcomers and Wi-Fi</h2>
       <ProblemNote problem={loading.problem} />
       {clock && (
         <dl class="facts">
@@ -28,6 +28,7 @@ export function Household() {
       )}
       {settings && owner && <Zone settings={settings} onChange={setSettings} />}
       {settings && owner && <Newcomers settings={settings} onChange={setSettings} />}
+      {settings && owner && <WifiForDevices settings={settings} onChange={setSettings} />}
       {settings && !owner && <p class="quiet">{settings.open_registration ? "Anybody in this network may make a guest's account." : "New people join by an invitation from an owner."}</p>}
     </section>
   );
@@ -72,6 +73,23 @@ function Newcomers({ settings, onChange }: { settings: HubSettings; onChange: (s
           onChange(await access.changeSettings({ open_registration: on }));
           if (hub.value) hub.value = { ...hub.value, open_registration: on };
         })} />
+      </div>
+      {task.problem && <div class="row-problem"><ProblemNote problem={task.problem} /></div>}
+    </div>
+  );
+}
+
+function WifiForDevices({ settings, onChange }: { settings: HubSettings; onChange: (settings: HubSettings) => void }) {
+  const task = useTask();
+  const on = settings.share_wifi;
+  return (
+    <div class="row">
+      <div class="row-label">
+        Devices may get this hub's Wi-Fi
+        <p class="hint" id="share-wifi-hint">{on ? "Who adds a device can give it the Wi-Fi the hub is in, without typing or seeing its passphrase." : "Off: who adds a device types the Wi-Fi's name and passphrase."}</p>
+      </div>
+      <div class="row-control">
+        <Switch label="Devices may get this hub's Wi-Fi" on={on} disabled={task.busy} describedBy="share-wifi-hint" onChange={(share_wifi) => void task.run(async () => onChange(await access.changeSettings({ share_wifi })))} />
       </div>
       {task.problem && <div class="row-problem"><ProblemNote problem={task.problem} /></div>}
     </div>

@@ -10,7 +10,7 @@ export function Nav() {
     <nav class="nav" aria-label="Main">
       <a class="brand" href="#/"><Logo /><span>{hub.value?.name || "Hearthkey"}</span></a>
       <ul>
-        <Item to="devices" icon="home" label="Devices" also={["device", "claim"]} />
+        <Item to="devices" icon="home" label="Devices" also={["device", "claim", "add", "add-mqtt"]} />
         {owner && <Item to="activity" icon="list" label="Activity" />}
         {owner && <Item to="people" icon="people" label="People" />}
         <Item to="settings" icon="settings" label="Settings" also={["hub", "apps", "services", "support"]} />

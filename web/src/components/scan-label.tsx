@@ -1,18 +1,16 @@
-// Two ways around typing: the camera, or a photo of the label. Only there where the browser can read QR codes.
+// Two ways around typing: the camera, or a photo of the label.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { parseLabel } from "../claim-code.ts";
-import { cameraTrouble, hasCamera, qrReader, readPhoto, watch } from "../scan.ts";
+import { cameraTrouble, hasCamera, NO_READER, NoReader, qrReader, readPhoto, watch, type Detector } from "../scan.ts";
 import { announcement } from "../store.ts";
 import type { Claimed } from "./claim-input.tsx";
 import { Icon } from "./icon.tsx";
 
-type Reader = NonNullable<Awaited<ReturnType<typeof qrReader>>>;
-
 const OTHER = "This QR code is not a label of a device for Hearthkey. Its text begins with HK1.";
 
 export function ScanLabel({ onFound }: { onFound: (found: Claimed) => void }) {
-  const [reader, setReader] = useState<Reader | null>(null);
+  const [reader, setReader] = useState<Detector | null>(null);
   const [open, setOpen] = useState(false);
   const [said, say] = useState("");
   useEffect(() => void qrReader().then(setReader), []);
@@ -31,7 +29,7 @@ export function ScanLabel({ onFound }: { onFound: (found: Claimed) => void }) {
     return true;
   }
 
-  async function picked(input: HTMLInputElement, reading: Reader) {
+  async function picked(input: HTMLInputElement, reading: Detector) {
     const file = input.files?.[0];
     if (!file) return;
     say("Looking at the photo…");
@@ -39,8 +37,8 @@ export function ScanLabel({ onFound }: { onFound: (found: Claimed) => void }) {
       const texts = await readPhoto(reading, file);
       if (texts.length === 0) say("No QR code was found in this photo. Go closer, and see that the label is sharp and evenly lit.");
       else texts.find(take);
-    } catch {
-      say("This file could not be read as a photo.");
+    } catch (error) {
+      say(error instanceof NoReader ? NO_READER : "This file could not be read as a photo.");
     } finally {
       // The same file may be chosen again.
       input.value = "";
@@ -66,7 +64,7 @@ export function ScanLabel({ onFound }: { onFound: (found: Claimed) => void }) {
   );
 }
 
-function Viewfinder({ reader, onText, onTrouble }: { reader: Reader; onText: (text: string) => void; onTrouble: (trouble: string) => void }) {
+function Viewfinder({ reader, onText, onTrouble }: { reader: Detector; onText: (text: string) => void; onTrouble: (trouble: string) => void }) {
   const video = useRef<HTMLVideoElement>(null);
   // Whatever takes this from the page turns the camera off; so does putting the page away.
   useEffect(() => {

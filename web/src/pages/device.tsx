@@ -44,6 +44,7 @@ export function DevicePage({ id }: { id: string }) {
         <Badges device={device} />
       </div>
       <Standing device={device} />
+      <Trusted device={device} />
       {device.state !== "waiting" && <Live device={device} task={task} />}
       {device.state !== "waiting" && <Sharing key={device.id} device={device} />}
       <Facts device={device} />
@@ -78,6 +79,18 @@ function Standing({ device }: { device: Device }) {
       <p>{means}</p>
       {device.state === "waiting" && <p class="note-next"><a class="button primary" href={`#/claim?device=${encodeURIComponent(device.id)}`}>Claim it</a></p>}
       {device.state === "claimed" && <p class="note-next">{device.online ? "It is connected and does so by itself. This takes a few seconds." : "It is not connected. Power it and see that it is in the network; it then does so by itself."}</p>}
+    </div>
+  );
+}
+
+/** What a device that has proved no key is not good for. */
+function Trusted({ device }: { device: Device }) {
+  const trust = TRUST[device.trust];
+  if (!trust?.limits || device.state !== "ready") return null;
+  return (
+    <div class={`note trusted note-${trust.tone}`}>
+      <p><strong>{trust.label}.</strong> {trust.means}</p>
+      <p class="note-next">{trust.limits}</p>
     </div>
   );
 }

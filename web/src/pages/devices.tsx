@@ -17,7 +17,7 @@ export function DevicesPage() {
   const waiting = [...(all?.values() ?? [])].filter((device) => device.state === "waiting").sort(byName);
   const rooms = byRoom([...(all?.values() ?? [])].filter((device) => device.state !== "waiting"));
   return (
-    <Page title="Devices" actions={claims && <a class="button primary" href="#/claim"><Icon name="plus" />Claim a device</a>}>
+    <Page title="Devices" actions={claims && <Ways />}>
       <ProblemNote problem={devicesProblem.value} />
       {!all && !devicesProblem.value && <p class="quiet late" role="status">Loading devices…</p>}
       {waiting.length > 0 && claims && (
@@ -46,6 +46,16 @@ export function DevicesPage() {
       </div>
       {all && rooms.length === 0 && <Empty claims={claims} waiting={waiting.length > 0} />}
     </Page>
+  );
+}
+
+/** A device nearby comes in over Bluetooth; one that is in the network already needs its code only. */
+function Ways() {
+  return (
+    <div class="head-actions">
+      <a class="button" href="#/claim">Claim a device</a>
+      <a class="button primary" href="#/add"><Icon name="plus" />Add a device</a>
+    </div>
   );
 }
 
@@ -111,8 +121,8 @@ function Empty({ claims, waiting }: { claims: boolean; waiting: boolean }) {
       <h2>No device is yours yet</h2>
       <ol>
         {me.value?.role === "owner" && !waiting && <li>Give the hub the list of devices your maker supplied: <a href="#/hub">import a batch file or a voucher</a>. It names the devices this hub may trust.</li>}
-        <li>Power the device and let it join your network.</li>
-        <li>Find the label on the device or its box, and <a href="#/claim">type its code</a>.</li>
+        <li>Power the device, and find the label on it or its box.</li>
+        <li><a href="#/add">Add it with its code</a>: the hub gives it your Wi-Fi. If it is in the network already, <a href="#/claim">claim it</a>.</li>
       </ol>
     </div>
   );
