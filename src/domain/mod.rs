@@ -15,6 +15,7 @@ pub mod clone;
 pub mod code;
 pub mod device;
 pub mod ids;
+pub mod improv;
 pub mod keys;
 pub mod model;
 pub mod network;
