@@ -19,6 +19,7 @@ pub mod keys;
 pub mod model;
 pub mod network;
 pub mod oauth;
+pub mod pairing;
 pub mod policy;
 mod schema;
 pub mod support;
