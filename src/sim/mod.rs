@@ -5,8 +5,11 @@
 //! `identity` and `state` are what a firmware keeps secret and keeps; `device` is its life; `things` are what it does;
 //! `copies` are what a hub must tell apart.
 
+#[cfg(feature = "sim")]
+pub mod bluez;
 pub mod copies;
 pub mod device;
+pub mod gatt;
 pub mod identity;
 pub mod mqtt;
 pub mod state;
