@@ -32,6 +32,8 @@ const CALL: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(30);
 /// Longest discovery of what the device offers.
 const DISCOVER: Duration = Duration::from_secs(20);
+/// Values of a device that wait to be looked at; more wait in the library.
+const VALUES: usize = 256;
 /// How often it is asked whether the connection still holds: the library does not say when it is gone.
 const ALIVE: Duration = Duration::from_secs(1);
 
@@ -69,15 +71,18 @@ impl Session {
         Ok(Session { central, name, runtime: Mutex::new(session.release()), broken: AtomicBool::new(false) })
     }
 
+    fn handle(&self) -> Result<Handle, RadioError> {
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        runtime.as_ref().map(|r| r.handle().clone()).ok_or_else(|| RadioError::Gone("it was closed".into()))
+    }
+
     /// Runs a call of the library in its runtime, with a deadline. A panic in it is an error like any other.
     async fn run<T, F>(&self, step: &'static str, limit: Duration, call: F) -> Result<T, RadioError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, btleplug::Error>> + Send + 'static,
     {
-        let handle = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|r| r.handle().clone());
-        let Some(handle) = handle else { return Err(RadioError::Gone("it was closed".into())) };
-        let mut task = AbortOnDrop(handle.spawn(call));
+        let mut task = AbortOnDrop(self.handle()?.spawn(call));
         match timeout(limit, &mut task.0).await {
             Err(_) => Err(RadioError::TimedOut(step)),
             Ok(Ok(Ok(value))) => Ok(value),
@@ -238,12 +243,9 @@ impl Radio for Bluez {
         let central = session.central.clone();
         session.run("starting to look", CALL, async move { central.start_scan(filter).await }).await?;
         let (heard, sightings) = mpsc::channel(SIGHTINGS);
-        let (central, running) = (session.central.clone(), session.clone());
-        let task = running.runtime.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|r| {
-            // Holds no session: the end of its runtime ends it too.
-            r.spawn(listen(central, events, heard))
-        });
-        *self.scan.lock().unwrap_or_else(PoisonError::into_inner) = task.map(AbortOnDrop);
+        // Holds no session: the end of its runtime ends it too.
+        let task = session.handle()?.spawn(listen(session.central.clone(), events, heard));
+        *self.scan.lock().unwrap_or_else(PoisonError::into_inner) = Some(AbortOnDrop(task));
         Ok(sightings)
     }
 
@@ -291,6 +293,7 @@ fn name_of(peripheral: &Peripheral) -> String {
 }
 
 type Events = Pin<Box<dyn Stream<Item = CentralEvent> + Send>>;
+type Values = Pin<Box<dyn Stream<Item = ValueNotification> + Send>>;
 
 /// Passes on what is heard now. The stream begins with all that the daemon remembers: of that, only what has a signal
 /// strength is in the air at this moment.
@@ -333,6 +336,12 @@ async fn listen(central: Central, mut events: Events, heard: mpsc::Sender<Heard>
     }
 }
 
+/// What a device says, and the task that passes it on.
+struct Notifications {
+    values: mpsc::Receiver<(u128, Vec<u8>)>,
+    _task: AbortOnDrop<()>,
+}
+
 /// A connection by way of BlueZ.
 pub struct BluezLink {
     session: Arc<Session>,
@@ -340,7 +349,7 @@ pub struct BluezLink {
     peripheral: Peripheral,
     characteristics: BTreeSet<Characteristic>,
     service: Uuid,
-    notifications: Option<Pin<Box<dyn Stream<Item = ValueNotification> + Send>>>,
+    notifications: Option<Notifications>,
     alive: Interval,
     open: bool,
 }
@@ -389,10 +398,18 @@ impl Link for BluezLink {
             self.session.run("subscribing", CALL, async move { peripheral.subscribe(&of).await }).await?;
         }
         // What is read shows up as a notification as well: only what was asked for is one.
-        let wanted: Vec<u128> = characteristics.to_vec();
-        let service = self.service;
-        let fits = move |n: &ValueNotification| n.service_uuid == service && wanted.contains(&n.uuid.as_u128());
-        self.notifications = Some(Box::pin(stream.filter(move |n| std::future::ready(fits(n)))));
+        let (wanted, service) = (characteristics.to_vec(), self.service);
+        let (said, values) = mpsc::channel(VALUES);
+        let task = self.session.handle()?.spawn(async move {
+            let mut stream: Values = stream;
+            while let Some(n) = stream.next().await {
+                let uuid = n.uuid.as_u128();
+                if n.service_uuid == service && wanted.contains(&uuid) && said.send((uuid, n.value)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        self.notifications = Some(Notifications { values, _task: AbortOnDrop(task) });
         Ok(())
     }
 
@@ -400,13 +417,13 @@ impl Link for BluezLink {
         loop {
             let notified = async {
                 match &mut self.notifications {
-                    Some(stream) => stream.next().await,
+                    Some(notifications) => notifications.values.recv().await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 biased;
-                notification = notified => return notification.map(|n| (n.uuid.as_u128(), n.value)),
+                notification = notified => return notification,
                 _ = self.alive.tick() => {}
             }
             if !self.is_connected().await {
@@ -417,7 +434,6 @@ impl Link for BluezLink {
 
     async fn close(mut self) {
         self.open = false;
-        // Before the connection ends, or the library would ask a device that is gone.
         self.notifications = None;
         end(self.session.clone(), self.bus.clone(), self.peripheral.clone()).await;
     }

@@ -135,7 +135,7 @@ pub(super) async fn reach<R: Radio>(
 ) -> Result<R::Link, PairingProblem> {
     let service = if key.is_some() { HEARTHKEY } else { crate::domain::improv::SERVICE };
     let until = Instant::now() + SEARCH;
-    let mut asked = HashSet::new();
+    let mut asked: HashSet<String> = HashSet::new();
     let mut failed = 0;
     loop {
         room.service.pairing_step(&job.id, PairingStep::Searching);
@@ -412,7 +412,7 @@ impl<R: Radio> Conversation<'_, R> {
 
     fn progress(&mut self, step: DeviceStep, code: u64) {
         self.last = Some((step, code));
-        let shown = if step == DeviceStep::JoiningWifi { PairingStep::Joining } else { PairingStep::Waiting };
+        let shown = if step == DeviceStep::Joining { PairingStep::Joining } else { PairingStep::Waiting };
         self.room.service.pairing_step(&self.job.id, shown);
     }
 

@@ -165,11 +165,7 @@ fn with_secret(bus: &Connection) -> Result<Wifi, WifiError> {
 fn wipe(secrets: Sections) {
     for (_, section) in secrets {
         for (_, mut value) in section {
-            let any: &mut dyn std::any::Any = match dbus::arg::cast_mut::<String>(&mut *value.0) {
-                Some(text) => text,
-                None => continue,
-            };
-            if let Some(text) = any.downcast_mut::<String>() {
+            if let Some(text) = dbus::arg::cast_mut::<String>(&mut *value.0) {
                 zeroize::Zeroize::zeroize(text);
             }
         }

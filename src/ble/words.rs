@@ -57,13 +57,13 @@ pub(super) fn not_confirmed() -> PairingProblem {
 /// The device did not sign in.
 pub(super) fn no_sign_in(last: Option<(DeviceStep, u64)>) -> PairingProblem {
     let (detail, next) = match last {
-        Some((DeviceStep::JoiningWifi, 2)) => (
+        Some((DeviceStep::Joining, 2)) => (
             "The device does not find the Wi-Fi network.",
             "See that the network is in reach of the device and that its name is right; many devices know 2.4 GHz only.",
         ),
-        Some((DeviceStep::JoiningWifi, 3)) => ("The Wi-Fi network refused the passphrase.", "Type the passphrase again."),
-        Some((DeviceStep::JoiningWifi, _)) => ("The device did not get into the Wi-Fi network.", "See that the network is in reach of the device, then pair it again."),
-        Some((DeviceStep::LookingForHub, _)) => (
+        Some((DeviceStep::Joining, 3)) => ("The Wi-Fi network refused the passphrase.", "Type the passphrase again."),
+        Some((DeviceStep::Joining, _)) => ("The device did not get into the Wi-Fi network.", "See that the network is in reach of the device, then pair it again."),
+        Some((DeviceStep::Looking, _)) => (
             "The device did not find the hub in the network.",
             "See that both are in the same network and that nothing in between keeps them apart (a guest network, a firewall).",
         ),
