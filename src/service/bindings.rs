@@ -12,7 +12,7 @@ use crate::domain::account::{Role, User, UserId, Username};
 use crate::domain::app::{Authorization, ServiceAccount};
 use crate::domain::authority::HubAction;
 use crate::domain::binding::{Binding, Privilege, RevocationMark, Subject, Terms};
-use crate::domain::device::{Household, Origin, Registered};
+use crate::domain::device::{Household, Registered, Trust};
 use crate::domain::ids::DeviceId;
 use crate::domain::policy::{Action, Reason};
 use crate::store::tables::{BindingIndex, UserName, binding_index_key, binding_key, device_prefix, subject_prefix};
@@ -131,7 +131,7 @@ impl Service {
                 }
                 // Who could press the remote's buttons could open the door: it takes the say over both.
                 self.require(tx, who, other, Action::Administer)?;
-                if tx.get::<Registered>(other.as_str().as_bytes())?.is_none_or(|r| r.origin == Origin::Voucher) {
+                if tx.get::<Registered>(other.as_str().as_bytes())?.is_none_or(|r| r.origin.trust() != Trust::Attested) {
                     return Err(Refusal::Conflict(format!(
                         "{other} has only shown its code, and has not proved its key: import the maker's batch first"
                     )));

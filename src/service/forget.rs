@@ -6,7 +6,7 @@ use super::{Change, CloseReason, Service, lock};
 use crate::domain::binding::{Binding, Subject};
 use crate::domain::device::{Household, Standing};
 use crate::domain::ids::DeviceId;
-use crate::store::tables::{BindingIndex, Credential, Evidence, IssuedCertificate, device_prefix, subject_prefix};
+use crate::store::tables::{BindingIndex, Credential, Evidence, IssuedCertificate, PairingTranscript, device_prefix, subject_prefix};
 use crate::store::{Read, StoreError, Tx};
 
 /// What was forgotten, and what is to be taken back after the commit.
@@ -26,6 +26,7 @@ pub(super) fn forget_device(tx: &Tx<'_>, device: &DeviceId, by: &str, now: u64) 
     let (holders, driven) = end_rights(tx, device, by, now)?;
     tx.delete_prefix::<IssuedCertificate>(&prefix)?;
     tx.delete::<Credential>(key)?;
+    tx.delete::<PairingTranscript>(key)?;
     let retained = forget_state(tx, device)?;
     let before = tx.get::<Household>(key)?.unwrap_or_default();
     let standing = if before.standing.admits() { Standing::Waiting } else { before.standing };
@@ -58,6 +59,11 @@ pub(super) fn end_rights(tx: &Tx<'_>, device: &DeviceId, by: &str, now: u64) -> 
 impl Service {
     /// What follows after the commit: live connections lose it, and nothing it has said comes back.
     pub(super) async fn forgotten(&self, id: &DeviceId, forgotten: Forgotten) {
+        self.forgotten_for(id, forgotten, None).await;
+    }
+
+    /// The same for a device that was claimed anew in the same transaction, at `claimed_at`.
+    pub(super) async fn forgotten_for(&self, id: &DeviceId, forgotten: Forgotten, claimed_at: Option<u64>) {
         let mut retained = forgotten.retained;
         lock(&self.momentary).retain(|(device, _), _| device != id);
         lock(&self.pace).forget(id);
@@ -68,7 +74,7 @@ impl Service {
         let device = id.clone();
         let late = self.store.write::<_, StoreError, _>(move |tx| {
             let household = tx.get::<Household>(device.as_str().as_bytes())?.unwrap_or_default();
-            if household.claimed_at.is_none() { forget_state(tx, &device) } else { Ok(Vec::new()) }
+            if household.claimed_at == claimed_at { forget_state(tx, &device) } else { Ok(Vec::new()) }
         });
         match late.await {
             Ok(more) => retained.extend(more),

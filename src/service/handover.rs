@@ -13,7 +13,7 @@ use crate::domain::account::{User, Username};
 use crate::domain::authority::HubAction;
 use crate::domain::binding::{Binding, RevocationMark, Subject, Terms};
 use crate::domain::claim::ScannedCode;
-use crate::domain::device::{Household, Origin, Registered, Standing};
+use crate::domain::device::{Household, Registered, Standing, Trust};
 use crate::domain::ids::DeviceId;
 use crate::domain::model::Model;
 use crate::domain::policy::{Action, Reason, decide};
@@ -211,7 +211,7 @@ impl Service {
         for (_, index) in tx.scan::<BindingIndex>(&subject_prefix(&itself), usize::MAX)? {
             let held = tx.get::<Binding>(&binding_key(&index.device, &itself))?.filter(|_| index.device != *new);
             let Some(held) = held else { continue };
-            if registered.as_ref().is_none_or(|r| r.origin == Origin::Voucher) {
+            if registered.as_ref().is_none_or(|r| r.origin.trust() != Trust::Attested) {
                 return Err(Refusal::Conflict(format!(
                     "{old} may drive other devices, and {new} has not proved its key: import the maker's batch first"
                 )));

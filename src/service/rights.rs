@@ -6,7 +6,7 @@ use crate::domain::account::{Role, User, UserId};
 use crate::domain::app::{Authorization, ServiceAccount, is_listed};
 use crate::domain::authority::{Authority, HubAction};
 use crate::domain::binding::{Binding, Privilege, RevocationMark, Subject};
-use crate::domain::device::{Household, Origin, Registered, Standing};
+use crate::domain::device::{Household, Registered, Standing, Trust};
 use crate::domain::ids::DeviceId;
 use crate::domain::policy::{Action, Facts, Holder, Table, decide};
 use crate::domain::support::SupportSession;
@@ -99,7 +99,7 @@ impl Party {
                 let key = id.as_str().as_bytes();
                 let ready = rows.get::<Household>(key)?.is_some_and(|h| h.standing == Standing::Ready);
                 // Who has proved nothing but a code drives nobody else.
-                let attested = rows.get::<Registered>(key)?.is_some_and(|r| r.origin != Origin::Voucher);
+                let attested = rows.get::<Registered>(key)?.is_some_and(|r| r.origin.trust() == Trust::Attested);
                 Party { active: ready && attested, ..nobody }
             }
         })

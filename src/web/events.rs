@@ -296,7 +296,7 @@ impl Due {
             Change::Twin { id } => Some(Due::Twin(id)),
             Change::Command(view) => Some(Due::Command(view)),
             Change::Support => Some(Due::Support),
-            Change::Accounts => None,
+            Change::Pairing { .. } | Change::Radio | Change::Accounts => None,
         }
     }
 }

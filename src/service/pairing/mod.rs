@@ -17,7 +17,6 @@ pub use air::{Nearby, NearbyKind, RadioState, RadioView, WifiView};
 pub use requests::{NewPairing, WifiWish};
 pub use stock::{MadeStockDevice, StockSettings};
 
-pub(super) use admission::{Admission, Pending};
 pub(super) use air::Air;
 pub(super) use desk::Desk;
 

@@ -184,7 +184,8 @@ impl Service {
         }
         {
             let (mut desk, monotonic, now) = (self.pairings.lock(), self.clock.monotonic_ms(), self.now());
-            let waits = |e: &&mut Entry| e.step == PairingStep::Confirming && !e.confirmed && e.confirm_until.is_some_and(|u| monotonic < u);
+            let waits =
+                |e: &&mut Entry| e.step == PairingStep::Confirming && !e.confirmed && e.confirm_until.is_some_and(|u| monotonic < u);
             let entry = desk.entry(id).filter(waits).ok_or_else(|| Refusal::Conflict("it waits for no answer".into()))?;
             if let Some(wish) = wifi {
                 entry.wifi = wish;

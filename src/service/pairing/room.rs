@@ -3,14 +3,9 @@
 use super::verdict::Judged;
 use super::{Confirmation, Job, JobKind, PairingKind, PairingProblem, PairingStep, WRONG_CODE};
 use crate::domain::ids::DeviceId;
-use crate::domain::pairing::PairingKey;
+use crate::domain::pairing::{PairingKey, SIGN_IN_MS};
 use crate::service::{Refusal, Service};
 use std::time::Duration;
-
-/// How long a person may take to confirm, ms.
-pub(super) const CONFIRM_MS: u64 = 120_000;
-/// How long the hub waits for the sign-in, from when the device has stored its credential, ms.
-const SIGN_IN_MS: u64 = 120_000;
 
 impl Service {
     /// Waits for the next pairing. One at a time: the next one comes when this one was finished
@@ -87,7 +82,9 @@ impl Service {
             let left = {
                 let (mut desk, monotonic) = (self.pairings.lock(), self.clock.monotonic_ms());
                 let Some(entry) = desk.entry(id).filter(|e| !e.step.is_last()) else { return Confirmation::Cancelled };
-                if entry.confirmed && let Some(judged) = entry.judged.take() {
+                if entry.confirmed
+                    && let Some(judged) = entry.judged.take()
+                {
                     let (wifi, wants_system_wifi) = entry.wifi.split();
                     drop(desk);
                     return self.confirmed(id, judged, wifi, wants_system_wifi);

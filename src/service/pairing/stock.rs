@@ -1,9 +1,8 @@
 //! Stock MQTT devices (ESPHome, Tasmota): an identity that the hub makes, with a password of its own, and no proof of
 //! anything. Always shown as unattested.
 
-use crate::domain::audit::Outcome;
 use crate::domain::authority::HubAction;
-use crate::domain::binding::{Privilege, Subject, Terms};
+use crate::domain::binding::{Privilege, Terms};
 use crate::domain::claim::ClaimHash;
 use crate::domain::device::{Household, Origin, Registered, Standing};
 use crate::domain::ids::{BrandId, DeviceId, ModelName};
@@ -14,8 +13,8 @@ use crate::service::claims::short;
 use crate::service::rights::require_role;
 use crate::service::{Actor, Change, DeviceView, Refusal, Service, audit, random};
 use crate::store::tables::{Credential, StoredModel, model_key};
-use crate::store::Read;
-use data_encoding::{BASE64_MIME, HEXLOWER};
+use crate::store::{Read, Tx};
+use data_encoding::{BASE64, HEXLOWER};
 use serde::Serialize;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -25,9 +24,8 @@ const MOST: usize = 1_000;
 /// The brand and the model of all of them: no maker has this name, as a brand is trusted by its root key.
 const BRAND: &str = "stock";
 const MODEL: &str = "mqtt";
-/// What every stock device is known to have: nothing that can hurt is in it, so that all else counts as critical.
-const MODEL_JSON: &str = r#"{"model": "mqtt", "title": "MQTT device", "version": 1, "kind": "thing", "attributes": {
-    "on": {"type": "boolean", "access": "write", "title": "On"}}, "commands": {}}"#;
+/// What is known of every stock device: nothing. It tells what it measures, on topics of its own.
+const MODEL_JSON: &str = r#"{"model": "mqtt", "title": "MQTT device", "version": 1, "kind": "thing", "attributes": {}, "commands": {}}"#;
 
 /// What a stock device is set up with; shown once.
 pub struct MadeStockDevice {
@@ -87,7 +85,7 @@ impl Service {
     #[expect(clippy::too_many_arguments, reason = "who, what, and what to call it")]
     fn add_stock_in(
         &self,
-        tx: &crate::store::Tx<'_>,
+        tx: &Tx<'_>,
         who: &Actor,
         device: &DeviceId,
         keyed_hash: [u8; 32],
@@ -151,7 +149,61 @@ fn best(reached: &[String]) -> Option<(String, u16)> {
 
 fn pem(der: &[u8]) -> String {
     // RFC 7468 §3: 64 characters a line.
-    let encoded = data_encoding::BASE64.encode(der);
+    let encoded = BASE64.encode(der);
     let lines: Vec<String> = encoded.as_bytes().chunks(64).map(|l| String::from_utf8_lossy(l).into_owned()).collect();
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+/// The section of an ESPHome configuration. Its TLS needs an ESP32.
+fn esphome(id: &DeviceId, host: &str, port: u16, password: &str, ca: &str) -> String {
+    let ca: String = ca.lines().map(|line| format!("    {line}\n")).collect();
+    format!(
+        "# For an ESP32: other chips have no TLS in ESPHome. Without an `api:` section nothing else is needed;\n\
+         # with one that nobody uses, set `reboot_timeout: 0s` in it.\n\
+         mqtt:\n  broker: {host}\n  port: {port}\n  username: {id}\n  password: \"{password}\"\n  client_id: {id}\n  \
+         topic_prefix: things/{id}\n  discovery: false\n  certificate_authority: |\n{ca}"
+    )
+}
+
+/// Lines for the console of Tasmota. It takes no CA at run time: it learns the hub's key at the first connection, and
+/// from then on takes no other.
+fn tasmota(id: &DeviceId, host: &str, port: u16, password: &str) -> String {
+    let learn = ["00"; 20].join(" ");
+    format!(
+        "SetOption103 1\nSetOption132 1\nMqttFingerprint1 {learn}\nSetOption19 1\n\
+         Backlog MqttHost {host}; MqttPort {port}; MqttUser {id}; MqttPassword {password}; MqttClient {id}; \
+         FullTopic things/{id}/%prefix%/\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_name_the_room_of_the_device_and_pin_the_hub() {
+        let id = DeviceId::parse("mqtt-0011").unwrap();
+        let ca = pem(&[7; 100]);
+        let yaml = esphome(&id, "hearthkey.local", 8883, "hks1.abc", &ca);
+        for line in [
+            "  broker: hearthkey.local",
+            "  port: 8883",
+            "  topic_prefix: things/mqtt-0011",
+            "  discovery: false",
+            "    -----END CERTIFICATE-----",
+        ] {
+            assert!(yaml.lines().any(|l| l == line), "{line} in {yaml}");
+        }
+        let console = tasmota(&id, "hearthkey.local", 8883, "hks1.abc");
+        assert!(console.contains("FullTopic things/mqtt-0011/%prefix%/") && console.contains("SetOption103 1"), "{console}");
+    }
+
+    #[test]
+    fn the_built_in_model_holds_and_a_name_goes_before_an_address() {
+        assert!(Model::parse(MODEL_JSON).is_ok());
+        let reached = ["10.0.0.2:8883".to_owned(), "[fd00::1]:8883".to_owned(), "hearthkey.local:8883".to_owned()];
+        assert_eq!(best(&reached), Some(("hearthkey.local".into(), 8883)));
+        assert_eq!(best(&reached[..1]), Some(("10.0.0.2".into(), 8883)));
+        assert_eq!(best(&[]), None);
+    }
 }

@@ -4,25 +4,23 @@
 
 use super::admission::{Act, Introduced, Pending};
 use super::desk::Entry;
-use super::room::CONFIRM_MS;
 use super::{Job, PairVerdict, PairingProblem, PairingStep};
 use crate::domain::brand::{Fingerprint, StatementError};
 use crate::domain::claim::ClaimCode;
 use crate::domain::device::{Household, Origin, Registered, ResetCounter, Standing, Trust};
 use crate::domain::ids::{BrandId, DeviceId};
 use crate::domain::keys::{COUNTER_MAX, HubScopedKey, OperationalSecret};
-use crate::domain::pairing::{Delivery, EndCode, Hello, Transcript, verify_pair_tag};
+use crate::domain::pairing::{ADDRESSES_MAX, Delivery, EndCode, Hello, PERSON_MS, SIGN_IN_MS, Transcript, WHOLE_MS, verify_pair_tag};
 use crate::domain::policy::Action;
-use crate::domain::voucher::{Presented, verify_presented, verify_presented_model};
+use crate::domain::voucher::{Vouched, verify_short_voucher};
 use crate::service::{Actor, Refusal, Service, random};
 use crate::store::tables::{StoredDeviceKey, StoredModel, TrustedBrand, model_key};
 use crate::store::{Read, StoreError};
 use std::sync::Arc;
 
 /// How long a credential waits before the device has said that it is stored, ms: longer than a pairing may last.
-const UNSTORED_MS: u64 = 180_000 + CONFIRM_MS + 120_000;
-/// Addresses that a device is told, and the longest of them, in bytes.
-const ADDRESSES: usize = 8;
+const UNSTORED_MS: u64 = WHOLE_MS + PERSON_MS + SIGN_IN_MS;
+/// The longest address that a device is told, in bytes.
 const ADDRESS_BYTES: usize = 64;
 
 /// What was made of a hello.
@@ -132,7 +130,7 @@ impl Service {
             let entry = desk.entry(&job.id).filter(|e| !e.step.is_last()).ok_or(Refusal::NotFound("pairing"))?;
             (entry.trust, entry.updated) = (Some(judged.trust), now);
             if provisional {
-                (entry.step, entry.confirm_until, entry.judged) = (PairingStep::Confirming, Some(monotonic + CONFIRM_MS), Some(judged));
+                (entry.step, entry.confirm_until, entry.judged) = (PairingStep::Confirming, Some(monotonic + PERSON_MS), Some(judged));
                 None
             } else {
                 Some(judged)
@@ -174,7 +172,7 @@ impl Service {
     /// The addresses a device is told.
     pub(super) fn addresses(&self) -> Vec<String> {
         let all = self.reached_at.get().map(|ask| ask()).unwrap_or_default();
-        all.into_iter().filter(|a| a.len() <= ADDRESS_BYTES).take(ADDRESSES).collect()
+        all.into_iter().filter(|a| a.len() <= ADDRESS_BYTES).take(ADDRESSES_MAX).collect()
     }
 
     fn running(&self, id: &str) -> Result<(Actor, DeviceId, ClaimCode), Refusal> {
@@ -207,12 +205,7 @@ impl Service {
     ) -> Result<Weighed, Refusal> {
         let key = device.as_str().as_bytes();
         let known = self.store.read::<_, StoreError>(|v| {
-            Ok(Known {
-                registered: v.get(key)?,
-                key: v.get(key)?,
-                household: v.get(key)?.unwrap_or_default(),
-                resets: v.get(key)?,
-            })
+            Ok(Known { registered: v.get(key)?, key: v.get(key)?, household: v.get(key)?.unwrap_or_default(), resets: v.get(key)? })
         })?;
         let mut introduced = None;
         let trust = match &known.registered {
@@ -269,8 +262,10 @@ impl Service {
             }
             Origin::Voucher if hello.voucher.is_empty() => Ok(Ok(Trust::Provisional)),
             Origin::Voucher => {
-                let same = |p: &Presented| {
-                    p.voucher.device_id == registered.id && p.voucher.brand == registered.brand && p.voucher.claim_hash == registered.claim_hash
+                let same = |p: &Vouched| {
+                    p.voucher.device_id == registered.id
+                        && p.voucher.brand == registered.brand
+                        && p.voucher.claim_hash == registered.claim_hash
                 };
                 let holds = self.presented(&hello.voucher)?.is_ok_and(|presented| same(&presented));
                 Ok(if holds { Ok(Trust::Provisional) } else { Err(&WRONG_VOUCHER) })
@@ -307,7 +302,7 @@ impl Service {
             None if known => None,
             None if hello.model_len == 0 => return Ok(Err(&NOT_KNOWN)),
             None => return Ok(Ok(None)),
-            Some(part) => match verify_presented_model(&presented, part) {
+            Some(part) => match presented.model(part) {
                 Ok(model) => Some((row, model)),
                 Err(_) => return Ok(Err(&WRONG_VOUCHER)),
             },
@@ -327,11 +322,11 @@ impl Service {
         Ok(Ok(Some(Introduced { registered, model })))
     }
 
-    fn presented(&self, voucher: &[u8]) -> Result<Result<Presented, StatementError>, StoreError> {
+    fn presented(&self, voucher: &[u8]) -> Result<Result<Vouched, StatementError>, StoreError> {
         let brands = self.store.read::<_, StoreError>(|v| v.scan::<TrustedBrand>(b"", 1_000))?;
         let trusts =
             |brand: &BrandId, print: &Fingerprint| brands.iter().any(|(_, b)| b.id == *brand && b.fingerprint == print.to_string());
-        Ok(verify_presented(voucher, trusts))
+        Ok(verify_short_voucher(voucher, trusts))
     }
 }
 
