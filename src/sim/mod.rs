@@ -12,6 +12,7 @@ pub mod device;
 pub mod gatt;
 pub mod identity;
 pub mod mqtt;
+pub mod pairing;
 pub mod state;
 pub mod things;
 pub mod tls;
