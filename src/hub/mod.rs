@@ -226,6 +226,10 @@ impl Hub {
         if config.mqtts.enabled {
             let listener = bind("MQTT over TLS", &config.mqtts).await?;
             self.addresses.mqtts = listener.local_addr().ok();
+            if let Some(at) = self.addresses.mqtts {
+                let certificates = certificates.clone();
+                self.service.reached_at(move || certificates.reached_at(at));
+            }
             self.serve_mqtt(listener, Security::Tls(certificates.mqtt.clone()), &config.mqtts, counters.mqtts.clone(), limiter.clone());
         }
         if config.mqtt.enabled {

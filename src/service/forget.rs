@@ -1,10 +1,10 @@
-//! Forgetting a device: what is left of it is its registered identity, and that it waits. For a removal, and for a reset by
+//! Forgetting a device: what is left of it is its registered identity, and that it waits; of a stock device nothing. For a removal, and for a reset by
 //! hand; who may do either is decided before.
 
 use super::devices::forget_state;
 use super::{Change, CloseReason, Service, lock};
 use crate::domain::binding::{Binding, Subject};
-use crate::domain::device::{Household, Standing};
+use crate::domain::device::{Household, LastSeen, Origin, Registered, Standing};
 use crate::domain::ids::DeviceId;
 use crate::store::tables::{BindingIndex, Credential, Evidence, IssuedCertificate, PairingTranscript, device_prefix, subject_prefix};
 use crate::store::{Read, StoreError, Tx};
@@ -35,6 +35,14 @@ pub(super) fn forget_device(tx: &Tx<'_>, device: &DeviceId, by: &str, now: u64) 
     let before_suspension = if below == Standing::Quarantined { below } else { Standing::Waiting };
     if standing == Standing::Waiting {
         tx.delete_prefix::<Evidence>(&prefix)?;
+    }
+    let of_hub = tx.get::<Registered>(key)?.is_some_and(|r| r.origin == Origin::Unattested);
+    if of_hub && standing == Standing::Waiting {
+        // The hub made this identity: without its password it is nothing, and nobody claims it.
+        tx.delete::<Registered>(key)?;
+        tx.delete::<Household>(key)?;
+        tx.delete::<LastSeen>(key)?;
+        return Ok(Forgotten { holders, driven, retained });
     }
     tx.put(key, &Household { standing, before_suspension, version: before.version + 1, ..Household::default() })?;
     Ok(Forgotten { holders, driven, retained })
