@@ -2,7 +2,7 @@
 
 use super::ClockConfig;
 use crate::net::Limits;
-use crate::{broker, web};
+use crate::{ble, broker, web};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -31,6 +31,8 @@ pub struct Config {
     pub broker: broker::Config,
     /// The web's bounds.
     pub web: web::Config,
+    /// The radio, for devices nearby.
+    pub bluetooth: ble::Config,
     /// Sign-in and claim attempts of one address per minute, over all accounts.
     pub attempts_per_minute: u32,
     /// Where the service manager put credentials.
@@ -56,6 +58,7 @@ impl Default for Config {
             clock: ClockConfig::default(),
             broker: broker::Config::default(),
             web: web::Config::default(),
+            bluetooth: ble::Config::default(),
             attempts_per_minute: 600,
             credentials_dir: None,
             trust: BTreeMap::new(),

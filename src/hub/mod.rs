@@ -17,6 +17,7 @@ pub use config::{Config, Listen};
 pub use keys::KeyError;
 pub use opening::make_console_code;
 
+use crate::ble;
 use crate::broker::{self, Broker};
 use crate::net::{self, Counters, Security, SourceLimiter};
 use crate::service::{HubIdentity, Refusal, Service};
@@ -239,6 +240,7 @@ impl Hub {
         }
         self.open_web(config, &certificates, &counters, &limiter).await?;
         self.tasks.spawn(self.broker.clone().expire_sessions(self.shutdown.clone()));
+        self.tasks.spawn(ble::run(self.service.clone(), config.bluetooth.clone(), self.shutdown.clone()));
         self.tasks.spawn(check_audit(self.service.clone(), self.shutdown.clone()));
         self.tasks.spawn(run_clock(self.service.clone(), certificates, self.shutdown.clone()));
         Ok(())
