@@ -158,6 +158,14 @@ pub struct PairingView {
     pub updated: u64,
 }
 
+impl PairingView {
+    /// Whether nothing follows.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        [PairingStep::Done, PairingStep::Failed, PairingStep::Cancelled].iter().any(|last| last.as_str() == self.step)
+    }
+}
+
 /// What the radio has to do.
 #[derive(Clone, Debug)]
 pub enum JobKind {

@@ -201,6 +201,14 @@ impl Service {
         self.pairings.ring();
         self.weigh_scan();
         self.changed(Change::Pairing { id: id.to_owned() });
+        // The places of those that wait change with others.
+        let waiting: Vec<String> = {
+            let desk = self.pairings.lock();
+            desk.open.iter().filter(|e| e.step == PairingStep::Queued && e.id != id).map(|e| e.id.clone()).collect()
+        };
+        for id in waiting {
+            self.changed(Change::Pairing { id });
+        }
     }
 
     fn check_wifi(&self, wish: &WifiWish) -> Result<(), Refusal> {
