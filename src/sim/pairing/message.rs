@@ -174,7 +174,10 @@ impl FromHub {
         match (small(kind)?, rest) {
             (2, [offset]) => Some(Self::WantModel(usize::try_from(small(offset)?).ok()?)),
             (4, [Value::Map(members)]) => Some(Self::Delivery(Box::new(Delivery::read(members)?))),
-            (7, [code, Value::Text(text)]) if text.chars().count() <= 100 => Some(Self::End { code: small(code)?, text: text.clone() }),
+            (7, [code, Value::Text(text)]) if text.chars().count() <= 100 => {
+                let code = small(code).filter(|code| *code <= 9)?;
+                Some(Self::End { code, text: text.clone() })
+            }
             (8, []) => Some(Self::Complete),
             _ => None,
         }

@@ -10,9 +10,8 @@ use zeroize::Zeroizing;
 
 /// The name of the protocol has 32 bytes, so that it is the first hash as it stands.
 const NAME: &[u8; 32] = b"Noise_NNpsk0_25519_AESGCM_SHA256";
-/// Length of a public key, and of the tag that follows every ciphertext.
+/// Length of a public key.
 const KEY: usize = 32;
-pub(super) const TAG: usize = 16;
 
 /// A message that does not open, or that cannot be one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +82,41 @@ impl Responder {
     }
 }
 
+/// A hub's side, for tests.
+#[cfg(test)]
+pub(super) struct Initiator {
+    symmetric: Symmetric,
+    ephemeral: StaticSecret,
+}
+
+#[cfg(test)]
+impl Initiator {
+    /// Makes message 1.
+    pub(super) fn begin(psk: &[u8; 32], prologue: &[u8], ephemeral: &[u8; 32], payload: &[u8]) -> (Self, Vec<u8>) {
+        let mut symmetric = Symmetric { ck: Zeroizing::new(*NAME), h: *NAME, cipher: None };
+        symmetric.mix_hash(prologue);
+        symmetric.mix_key_and_hash(psk);
+        let ephemeral = StaticSecret::from(*ephemeral);
+        let ours = PublicKey::from(&ephemeral).to_bytes();
+        symmetric.mix_hash(&ours);
+        symmetric.mix_key(&ours);
+        let mut message = ours.to_vec();
+        message.extend(symmetric.encrypt_and_hash(payload).unwrap());
+        (Self { symmetric, ephemeral }, message)
+    }
+
+    /// Reads message 2.
+    pub(super) fn finish(mut self, message: &[u8]) -> Option<Transport> {
+        let (theirs, sealed) = message.split_first_chunk::<KEY>()?;
+        self.symmetric.mix_hash(theirs);
+        self.symmetric.mix_key(theirs);
+        self.symmetric.mix_key(self.ephemeral.diffie_hellman(&PublicKey::from(*theirs)).as_bytes());
+        self.symmetric.decrypt_and_hash(sealed).ok()?;
+        let [receive, send, _] = hkdf3(&self.symmetric.ck, &[]);
+        Some(Transport { h: self.symmetric.h, receive: Cipher::new(receive), send: Cipher::new(send) }.turned())
+    }
+}
+
 impl Transport {
     /// Opens a message from the hub.
     ///
@@ -104,6 +138,12 @@ impl Transport {
     #[cfg(test)]
     pub(super) fn keys(&self) -> (&[u8; 32], &[u8; 32]) {
         (&self.receive.key, &self.send.key)
+    }
+
+    /// The other end of the same session: for a hub that a test plays.
+    #[cfg(test)]
+    pub(super) fn turned(self) -> Self {
+        Self { h: self.h, receive: self.send, send: self.receive }
     }
 }
 
