@@ -6,6 +6,7 @@
 //! [`mdns`] is the hub on the local network; [`net`] is what doors share; [`hub`] builds them all; [`factory`] is the maker's tool; [`sim`] the simulated
 //! devices; [`cli`] the command line.
 
+pub mod ble;
 pub mod broker;
 pub mod cli;
 pub mod config;

@@ -71,6 +71,12 @@ impl Subject {
         }
     }
 
+    /// Whether it is a device, in what it does to others.
+    #[must_use]
+    pub fn is_device(&self) -> bool {
+        matches!(self, Subject::Device(_))
+    }
+
     /// The account, if it is a person's.
     #[must_use]
     pub fn user(&self) -> Option<&UserId> {

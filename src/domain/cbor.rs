@@ -2,7 +2,7 @@
 //! writing, so that no two files mean the same. What the fields mean is left to the callers.
 
 use ciborium::Value;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// How deep values may nest. The deepest statement uses 3.
 const DEPTH_MAX: usize = 8;
@@ -52,6 +52,39 @@ pub fn encode(value: Value) -> Vec<u8> {
     out
 }
 
+/// As [`encode`], for a value that holds secrets: it is wiped, and so are the bytes when they are dropped.
+#[must_use]
+pub fn encode_secret(value: Value) -> Zeroizing<Vec<u8>> {
+    let mut value = sorted(value);
+    // Room enough from the start: what grows leaves copies behind. No item's head has more than 9 bytes.
+    let mut out = Zeroizing::new(Vec::with_capacity(most_bytes(&value)));
+    write(&value, &mut out);
+    wipe(&mut value);
+    out
+}
+
+fn most_bytes(value: &Value) -> usize {
+    9 + match value {
+        Value::Bytes(bytes) => bytes.len(),
+        Value::Text(text) => text.len(),
+        Value::Array(items) => items.iter().map(most_bytes).sum(),
+        Value::Map(entries) => entries.iter().map(|(key, value)| most_bytes(key) + most_bytes(value)).sum(),
+        Value::Tag(_, inner) => most_bytes(inner),
+        _ => 0,
+    }
+}
+
+fn wipe(value: &mut Value) {
+    match value {
+        Value::Bytes(bytes) => bytes.zeroize(),
+        Value::Text(text) => text.zeroize(),
+        Value::Array(items) => items.iter_mut().for_each(wipe),
+        Value::Map(entries) => entries.iter_mut().for_each(|(_, value)| wipe(value)),
+        Value::Tag(_, inner) => wipe(inner),
+        _ => {}
+    }
+}
+
 /// Reads exactly one value in its deterministic form.
 ///
 /// # Errors
@@ -96,6 +129,11 @@ impl Record {
         let at = self.entries.iter().position(|(k, _)| *k == key);
         let value = at.map(|at| self.entries.swap_remove(at).1);
         value.map(|value| Field { what: self.what, field, value }).ok_or(CborError::Field { what: self.what, field, expected: "present" })
+    }
+
+    /// Takes a field out that may be absent.
+    pub fn take_optional(&mut self, key: u64, field: &'static str) -> Option<Field> {
+        self.take(key, field).ok()
     }
 
     /// # Errors
@@ -214,6 +252,25 @@ impl Field {
         let error = self.error("an array");
         let items = self.value.into_array().map_err(|_| error)?;
         Ok(items.into_iter().map(|value| Field { what, field, value }).collect())
+    }
+
+    /// The array inside, to be taken apart from the front.
+    ///
+    /// # Errors
+    /// [`CborError::Kind`] for another type.
+    pub fn row(self) -> Result<Row, CborError> {
+        Row::from_value(self.what, self.value)
+    }
+
+    /// The map inside, to be taken apart field by field.
+    ///
+    /// # Errors
+    /// [`CborError::Kind`] for another type.
+    pub fn record(self) -> Result<Record, CborError> {
+        match self.value {
+            Value::Map(entries) => Ok(Record { what: self.what, entries }),
+            _ => Err(CborError::Kind(self.what, "map")),
+        }
     }
 
     /// # Errors

@@ -107,7 +107,7 @@ impl ClaimCode {
         ClaimHash(hash)
     }
 
-    fn proper(&self) -> String {
+    pub(super) fn proper(&self) -> String {
         self.symbols.iter().map(|&value| symbol(value)).collect()
     }
 }

@@ -13,6 +13,20 @@ pub enum Origin {
     Batch(String),
     /// A brand-signed voucher: no key, so nothing but the code is proved.
     Voucher,
+    /// Made by this hub for a stock device, which proves nothing.
+    Unattested,
+}
+
+impl Origin {
+    /// How sure the hub is of a device with such an identity.
+    #[must_use]
+    pub fn trust(&self) -> Trust {
+        match self {
+            Origin::Batch(_) => Trust::Attested,
+            Origin::Voucher => Trust::Provisional,
+            Origin::Unattested => Trust::Unattested,
+        }
+    }
 }
 
 /// An identity in the registry. What is not here cannot connect.

@@ -2,6 +2,7 @@
 //! The counter token and the sealed credential stand in files of their own below; drawing random bytes and keeping keys is left to the callers.
 
 mod credential;
+mod pairing;
 mod token;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub use credential::{CREDENTIAL_MAX, Credential, NONCE_MAX, NONCE_MIN, OperationalSecret, SealError, open_credential, seal_credential};
+pub use pairing::{PairingKey, Transcript, pair_tag, verify_pair_tag};
 pub use token::{COUNTER_MAX, TOKEN_MAX, Token, TokenError};
 
 use super::cbor;

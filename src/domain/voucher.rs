@@ -16,7 +16,14 @@ pub const VOUCHER_FILE_MAX: usize = 128 * 1024;
 /// The longest hardware revision or serial number, in characters.
 pub const LABEL_MAX: usize = 64;
 
+/// The largest short voucher, in bytes.
+pub const SHORT_VOUCHER_MAX: usize = 1_500;
+
+/// The largest model part, in bytes.
+pub const MODEL_PART_MAX: usize = 68 * 1024;
+
 const MARKER: &str = "hkv1";
+const SHORT_MARKER: &str = "hkp1";
 
 /// One device's identity, as its brand states it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +86,104 @@ pub fn verify_voucher_file(file: &[u8], trusts: impl Fn(&BrandId, &Fingerprint) 
         return Err(StatementError::Untrusted { brand: voucher.brand, fingerprint });
     }
     Ok(Introduction { voucher, model, fingerprint })
+}
+
+/// What a short voucher says, once its signatures have held. The model is [`Vouched::model`]'s.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vouched {
+    /// The device.
+    pub voucher: Voucher,
+    /// The root that stands behind it.
+    pub fingerprint: Fingerprint,
+    root: [u8; 32],
+}
+
+/// Checks the short voucher that a device shows when it is paired: the first parts of its voucher file. `trusts` is asked last, as by
+/// [`verify_voucher_file`].
+///
+/// # Errors
+/// [`StatementError`]; an unknown root is [`StatementError::Untrusted`], with what an owner would have to confirm.
+pub fn verify_short_voucher(short: &[u8], trusts: impl Fn(&BrandId, &Fingerprint) -> bool) -> Result<Vouched, StatementError> {
+    if short.len() > SHORT_VOUCHER_MAX {
+        return Err(StatementError::TooLarge("the voucher"));
+    }
+    let mut row = Row::decode("short voucher", short)?;
+    row.take("format")?.is(SHORT_MARKER)?;
+    let root: [u8; 32] = row.take("root public key")?.fixed()?;
+    let [certificate, voucher] = [row.take("voucher certificate")?, row.take("voucher")?];
+    row.finish()?;
+
+    let key = PurposeCertificate::verify(&root, KeyPurpose::Voucher, &certificate.bytes()?)?;
+    let voucher = Voucher::verify(&key.public_key, &voucher.bytes()?)?;
+    key.speaks_for("the voucher", &voucher.brand)?;
+    let fingerprint = Fingerprint::of(&root);
+    if !trusts(&voucher.brand, &fingerprint) {
+        return Err(StatementError::Untrusted { brand: voucher.brand, fingerprint });
+    }
+    Ok(Vouched { voucher, fingerprint, root })
+}
+
+impl Vouched {
+    /// Checks the model part that belongs to this voucher, and gives the model.
+    ///
+    /// # Errors
+    /// [`StatementError`]: another root or brand, or another model than the voucher names.
+    pub fn model(&self, part: &[u8]) -> Result<Model, StatementError> {
+        if part.len() > MODEL_PART_MAX {
+            return Err(StatementError::TooLarge("the model part"));
+        }
+        let mut row = Row::decode("model part", part)?;
+        let [certificate, model] = [row.take("batch certificate")?, row.take("model statement")?];
+        row.finish()?;
+        let key = PurposeCertificate::verify(&self.root, KeyPurpose::Batch, &certificate.bytes()?)?;
+        let (brand, model) = verify_model(&key.public_key, &model.bytes()?)?;
+        key.speaks_for("the model", &brand)?;
+        if brand != self.voucher.brand {
+            return Err(StatementError::OtherBrand { what: "the model", expected: self.voucher.brand.clone(), found: brand });
+        }
+        if model.name != self.voucher.model {
+            return Err(StatementError::OtherModel { expected: self.voucher.model.to_string(), found: model.name.to_string() });
+        }
+        Ok(model)
+    }
+}
+
+/// What a device shows when it is paired, from the signed parts of its voucher file: the short voucher and the model part.
+#[must_use]
+pub fn pairing_parts(
+    root_public_key: &[u8; 32],
+    voucher_certificate: &[u8],
+    voucher: &[u8],
+    batch_certificate: &[u8],
+    model: &[u8],
+) -> (Vec<u8>, Vec<u8>) {
+    let short = [cbor::text(SHORT_MARKER), cbor::bytes(root_public_key), cbor::bytes(voucher_certificate), cbor::bytes(voucher)];
+    let part = [cbor::bytes(batch_certificate), cbor::bytes(model)];
+    (cbor::encode(Value::Array(short.into())), cbor::encode(Value::Array(part.into())))
+}
+
+/// Cuts a voucher file into what a device shows when it is paired. Nothing is verified.
+///
+/// # Errors
+/// [`StatementError`] when it has not the form of one, or a part would be too large.
+pub fn split_voucher_file(file: &[u8]) -> Result<(Vec<u8>, Vec<u8>), StatementError> {
+    if file.len() > VOUCHER_FILE_MAX {
+        return Err(StatementError::TooLarge("the voucher file"));
+    }
+    let mut row = Row::decode("voucher file", file)?;
+    row.take("format")?.is(MARKER)?;
+    let root: [u8; 32] = row.take("root public key")?.fixed()?;
+    let (voucher_certificate, voucher) = (row.take("voucher certificate")?.bytes()?, row.take("voucher")?.bytes()?);
+    let (batch_certificate, model) = (row.take("batch certificate")?.bytes()?, row.take("model statement")?.bytes()?);
+    row.finish()?;
+    let (short, part) = pairing_parts(&root, &voucher_certificate, &voucher, &batch_certificate, &model);
+    if short.len() > SHORT_VOUCHER_MAX {
+        return Err(StatementError::TooLarge("the voucher"));
+    }
+    if part.len() > MODEL_PART_MAX {
+        return Err(StatementError::TooLarge("the model part"));
+    }
+    Ok((short, part))
 }
 
 /// Puts a voucher file together from its signed parts.

@@ -2,7 +2,7 @@
 
 use super::ClockConfig;
 use crate::net::Limits;
-use crate::{broker, mdns, web};
+use crate::{ble, broker, mdns, web};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -33,6 +33,8 @@ pub struct Config {
     pub web: web::Config,
     /// How the hub is found on the network.
     pub mdns: mdns::Config,
+    /// The radio, for devices nearby.
+    pub bluetooth: ble::Config,
     /// Sign-in and claim attempts of one address per minute, over all accounts.
     pub attempts_per_minute: u32,
     /// Where the service manager put credentials.
@@ -59,6 +61,7 @@ impl Default for Config {
             broker: broker::Config::default(),
             web: web::Config::default(),
             mdns: mdns::Config::default(),
+            bluetooth: ble::Config::default(),
             attempts_per_minute: 600,
             credentials_dir: None,
             trust: BTreeMap::new(),

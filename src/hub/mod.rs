@@ -18,6 +18,7 @@ pub use config::{Config, Listen};
 pub use keys::KeyError;
 pub use opening::make_console_code;
 
+use crate::ble;
 use crate::broker::{self, Broker};
 use crate::mdns;
 use crate::net::{self, Counters, Security, SourceLimiter};
@@ -243,6 +244,10 @@ impl Hub {
         if config.mqtts.enabled {
             let listener = bind("MQTT over TLS", &config.mqtts).await?;
             self.addresses.mqtts = listener.local_addr().ok();
+            if let Some(at) = self.addresses.mqtts {
+                let certificates = certificates.clone();
+                self.service.reached_at(move || certificates.reached_at(at));
+            }
             self.serve_mqtt(listener, Security::Tls(certificates.mqtt.clone()), &config.mqtts, counters.mqtts.clone(), limiter.clone());
         }
         if config.mqtt.enabled {
@@ -253,6 +258,7 @@ impl Hub {
         self.open_web(config, &certificates, &counters, &limiter).await?;
         self.announce(config, &certificates);
         self.tasks.spawn(self.broker.clone().expire_sessions(self.shutdown.clone()));
+        self.tasks.spawn(ble::run(self.service.clone(), config.bluetooth.clone(), self.shutdown.clone()));
         self.tasks.spawn(check_audit(self.service.clone(), self.shutdown.clone()));
         self.tasks.spawn(run_clock(self.service.clone(), certificates, self.shutdown.clone()));
         Ok(())
@@ -271,7 +277,7 @@ impl Hub {
             https: self.addresses.https,
             mqtts: self.addresses.mqtts,
         };
-        let (state, listener) = self.network.ends();
+        let (state, listener) = self.network.ends(self.service.clone());
         self.tasks.spawn(mdns::run(about, config.mdns.clone(), state, listener, self.shutdown.clone()));
         self.tasks.spawn(network::certify_names(self.network.state(), certificates.clone(), self.shutdown.clone()));
     }

@@ -1,7 +1,9 @@
 //! What the hub knows of itself on the network: under which names it is found, and who asks there to be claimed.
 
 use super::tls::Certificates;
+use crate::domain::pairing::Advertised;
 use crate::mdns::{Found, Listener, State};
+use crate::service::{Nearby, NearbyKind, Service};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -23,9 +25,11 @@ impl Network {
     }
 
     /// What the room is given: where it says how it stands, and where its list goes.
-    pub(super) fn ends(&self) -> (watch::Sender<State>, Listener) {
+    pub(super) fn ends(&self, service: Arc<Service>) -> (watch::Sender<State>, Listener) {
         let things = self.things.clone();
-        let listener: Listener = Arc::new(move |found| {
+        let listener: Listener = Arc::new(move |found: Vec<Found>| {
+            let seen_ms = service.now();
+            service.network_changed(found.iter().map(|thing| nearby(thing, seen_ms)).collect());
             things.send_if_modified(|known| {
                 *known != found && {
                     *known = found;
@@ -34,6 +38,17 @@ impl Network {
             });
         });
         (self.state.clone(), listener)
+    }
+}
+
+fn nearby(found: &Found, seen_ms: u64) -> Nearby {
+    Nearby {
+        id: found.id.chars().take(64).collect(),
+        kind: NearbyKind::Network,
+        name: found.name.clone(),
+        signal: None,
+        advertised: Advertised::parse(&found.info),
+        seen_ms,
     }
 }
 

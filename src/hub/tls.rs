@@ -98,6 +98,20 @@ impl Certificates {
         Ok((self.material.ca.issue_device(csr_pem, device, validity)?, validity.not_after))
     }
 
+    /// Where a device reaches a listener at `at`, as `host:port`: for one on loopback its own address, else the box's
+    /// addresses and its local name, as they are in the certificate.
+    pub(super) fn reached_at(&self, at: SocketAddr) -> Vec<String> {
+        let port = at.port();
+        if at.ip().to_canonical().is_loopback() {
+            return vec![at.to_string()];
+        }
+        let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        let ips = issued.0.iter().filter(|ip| !ip.is_loopback()).map(|ip| SocketAddr::new(*ip, port).to_string());
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = names.iter().filter(|name| *name != "localhost").map(|name| format!("{name}:{port}"));
+        ips.chain(names).collect()
+    }
+
     pub(super) fn ca(&self) -> &Certificate {
         self.material.ca.certificate()
     }

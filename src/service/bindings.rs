@@ -12,7 +12,7 @@ use crate::domain::account::{Role, User, UserId, Username};
 use crate::domain::app::{Authorization, ServiceAccount};
 use crate::domain::authority::HubAction;
 use crate::domain::binding::{Binding, Privilege, RevocationMark, Subject, Terms};
-use crate::domain::device::{Household, Origin, Registered};
+use crate::domain::device::{Household, Registered, Trust};
 use crate::domain::ids::DeviceId;
 use crate::domain::policy::{Action, Reason};
 use crate::store::tables::{BindingIndex, UserName, binding_index_key, binding_key, device_prefix, subject_prefix};
@@ -131,10 +131,13 @@ impl Service {
                 }
                 // Who could press the remote's buttons could open the door: it takes the say over both.
                 self.require(tx, who, other, Action::Administer)?;
-                if tx.get::<Registered>(other.as_str().as_bytes())?.is_none_or(|r| r.origin == Origin::Voucher) {
-                    return Err(Refusal::Conflict(format!(
-                        "{other} has only shown its code, and has not proved its key: import the maker's batch first"
-                    )));
+                for unproved in [other, device] {
+                    if tx.get::<Registered>(unproved.as_str().as_bytes())?.is_none_or(|r| r.origin.trust() != Trust::Attested) {
+                        return Err(Refusal::Conflict(format!(
+                            "{unproved} has not proved its key, so it neither drives other devices nor is driven by them: import the maker's \
+                             batch first"
+                        )));
+                    }
                 }
                 if reaches(tx, device, other)? {
                     return Err(Refusal::Conflict(format!(

@@ -198,11 +198,11 @@ fn account(actor: &Actor) -> String {
     format!("{ACCOUNT} {}", actor.subject)
 }
 
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     text.trim().chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
-fn label(name: &str, registered: &Registered) -> String {
+pub(super) fn label(name: &str, registered: &Registered) -> String {
     let name = short(name);
     if name.is_empty() { registered.model.as_str().replace('-', " ") } else { name }
 }

@@ -5,7 +5,7 @@ use super::rights::{Rows, require_role};
 use super::{Actor, CloseReason, Refusal, Service, audit, lock};
 use crate::domain::authority::HubAction;
 use crate::domain::binding::{Privilege, Subject};
-use crate::domain::device::{Household, LastSeen, Origin, Registered, Standing, Trust};
+use crate::domain::device::{Household, LastSeen, Registered, Standing, Trust};
 use crate::domain::ids::{BrandId, DeviceId, ModelName};
 use crate::domain::policy::{Action, Reason};
 use crate::domain::twin::Twin;
@@ -153,7 +153,7 @@ impl Service {
             warning: household.is_quarantined().then_some(QUARANTINED),
             kind: model.as_ref().map_or_else(|| "thing".into(), |m| m.kind.clone()),
             title: model.as_ref().map_or_else(|| registered.model.to_string(), |m| m.title.clone()),
-            trust: if registered.origin == Origin::Voucher { Trust::Provisional } else { Trust::Attested },
+            trust: registered.origin.trust(),
             state: household.standing,
             online: presence.is_online(),
             last_seen: if presence.since > 0 { Some(presence.since) } else { seen.map(|s| s.at) },

@@ -1,12 +1,12 @@
-//! Forgetting a device: what is left of it is its registered identity, and that it waits. For a removal, and for a reset by
+//! Forgetting a device: what is left of it is its registered identity, and that it waits; of a stock device nothing. For a removal, and for a reset by
 //! hand; who may do either is decided before.
 
 use super::devices::forget_state;
 use super::{Change, CloseReason, Service, lock};
 use crate::domain::binding::{Binding, Subject};
-use crate::domain::device::{Household, Standing};
+use crate::domain::device::{Household, LastSeen, Origin, Registered, Standing};
 use crate::domain::ids::DeviceId;
-use crate::store::tables::{BindingIndex, Credential, Evidence, IssuedCertificate, device_prefix, subject_prefix};
+use crate::store::tables::{BindingIndex, Credential, Evidence, IssuedCertificate, PairingTranscript, device_prefix, subject_prefix};
 use crate::store::{Read, StoreError, Tx};
 
 /// What was forgotten, and what is to be taken back after the commit.
@@ -26,6 +26,7 @@ pub(super) fn forget_device(tx: &Tx<'_>, device: &DeviceId, by: &str, now: u64) 
     let (holders, driven) = end_rights(tx, device, by, now)?;
     tx.delete_prefix::<IssuedCertificate>(&prefix)?;
     tx.delete::<Credential>(key)?;
+    tx.delete::<PairingTranscript>(key)?;
     let retained = forget_state(tx, device)?;
     let before = tx.get::<Household>(key)?.unwrap_or_default();
     let standing = if before.standing.admits() { Standing::Waiting } else { before.standing };
@@ -34,6 +35,14 @@ pub(super) fn forget_device(tx: &Tx<'_>, device: &DeviceId, by: &str, now: u64) 
     let before_suspension = if below == Standing::Quarantined { below } else { Standing::Waiting };
     if standing == Standing::Waiting {
         tx.delete_prefix::<Evidence>(&prefix)?;
+    }
+    let of_hub = tx.get::<Registered>(key)?.is_some_and(|r| r.origin == Origin::Unattested);
+    if of_hub && standing == Standing::Waiting {
+        // The hub made this identity: without its password it is nothing, and nobody claims it.
+        tx.delete::<Registered>(key)?;
+        tx.delete::<Household>(key)?;
+        tx.delete::<LastSeen>(key)?;
+        return Ok(Forgotten { holders, driven, retained });
     }
     tx.put(key, &Household { standing, before_suspension, version: before.version + 1, ..Household::default() })?;
     Ok(Forgotten { holders, driven, retained })
@@ -58,6 +67,11 @@ pub(super) fn end_rights(tx: &Tx<'_>, device: &DeviceId, by: &str, now: u64) -> 
 impl Service {
     /// What follows after the commit: live connections lose it, and nothing it has said comes back.
     pub(super) async fn forgotten(&self, id: &DeviceId, forgotten: Forgotten) {
+        self.forgotten_for(id, forgotten, None).await;
+    }
+
+    /// The same for a device that was claimed anew in the same transaction, at `claimed_at`.
+    pub(super) async fn forgotten_for(&self, id: &DeviceId, forgotten: Forgotten, claimed_at: Option<u64>) {
         let mut retained = forgotten.retained;
         lock(&self.momentary).retain(|(device, _), _| device != id);
         lock(&self.pace).forget(id);
@@ -68,7 +82,7 @@ impl Service {
         let device = id.clone();
         let late = self.store.write::<_, StoreError, _>(move |tx| {
             let household = tx.get::<Household>(device.as_str().as_bytes())?.unwrap_or_default();
-            if household.claimed_at.is_none() { forget_state(tx, &device) } else { Ok(Vec::new()) }
+            if household.claimed_at == claimed_at { forget_state(tx, &device) } else { Ok(Vec::new()) }
         });
         match late.await {
             Ok(more) => retained.extend(more),

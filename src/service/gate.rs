@@ -18,6 +18,7 @@ use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -93,6 +94,22 @@ impl SignedIn {
         self.session.as_ref() == Some(session)
     }
 
+    /// A device that came in under this claim, with what it was handed.
+    fn device(id: DeviceId, via: String, source: IpAddr, claimed_at: u64) -> SignedIn {
+        SignedIn {
+            subject: Subject::Device(id.clone()),
+            rebase: false,
+            actor: Some(Actor::device(id, via.clone(), source)),
+            via,
+            epoch: 0,
+            session: None,
+            claimed_at: Some(claimed_at),
+            certificate: None,
+            side: next_side(clone::Proof::Handed),
+            source,
+        }
+    }
+
     /// Whether what let it in ends without use.
     #[must_use]
     pub fn ends_unused(&self) -> bool {
@@ -119,7 +136,7 @@ impl Service {
     ///
     /// # Errors
     /// See [`SignInRefusal`]; each is audited with its true reason.
-    pub async fn sign_in(&self, attempt: SignInAttempt) -> Result<SignedIn, SignInRefusal> {
+    pub async fn sign_in(self: &Arc<Self>, attempt: SignInAttempt) -> Result<SignedIn, SignInRefusal> {
         let via = format!("mqtt {}", attempt.source);
         let epoch = self.epoch();
         self.recognise(attempt, via).await.map(|who| SignedIn { epoch, ..who })
@@ -148,7 +165,7 @@ impl Service {
         stands.unwrap_or(false)
     }
 
-    async fn recognise(&self, attempt: SignInAttempt, via: String) -> Result<SignedIn, SignInRefusal> {
+    async fn recognise(self: &Arc<Self>, attempt: SignInAttempt, via: String) -> Result<SignedIn, SignInRefusal> {
         if let Some((device, fingerprint)) = &attempt.certificate {
             return match DeviceId::parse(device) {
                 Ok(id) => self.admit(id, Proof::Certificate { fingerprint: *fingerprint }, &attempt, via).await,
@@ -174,6 +191,10 @@ impl Service {
         };
         if let Some(secret) = OperationalSecret::from_password(&attempt.password) {
             let hash = self.keyed_hash(b"operational", secret.as_bytes());
+            if let Some(paired) = self.take_pending(&id, &hash) {
+                let claimed_at = self.admit_paired(paired, &via).await?;
+                return Ok(SignedIn::device(id, via, attempt.source, claimed_at));
+            }
             return self.admit(id, Proof::Secret { hash }, &attempt, via).await;
         }
         let Ok(token) = Token::parse(&attempt.password) else {

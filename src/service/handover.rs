@@ -13,7 +13,7 @@ use crate::domain::account::{User, Username};
 use crate::domain::authority::HubAction;
 use crate::domain::binding::{Binding, RevocationMark, Subject, Terms};
 use crate::domain::claim::ScannedCode;
-use crate::domain::device::{Household, Origin, Registered, Standing};
+use crate::domain::device::{Household, Registered, Standing, Trust};
 use crate::domain::ids::DeviceId;
 use crate::domain::model::Model;
 use crate::domain::policy::{Action, Reason, decide};
@@ -199,6 +199,13 @@ impl Service {
                 on_old.push(binding);
             }
         }
+        let unproved = registered.as_ref().is_none_or(|r| r.origin.trust() != Trust::Attested);
+        if unproved && let Some(driver) = on_old.iter().find(|b| b.subject.is_device()) {
+            let driver = &driver.subject;
+            return Err(Refusal::Conflict(format!(
+                "{driver} may drive {old}, and {new} has not proved its key: take that right away, or import the maker's batch first"
+            )));
+        }
         names_exist(&on_old, tx.get::<Registered>(old.as_str().as_bytes())?.as_ref(), registered.as_ref(), model)?;
         let mut count = 0;
         for binding in &on_old {
@@ -211,7 +218,7 @@ impl Service {
         for (_, index) in tx.scan::<BindingIndex>(&subject_prefix(&itself), usize::MAX)? {
             let held = tx.get::<Binding>(&binding_key(&index.device, &itself))?.filter(|_| index.device != *new);
             let Some(held) = held else { continue };
-            if registered.as_ref().is_none_or(|r| r.origin == Origin::Voucher) {
+            if unproved {
                 return Err(Refusal::Conflict(format!(
                     "{old} may drive other devices, and {new} has not proved its key: import the maker's batch first"
                 )));

@@ -25,6 +25,7 @@ mod lockout;
 mod oauth;
 mod oauth_tokens;
 mod pace;
+mod pairing;
 mod password_reset;
 mod passwords;
 mod people;
@@ -57,6 +58,10 @@ pub use gate::{SignInAttempt, SignInRefusal, SignedIn};
 pub use invitations::{GiftView, InvitationLook, InvitationView, MadeInvitation, NewInvitation, PromiseView, Registration};
 pub use oauth::{AuthorizationRequest, ClientView, Consent, RequestRefusal, RequestView};
 pub use oauth_tokens::{CodeExchange, GrantError, IssuedTokens};
+pub use pairing::{
+    Confirmation, Job, JobKind, MadeStockDevice, Nearby, NearbyKind, NewPairing, PairVerdict, PairingKind, PairingProblem, PairingStep,
+    PairingView, RadioState, RadioView, StockSettings, WRONG_CODE, WifiView, WifiWish,
+};
 pub use password_reset::{MadeCode, make_console_code};
 pub use people::UserChange;
 pub use registry::{BrandView, ImportReport, RegistryError};
@@ -222,6 +227,13 @@ pub enum Change {
     },
     /// A command's progress.
     Command(Box<CommandView>),
+    /// A pairing.
+    Pairing {
+        /// Which.
+        id: String,
+    },
+    /// The radio.
+    Radio,
     /// The support sessions that are open.
     Support,
     /// Sessions ended or a role changed: whoever follows looks whether it still may.
@@ -335,6 +347,10 @@ pub struct Service {
     /// The zone of the box, for a home that has set none.
     box_zone: TimeZone,
     timed: Mutex<clock::Seen>,
+    pairings: pairing::Desk,
+    air: pairing::Air,
+    /// Says where the hub is reached over MQTT with TLS.
+    reached_at: OnceLock<Box<dyn Fn() -> Vec<String> + Send + Sync>>,
     pepper: Zeroizing<[u8; 32]>,
 }
 
@@ -386,6 +402,9 @@ impl Service {
             box_zone: box_zone.filter(|z| !z.is_unknown() && z.iana_name().is_some()).unwrap_or(TimeZone::UTC),
             timed: Mutex::new(clock::Seen::of(clock.as_ref())),
             clock,
+            pairings: pairing::Desk::default(),
+            air: pairing::Air::default(),
+            reached_at: OnceLock::new(),
             pepper,
         });
         service.load_zone()?;

@@ -354,7 +354,7 @@ impl Service {
     }
 }
 
-fn put_model(tx: &Tx<'_>, key: &[u8], model: &Model, issued: u64) -> Result<(), StoreError> {
+pub(super) fn put_model(tx: &Tx<'_>, key: &[u8], model: &Model, issued: u64) -> Result<(), StoreError> {
     if tx.get::<StoredModel>(key)?.is_some_and(|known| known.issued > issued) {
         return Ok(());
     }

@@ -6,7 +6,7 @@ use crate::domain::account::{Role, User, UserId};
 use crate::domain::app::{Authorization, ServiceAccount, is_listed};
 use crate::domain::authority::{Authority, HubAction};
 use crate::domain::binding::{Binding, Privilege, RevocationMark, Subject};
-use crate::domain::device::{Household, Origin, Registered, Standing};
+use crate::domain::device::{Household, Registered, Standing, Trust};
 use crate::domain::ids::DeviceId;
 use crate::domain::policy::{Action, Facts, Holder, Table, decide};
 use crate::domain::support::SupportSession;
@@ -20,6 +20,8 @@ use std::net::IpAddr;
 /// Rows that bear on one subject and one device.
 pub(super) struct Rows {
     pub(super) household: Household,
+    /// The device has proved its key.
+    attested: bool,
     pub(super) own: Side,
     /// The person an app acts for.
     behalf: Option<Side>,
@@ -99,7 +101,7 @@ impl Party {
                 let key = id.as_str().as_bytes();
                 let ready = rows.get::<Household>(key)?.is_some_and(|h| h.standing == Standing::Ready);
                 // Who has proved nothing but a code drives nobody else.
-                let attested = rows.get::<Registered>(key)?.is_some_and(|r| r.origin != Origin::Voucher);
+                let attested = rows.get::<Registered>(key)?.is_some_and(|r| r.origin.trust() == Trust::Attested);
                 Party { active: ready && attested, ..nobody }
             }
         })
@@ -123,11 +125,12 @@ impl Rows {
             Some(person) => Some(Side::load(rows, &person, device, &Party::load(rows, &person, now)?, now)?),
             None => None,
         };
-        Ok(Rows {
-            household: rows.get::<Household>(device.as_str().as_bytes())?.unwrap_or_default(),
-            own: Side::load(rows, subject, device, party, now)?,
-            behalf,
-        })
+        let key = device.as_str().as_bytes();
+        let attested = rows.get::<Registered>(key)?.is_some_and(|r| r.origin.trust() == Trust::Attested);
+        let mut own = Side::load(rows, subject, device, party, now)?;
+        // Nothing but people, and what acts for them, drives what has not proved its key.
+        own.active &= attested || !subject.is_device();
+        Ok(Rows { household: rows.get::<Household>(key)?.unwrap_or_default(), attested, own, behalf })
     }
 
     /// The facts; `name` is the attribute or command in question, if there is one.
@@ -136,6 +139,7 @@ impl Rows {
             holder: self.own.holder(),
             behalf: self.behalf.as_ref().map(Side::holder),
             standing: self.household.standing,
+            attested: self.attested,
             name,
             // No cloud is linked: what was granted in the house never goes stale.
             policy_age_ms: 0,

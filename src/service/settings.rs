@@ -1,4 +1,5 @@
-//! What the home has set: whether anybody may make an account, its time zone, how much audit is kept. A changed time
+//! What the home has set: whether anybody may make an account, its time zone, how much audit is kept,
+//! whether devices get the hub's Wi-Fi. A changed time
 //! zone changes what weekly windows mean: it is a change of the policy.
 
 use super::rights::require_role;
@@ -27,6 +28,8 @@ pub struct SettingsView {
     pub time_zone: String,
     /// How many bytes of audit are kept.
     pub audit_max_bytes: u64,
+    /// Whether the hub may hand its own Wi-Fi to devices that are paired.
+    pub share_wifi: bool,
 }
 
 /// What to change; what is absent stays.
@@ -38,6 +41,8 @@ pub struct SettingsChange {
     pub time_zone: Option<String>,
     /// How many bytes of audit are kept.
     pub audit_max_bytes: Option<u64>,
+    /// Whether the hub may hand its own Wi-Fi to devices that are paired.
+    pub share_wifi: Option<bool>,
 }
 
 /// The settings as stored, or none yet.
@@ -84,13 +89,17 @@ impl Service {
                 if let Some(bytes) = change.audit_max_bytes {
                     settings.audit_max_bytes = Some(bytes);
                 }
+                if let Some(share) = change.share_wifi {
+                    settings.share_wifi = share;
+                }
                 if settings != before {
                     tx.put(Settings::ROW, &settings)?;
                     let detail = format!(
-                        "open_registration {}, time_zone {}, audit_max_bytes {}",
+                        "open_registration {}, time_zone {}, audit_max_bytes {}, share_wifi {}",
                         settings.open_registration,
                         settings.time_zone.as_deref().unwrap_or("the box's"),
-                        audit_max_bytes(&settings)
+                        audit_max_bytes(&settings),
+                        settings.share_wifi
                     );
                     audit::append(tx, now, audit::done(&who, "hub.settings", "hub", detail))?;
                 }
@@ -124,6 +133,7 @@ impl Service {
             open_registration: settings.open_registration,
             time_zone: settings.time_zone.clone().unwrap_or_else(|| name_of_zone(&self.box_zone)),
             audit_max_bytes: audit_max_bytes(settings),
+            share_wifi: settings.share_wifi,
         }
     }
 }

@@ -108,13 +108,38 @@ pub enum DeviceError {
 /// # Errors
 /// [`DeviceError`]: it could not start, or its flash failed.
 pub async fn run(options: Options, events: mpsc::Sender<Event>, shutdown: CancellationToken) -> Result<(), DeviceError> {
-    let mut device = Device::new(options, events)?;
+    let flash = match &options.state {
+        Some(directory) => Flash::open(directory, &options.secret.device_id)?,
+        None => Flash::volatile(),
+    };
+    run_on(options, flash, None, events, shutdown).await
+}
+
+/// As [`run`], with this flash, and with a connection that was signed in to with a credential that is the device's own
+/// since: what pairing leaves.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_on(
+    options: Options,
+    flash: Flash,
+    mut signed_in: Option<Client<Stream>>,
+    events: mpsc::Sender<Event>,
+    shutdown: CancellationToken,
+) -> Result<(), DeviceError> {
+    let mut device = Device::new(options, flash, events)?;
     let mut failures = 0u32;
     loop {
-        let end = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => None,
-            connected = device.sign_in() => Some(connected?),
+        let end = match signed_in.take() {
+            Some(client) => {
+                device.tell(Event::SignedIn { with: SignIn::NewSecret });
+                Some(Ok((client, SignIn::NewSecret)))
+            }
+            None => tokio::select! {
+                biased;
+                () = shutdown.cancelled() => None,
+                connected = device.sign_in() => Some(connected?),
+            },
         };
         let end = match end {
             None => End::Shutdown,
@@ -194,14 +219,10 @@ struct Device {
 }
 
 impl Device {
-    fn new(options: Options, events: mpsc::Sender<Event>) -> Result<Self, DeviceError> {
+    fn new(options: Options, flash: Flash, events: mpsc::Sender<Event>) -> Result<Self, DeviceError> {
         let kind = match options.kind {
             Some(kind) => kind,
             None => options.secret.model.parse().map_err(DeviceError::Kind)?,
-        };
-        let flash = match &options.state {
-            Some(directory) => Flash::open(directory, &options.secret.device_id)?,
-            None => Flash::volatile(),
         };
         let mut thing = kind.build();
         if let Some(fault) = options.fault

@@ -19,6 +19,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 /// What a device is born with: the secret file of the factory.
+#[derive(Clone)]
 pub struct DeviceSecret {
     /// Device id, 1–64 of `A-Z a-z 0-9 _ -`.
     pub device_id: String,
@@ -137,12 +138,18 @@ impl DeviceSecret {
         format!("HK1:{}:{code}", self.device_id)
     }
 
-    /// The first 6 bytes by which who has the label finds this device among others (pairing, §1 and §3).
-    pub fn short_id(&self, salt: [u8; 4]) -> [u8; 6] {
-        let code: Zeroizing<String> = Zeroizing::new(self.claim_symbols().iter().take(20).copied().map(crockford).collect());
+    /// The key that pairing proves (`pairing.md` §3).
+    pub fn pairing_key(&self) -> Zeroizing<[u8; 32]> {
+        let code: Zeroizing<Vec<u8>> =
+            Zeroizing::new(self.claim_symbols().iter().take(20).map(|symbol| u8::try_from(crockford(*symbol)).unwrap_or(b'0')).collect());
         let mut key = Zeroizing::new([0u8; 32]);
-        fill(&Hkdf::<Sha256>::new(Some(self.device_id.as_bytes()), code.as_bytes()), b"hearthkey pair v1", key.as_mut_slice());
-        let tag: Option<[u8; 32]> = Hmac::<Sha256>::new_from_slice(key.as_slice())
+        fill(&Hkdf::<Sha256>::new(Some(self.device_id.as_bytes()), code.as_slice()), b"hearthkey pair v1", key.as_mut_slice());
+        key
+    }
+
+    /// The first 6 bytes by which who has the label finds this device among others (`pairing.md` §1).
+    pub fn short_id(&self, salt: [u8; 4]) -> [u8; 6] {
+        let tag: Option<[u8; 32]> = Hmac::<Sha256>::new_from_slice(self.pairing_key().as_slice())
             .map(|mac| mac.chain_update(b"hearthkey short v1").chain_update(salt).finalize().into_bytes().into())
             .ok();
         tag.and_then(|tag| tag.first_chunk().copied()).unwrap_or_default()
@@ -240,6 +247,11 @@ impl HubKeys {
     /// The tag by which a hello says how often the device has been reset by hand.
     pub fn reset_tag(&self, nonce: &[u8], counter: u64) -> [u8; 32] {
         self.hmac(&self.reset, vec![bytes(nonce), counter.into()])
+    }
+
+    /// The tag by which a device that is being paired shows its key (`pairing.md` §4); `h` is the hash of the handshake.
+    pub fn pair_tag(&self, h: &[u8; 32], resets: u64, firmware: &str) -> [u8; 32] {
+        self.hmac(&self.attest, vec![Value::Text("pair".into()), bytes(h), resets.into(), Value::Text(firmware.to_owned())])
     }
 
     /// What to publish on `claim/hello`.

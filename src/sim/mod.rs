@@ -6,11 +6,15 @@
 //! and are found; `device` is their life; `things` are what it does;
 //! `copies` are what a hub must tell apart.
 
+#[cfg(feature = "sim")]
+pub mod bluez;
 pub mod copies;
 pub mod device;
+pub mod gatt;
 pub mod identity;
 pub mod mqtt;
 pub mod network;
+pub mod pairing;
 pub mod state;
 pub mod things;
 pub mod tls;

@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
@@ -16,11 +17,20 @@ use super::identity::{Credential, HubId};
 /// Commands remembered: more than can be under way within their life of seconds.
 const COMMANDS_KEPT: usize = 64;
 
-/// The flash of one device.
-#[derive(Debug)]
+/// The flash of one device; clones are the same flash.
+#[derive(Debug, Clone)]
 pub struct Flash {
     path: Option<PathBuf>,
-    content: Content,
+    content: Arc<Mutex<Content>>,
+}
+
+/// Where a hub is, as it was said at pairing.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// `host:port`, in the order to try.
+    pub addresses: Vec<String>,
+    /// Name and passphrase of the network that came with it, in base64url.
+    wifi: Option<(String, String)>,
 }
 
 /// Why the flash could not be read or written.
@@ -55,6 +65,9 @@ struct Content {
     resets: u64,
     /// By hub id: a device that moves to another hub starts a new counter there, and finds the old one on its return.
     hubs: BTreeMap<String, HubContent>,
+    /// The hub that it was last paired with.
+    #[serde(default)]
+    home: Option<String>,
     /// Ids of commands run, the oldest first.
     commands: VecDeque<String>,
 }
@@ -65,6 +78,10 @@ struct HubContent {
     counter: u64,
     active: Option<Stored>,
     pending: Option<Stored>,
+    #[serde(default)]
+    place: Option<Place>,
+    #[serde(default)]
+    pending_place: Option<Place>,
 }
 
 /// A credential as it lies in the file.
@@ -98,27 +115,27 @@ impl Flash {
                 content
             }
         };
-        Ok(Self { path: Some(path), content })
+        Ok(Self { path: Some(path), content: Arc::new(Mutex::new(content)) })
     }
 
     /// A flash that forgets at the end of the process: for load tests.
     pub fn volatile() -> Self {
-        Self { path: None, content: Content { v: 1, ..Content::default() } }
+        Self { path: None, content: Arc::new(Mutex::new(Content { v: 1, ..Content::default() })) }
     }
 
     /// The last counter used at `hub`; 0 before the first.
     pub fn counter(&self, hub: HubId) -> u64 {
-        self.hub(hub).map_or(0, |hub| hub.counter)
+        self.read().hub_content(hub).map_or(0, |hub| hub.counter)
     }
 
     /// The credential in use.
     pub fn active(&self, hub: HubId) -> Option<Credential> {
-        self.hub(hub)?.active.as_ref()?.credential()
+        self.read().hub_content(hub)?.active.as_ref()?.credential()
     }
 
     /// A credential that has come and has not been used with success yet.
     pub fn pending(&self, hub: HubId) -> Option<Credential> {
-        self.hub(hub)?.pending.as_ref()?.credential()
+        self.read().hub_content(hub)?.pending.as_ref()?.credential()
     }
 
     /// Takes the next counter for `hub`; it is on the disk when this returns.
@@ -149,15 +166,45 @@ impl Flash {
         self.change(|content| content.hub(hub).pending = Some(stored))
     }
 
+    /// Puts what came by pairing beside what there is: a credential, and where its hub is.
+    ///
+    /// # Errors
+    /// [`FlashError::Io`].
+    pub fn store_paired(&mut self, hub: HubId, credential: &Credential, place: Place) -> Result<(), FlashError> {
+        let stored = Stored::from(credential);
+        self.change(|content| {
+            let hub = content.hub(hub);
+            hub.pending = Some(stored);
+            hub.pending_place = Some(place);
+        })
+    }
+
+    /// The hub that the device was last paired with, and where it is.
+    pub fn home(&self) -> Option<(HubId, Place)> {
+        let content = self.read();
+        let hub = content.home.as_ref()?.parse().ok()?;
+        Some((hub, content.hub_content(hub)?.place.clone()?))
+    }
+
+    /// What came by pairing and was neither made the device's own nor dropped.
+    pub fn arriving(&self) -> Option<(HubId, Place)> {
+        let content = self.read();
+        let mut hubs = content.hubs.iter().filter(|(_, of)| of.pending.is_some());
+        hubs.find_map(|(hub, of)| Some((hub.parse().ok()?, of.pending_place.clone()?)))
+    }
+
     /// Makes the pending credential the active one.
     ///
     /// # Errors
     /// [`FlashError::Io`].
     pub fn promote(&mut self, hub: HubId) -> Result<(), FlashError> {
         self.change(|content| {
-            let hub = content.hub(hub);
-            if let Some(pending) = hub.pending.take() {
-                hub.active = Some(pending);
+            let of = content.hub(hub);
+            let Some(pending) = of.pending.take() else { return };
+            of.active = Some(pending);
+            if let Some(place) = of.pending_place.take() {
+                of.place = Some(place);
+                content.home = Some(hub.to_string());
             }
         })
     }
@@ -167,7 +214,11 @@ impl Flash {
     /// # Errors
     /// [`FlashError::Io`].
     pub fn drop_pending(&mut self, hub: HubId) -> Result<(), FlashError> {
-        self.change(|content| content.hub(hub).pending = None)
+        self.change(|content| {
+            let hub = content.hub(hub);
+            hub.pending = None;
+            hub.pending_place = None;
+        })
     }
 
     /// The reset button: credentials for all hubs are forgotten, the reset is counted, counters stay.
@@ -177,9 +228,9 @@ impl Flash {
     pub fn reset(&mut self) -> Result<(), FlashError> {
         self.change(|content| {
             content.resets = content.resets.saturating_add(1);
+            content.home = None;
             for hub in content.hubs.values_mut() {
-                hub.active = None;
-                hub.pending = None;
+                *hub = HubContent { counter: hub.counter, ..HubContent::default() };
             }
         })
     }
@@ -194,7 +245,7 @@ impl Flash {
 
     /// How often the reset button was pressed.
     pub fn resets(&self) -> u64 {
-        self.content.resets
+        self.read().resets
     }
 
     /// Notes that the command `id` is about to run. False when it has run before.
@@ -202,7 +253,7 @@ impl Flash {
     /// # Errors
     /// [`FlashError::Io`]: then it must not run.
     pub fn first_time(&mut self, id: &str) -> Result<bool, FlashError> {
-        if self.content.commands.iter().any(|known| known == id) {
+        if self.read().commands.iter().any(|known| known == id) {
             return Ok(false);
         }
         self.change(|content| {
@@ -214,18 +265,20 @@ impl Flash {
         Ok(true)
     }
 
-    fn hub(&self, hub: HubId) -> Option<&HubContent> {
-        self.content.hubs.get(&hub.to_string())
+    fn read(&self) -> MutexGuard<'_, Content> {
+        // A change is whole or has not begun, whoever died.
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Applies a change to a copy, writes the copy, and only then makes it the state.
     fn change(&mut self, change: impl FnOnce(&mut Content)) -> Result<(), FlashError> {
-        let mut content = self.content.clone();
+        let mut held = self.read();
+        let mut content = held.clone();
         change(&mut content);
         if let Some(path) = &self.path {
             write(path, &content).map_err(|error| FlashError::Io { path: path.clone(), error })?;
         }
-        self.content = content;
+        *held = content;
         Ok(())
     }
 }
@@ -247,6 +300,37 @@ fn write(path: &Path, content: &Content) -> io::Result<()> {
 impl Content {
     fn hub(&mut self, hub: HubId) -> &mut HubContent {
         self.hubs.entry(hub.to_string()).or_default()
+    }
+
+    fn hub_content(&self, hub: HubId) -> Option<&HubContent> {
+        self.hubs.get(&hub.to_string())
+    }
+}
+
+impl Place {
+    /// A hub at these addresses, in the network of this name and passphrase.
+    pub fn new(addresses: Vec<String>, wifi: Option<(&[u8], &str)>) -> Self {
+        let wifi = wifi.map(|(ssid, passphrase)| (BASE64URL_NOPAD.encode(ssid), BASE64URL_NOPAD.encode(passphrase.as_bytes())));
+        Self { addresses, wifi }
+    }
+
+    /// The name of the network that came with it.
+    pub fn ssid(&self) -> Option<Vec<u8>> {
+        BASE64URL_NOPAD.decode(self.wifi.as_ref()?.0.as_bytes()).ok()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some((_, passphrase)) = &mut self.wifi {
+            passphrase.zeroize();
+        }
+    }
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Place").field("addresses", &self.addresses).finish_non_exhaustive()
     }
 }
 
@@ -333,6 +417,24 @@ mod tests {
         flash.promote(hub(1)).unwrap();
         assert!(flash.active(hub(1)) == Some(credential(2)));
         assert!(flash.pending(hub(1)).is_none());
+    }
+
+    #[test]
+    fn where_a_hub_is_comes_and_goes_with_its_credential() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut flash = Flash::open(directory.path(), "d").unwrap();
+        let place = |port: u8| Place::new(vec![format!("hub.local:{port}")], Some((b"home", "passphrase")));
+        flash.store_paired(hub(1), &credential(1), place(1)).unwrap();
+        assert!(flash.home().is_none());
+        assert_eq!(Flash::open(directory.path(), "d").unwrap().arriving(), Some((hub(1), place(1))));
+        flash.promote(hub(1)).unwrap();
+        flash.store_paired(hub(2), &credential(2), place(2)).unwrap();
+        flash.drop_pending(hub(2)).unwrap();
+        let mut flash = Flash::open(directory.path(), "d").unwrap();
+        assert_eq!(flash.home(), Some((hub(1), place(1))));
+        assert_eq!(flash.arriving(), None);
+        flash.reset().unwrap();
+        assert_eq!(flash.home(), None);
     }
 
     #[test]

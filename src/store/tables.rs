@@ -12,6 +12,7 @@ use crate::domain::audit::{Beside, Entry};
 use crate::domain::binding::{Binding, RevocationMark, Subject};
 use crate::domain::device::{Household, LastSeen, Registered, ResetCounter, SignInCounter};
 use crate::domain::ids::{BrandId, DeviceId, ModelName};
+use crate::domain::pairing::Transcript;
 use crate::domain::support::SupportSession;
 use crate::domain::twin::Twin;
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,8 @@ records! {
     plain("revocations"): RevocationMark;
     /// Operational secrets, by device id.
     sealed("credentials"): Credential;
+    /// What devices said when they were paired, for whoever can check it later, by device id.
+    plain("pairings"): PairingTranscript;
     /// Certificates issued to devices, by device id and serial number.
     plain("certificates"): IssuedCertificate;
     /// Twins, by device id and shadow name: [`twin_key`].
@@ -177,6 +180,15 @@ impl Drop for Credential {
     fn drop(&mut self) {
         self.undelivered.zeroize();
     }
+}
+
+/// What a device said when it was paired without proving its key: with the key it can be checked later.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct PairingTranscript {
+    /// What it said, and in which session.
+    pub transcript: Transcript,
+    /// When, ms since 1970.
+    pub at: u64,
 }
 
 /// A client certificate the hub's CA issued.
@@ -364,6 +376,8 @@ pub struct Settings {
     pub time_zone: Option<String>,
     /// How many bytes of audit are kept.
     pub audit_max_bytes: Option<u64>,
+    /// Whether the hub may hand its own Wi-Fi to devices.
+    pub share_wifi: bool,
 }
 
 impl Settings {

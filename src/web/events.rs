@@ -4,6 +4,10 @@
 //! Events are loaded when the connection has room for them, not when they happen: a slow reader gets fewer and fresher
 //! ones, and nothing it may no longer see lies ready for it.
 
+mod pairing;
+
+pub(super) use pairing::pairing;
+
 use super::caller::Session;
 use super::request::Request;
 use super::{Context, answer, refusal};
@@ -76,9 +80,7 @@ impl Drop for Place {
 
 /// `GET /api/v1/events`.
 pub(super) async fn stream(context: Arc<Context>, request: Request, session: Session) -> Result<Response, Problem> {
-    let place = context.streams.take(&session.actor.subject);
-    let place = place
-        .ok_or_else(|| Problem::too_many(30_000).detail("Too many event streams are open.").next("Close other windows of this hub."))?;
+    let place = taken(&context, &session)?;
     // From here on nothing is missed: what happens before the first look at the devices is an event after it.
     let changes = context.service.changes();
     let visible = context.service.devices(&session.actor).map_err(refusal::problem)?.into_iter().map(|d| d.id).collect();
@@ -101,7 +103,7 @@ pub(super) async fn stream(context: Arc<Context>, request: Request, session: Ses
         hasher: RandomState::new(),
     };
     // One place: the next event is loaded when the one before it is on its way.
-    let (events, mut ready) = mpsc::channel(1);
+    let (events, ready) = mpsc::channel(1);
     let shutdown = context.hooks.shutdown.clone();
     tokio::spawn(async move {
         let _place = place;
@@ -110,9 +112,20 @@ pub(super) async fn stream(context: Arc<Context>, request: Request, session: Ses
             () = follower.run(changes, events) => {}
         }
     });
+    Ok(sent(ready))
+}
+
+/// A place for a stream of this account.
+fn taken(context: &Context, session: &Session) -> Result<Place, Problem> {
+    let place = context.streams.take(&session.actor.subject);
+    place.ok_or_else(|| Problem::too_many(30_000).detail("Too many event streams are open.").next("Close other windows of this hub."))
+}
+
+/// The answer that sends what is ready.
+fn sent(mut ready: mpsc::Receiver<Event>) -> Response {
     let events = stream::poll_fn(move |cx| ready.poll_recv(cx).map(|e| e.map(Ok::<Event, Infallible>)));
     let response = warp::sse::reply(warp::sse::keep_alive().interval(KEEP_ALIVE).stream(events)).into_response();
-    Ok(answer::with(response, header::CACHE_CONTROL, "no-store"))
+    answer::with(response, header::CACHE_CONTROL, "no-store")
 }
 
 /// What is to be told next; what it says is loaded when it is told.
@@ -123,6 +136,7 @@ enum Due {
     Twin(DeviceId),
     Command(Box<CommandView>),
     Support,
+    Pairing(String),
 }
 
 /// One stream's view of the house.
@@ -277,6 +291,16 @@ impl Follower {
                 Ok(_) => None,
                 Err(refusal) => untold(&refusal),
             },
+            Due::Pairing(id) => {
+                // Told is who began it; who may see all of them asks for them.
+                if !self.service.is_own_pairing(actor, &id) {
+                    return None;
+                }
+                match self.service.pairing(actor, &id) {
+                    Ok(view) => event("pairing", &view),
+                    Err(refusal) => untold(&refusal),
+                }
+            }
             // Only while it is remembered: of a device that has left nothing is told.
             Due::Command(view) => {
                 match self.service.command_view(actor, &view.device_id, &view.id).and_then(|_| self.service.command_shown(actor, *view)) {
@@ -296,7 +320,8 @@ impl Due {
             Change::Twin { id } => Some(Due::Twin(id)),
             Change::Command(view) => Some(Due::Command(view)),
             Change::Support => Some(Due::Support),
-            Change::Accounts => None,
+            Change::Pairing { id } => Some(Due::Pairing(id)),
+            Change::Radio | Change::Accounts => None,
         }
     }
 }

@@ -142,6 +142,15 @@ fn schemas() -> Vec<(String, RefOr<Schema>)> {
         Display,
         Export,
         OauthMetadata,
+        Radio,
+        Scan,
+        Nearby,
+        NewPairing,
+        Pairing,
+        Pairings,
+        PairingConfirmation,
+        NewDevice,
+        MadeDevice,
         Me,
         Problem
     );

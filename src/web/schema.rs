@@ -6,6 +6,7 @@ mod accounts;
 mod apps;
 mod history;
 mod invitations;
+mod pairing;
 mod services;
 
 pub use access::{Action, Binding, Bindings, Explanation, NewBinding, Privilege, Question, Window};
@@ -17,6 +18,10 @@ pub use history::{AuditCheck, AuditEntry, AuditGap, AuditPage};
 pub use invitations::{
     Clock, ClockWord, Gift, HouseRole, Invitation, InvitationCode, InvitationLook, Invitations, MadeInvitation, NewInvitation, Promised,
     PromisedGift, Registration, Settings, SettingsEdit,
+};
+pub use pairing::{
+    DeviceSettings, MadeDevice, Nearby, NearbyThing, NewDevice, NewPairing, Pairing, PairingConfirmation, PairingProblem, Pairings, Radio,
+    RadioWifi, Scan, WifiChoice, WifiUse,
 };
 pub use services::{
     NewService, NewSupport, PrivilegeRights, RoleRights, Roles, Scope, ScopeRights, ServiceAccount, ServiceEdit, ServiceSecret,

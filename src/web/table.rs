@@ -6,6 +6,7 @@ mod clones;
 mod history;
 mod house;
 mod invitations;
+mod pairing;
 mod services;
 mod sharing;
 
@@ -164,8 +165,17 @@ impl Call {
 }
 
 /// All calls, by area.
-static AREAS: &[&[Call]] =
-    &[house::CALLS, accounts::CALLS, invitations::CALLS, sharing::CALLS, apps::CALLS, services::CALLS, clones::CALLS, history::CALLS];
+static AREAS: &[&[Call]] = &[
+    house::CALLS,
+    accounts::CALLS,
+    invitations::CALLS,
+    sharing::CALLS,
+    apps::CALLS,
+    services::CALLS,
+    pairing::CALLS,
+    clones::CALLS,
+    history::CALLS,
+];
 
 /// All calls.
 pub(super) fn calls() -> impl Iterator<Item = &'static Call> {

@@ -333,7 +333,7 @@ async fn everybody_may_ask_the_time_and_what_is_set_and_owners_say_it() {
     let change = json!({"time_zone": "asia/kolkata", "audit_max_bytes": 1_048_576});
     assert_eq!(house.http("PATCH", "/hub/settings", &token, Some(change.clone())).await.0, 403);
     let (status, set) = house.http("PATCH", "/hub/settings", &house.owner_token, Some(change)).await;
-    let expected = json!({"open_registration": false, "time_zone": "Asia/Kolkata", "audit_max_bytes": 1_048_576});
+    let expected = json!({"open_registration": false, "time_zone": "Asia/Kolkata", "audit_max_bytes": 1_048_576, "share_wifi": false});
     assert_eq!((status, &set), (200, &expected));
     assert_eq!(house.http("GET", "/hub/settings", &token, None).await.1, expected);
     for wrong in [json!({"time_zone": "Mars/Olympus"}), json!({"audit_max_bytes": 1_048_575}), json!({"audit_max_bytes": 4_294_967_297u64})]

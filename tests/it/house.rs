@@ -62,6 +62,8 @@ pub fn config(dir: &TempDir) -> Config {
         listen.address = free;
         listen.enabled = true;
     }
+    // Whatever radio the machine has is not the tests'.
+    config.bluetooth.enabled = false;
     // The machines that tests run on know the time, though nothing on them may say so.
     config.clock.trusted = true;
     config.mdns.enabled = false;

@@ -78,6 +78,8 @@ pub enum Reason {
     Suspended,
     /// The device is quarantined.
     Quarantined,
+    /// It is critical, and the device has not proved its key.
+    NotAttested,
 }
 
 impl Reason {
@@ -102,6 +104,9 @@ impl Reason {
             Reason::PrivilegeTooLow => "your right to this device does not go that far; ask who administers it for more",
             Reason::Suspended => "the device is suspended; an owner can resume it",
             Reason::Quarantined => "the device is quarantined because two things act as it; an owner can look at the evidence",
+            Reason::NotAttested => {
+                "this can hurt, and the device has not proved that it is genuine; an owner can import its maker's batch, then pair it again"
+            }
         }
     }
 
@@ -124,6 +129,7 @@ impl Reason {
             Reason::PersonMayNot => "person_may_not",
             Reason::Suspended => "suspended",
             Reason::Quarantined => "quarantined",
+            Reason::NotAttested => "not_attested",
         }
     }
 }
@@ -150,6 +156,8 @@ pub struct Facts<'a> {
     pub behalf: Option<Holder<'a>>,
     /// How the device stands.
     pub standing: Standing,
+    /// Whether it has proved its key.
+    pub attested: bool,
     /// The attribute or command in question; `None` when it is about the device as a whole.
     pub name: Option<&'a str>,
     /// How old the knowledge of revocations from outside is, in ms; 0 with no cloud linked.
@@ -232,6 +240,8 @@ fn of_holder(facts: &Facts<'_>, holder: &Holder<'_>, action: Action, now: &Momen
         Standing::Suspended if drives => Reason::Suspended,
         // Only owners keep a quarantined device.
         Standing::Quarantined if holder.role != Some(Role::Owner) => Reason::Quarantined,
+        // Who has shown a code may be a copy of the thing behind which the door is.
+        _ if action == Action::OperateCritical && !facts.attested => Reason::NotAttested,
         _ => Reason::Bound,
     }
 }

@@ -21,7 +21,7 @@ fn binding(privilege: Privilege) -> Binding {
 
 fn facts(binding: Option<&Binding>) -> Facts<'_> {
     let holder = Holder { active: true, role: Some(Role::Member), binding, revoked_generation: 0 };
-    Facts { holder, behalf: None, standing: Standing::Ready, name: None, policy_age_ms: 0 }
+    Facts { holder, behalf: None, standing: Standing::Ready, attested: true, name: None, policy_age_ms: 0 }
 }
 
 fn owned(binding: &Binding) -> Facts<'_> {
@@ -183,6 +183,19 @@ fn a_device_bound_to_another_does_there_what_its_right_says_and_keeps_its_own_ro
 }
 
 #[test]
+fn a_device_that_has_not_proved_its_key_does_nothing_critical_for_anybody() {
+    let b = binding(Privilege::Administer);
+    let provisional = Facts { attested: false, ..owned(&b) };
+    check(provisional, Action::OperateCritical, 0, Reason::NotAttested);
+    for action in [Action::View, Action::Operate, Action::Manage, Action::Administer] {
+        check(provisional, action, 0, Reason::Bound);
+    }
+    let low = binding(Privilege::Operate);
+    check(Facts { attested: false, ..facts(Some(&low)) }, Action::OperateCritical, 0, Reason::PrivilegeTooLow);
+    check(Facts { standing: Standing::Suspended, ..provisional }, Action::OperateCritical, 0, Reason::Suspended);
+}
+
+#[test]
 fn a_rebase_session_can_do_one_thing() {
     let t = Table::of_rebase("a");
     assert_eq!(t.publish("things/a/rebase/response", false), PublishVerdict::Handle);
@@ -193,7 +206,7 @@ fn a_rebase_session_can_do_one_thing() {
 
 proptest! {
     #[test]
-    fn the_table_says_what_the_decision_says(privilege in 0u8..5, standing in 0u8..5, role in 0u8..2, from in proptest::option::of(0u64..4), until in proptest::option::of(0u64..4), revoked in 0u64..3, now in 0u64..4, active: bool) {
+    fn the_table_says_what_the_decision_says(privilege in 0u8..5, standing in 0u8..5, role in 0u8..2, from in proptest::option::of(0u64..4), until in proptest::option::of(0u64..4), revoked in 0u64..3, now in 0u64..4, active: bool, attested: bool) {
         let privileges = [Privilege::View, Privilege::Operate, Privilege::Manage, Privilege::Administer];
         let standings = [Standing::Waiting, Standing::Claimed, Standing::Ready, Standing::Suspended, Standing::Quarantined];
         let b = privileges.get(usize::from(privilege)).map(|p| Binding { terms: Terms { from, until, ..Terms::of(*p) }, ..binding(*p) });
@@ -202,6 +215,7 @@ proptest! {
             holder: Holder { active, role, binding: b.as_ref(), revoked_generation: revoked },
             behalf: None,
             standing: standings[usize::from(standing)],
+            attested,
             name: None,
             policy_age_ms: 0,
         };
@@ -210,6 +224,7 @@ proptest! {
         prop_assert_eq!(table.receive("things/door-1/x"), may(Action::View));
         prop_assert_eq!(table.subscribe("things/door-1/#"), may(Action::View));
         prop_assert_eq!(table.publish("things/door-1/commands/x", false) == PublishVerdict::Handle, may(Action::Operate));
+        prop_assert!(attested || !may(Action::OperateCritical), "what has not proved its key does nothing critical");
         prop_assert!(!table.receive("things/door-1/claim/credential"));
         prop_assert!(!table.receive("things/door-2/x"));
         // Nothing changes before the table says that it might.

@@ -12,6 +12,7 @@ pub(super) mod handover;
 pub(super) mod hub;
 pub(super) mod invitations;
 pub(super) mod oauth;
+pub(super) mod pairing;
 pub(super) mod people;
 pub(super) mod registry;
 pub(super) mod services;

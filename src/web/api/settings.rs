@@ -12,8 +12,12 @@ pub(in crate::web) async fn show(context: Arc<Context>) -> Answered {
 
 pub(in crate::web) async fn change(context: Arc<Context>, mut request: Request, session: Session) -> Answered {
     let body: schema::SettingsEdit = request.json(&context).await?;
-    let change =
-        SettingsChange { open_registration: body.open_registration, time_zone: body.time_zone, audit_max_bytes: body.audit_max_bytes };
+    let change = SettingsChange {
+        open_registration: body.open_registration,
+        time_zone: body.time_zone,
+        audit_max_bytes: body.audit_max_bytes,
+        share_wifi: body.share_wifi,
+    };
     answer::ok(&context.service.change_settings(&session.actor, change).await.map_err(refusal::problem)?)
 }
 

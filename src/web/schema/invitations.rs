@@ -234,6 +234,8 @@ pub struct Settings {
     pub time_zone: String,
     /// How many bytes of audit are kept.
     pub audit_max_bytes: u64,
+    /// Whether the hub may hand its own Wi-Fi to devices that are paired.
+    pub share_wifi: bool,
 }
 
 /// What to change of the settings; what is left out stays.
@@ -250,6 +252,9 @@ pub struct SettingsEdit {
     #[serde(default)]
     #[schema(minimum = 1_048_576, maximum = 4_294_967_296_u64)]
     pub audit_max_bytes: Option<u64>,
+    /// Whether the hub may hand its own Wi-Fi to devices that are paired.
+    #[serde(default)]
+    pub share_wifi: Option<bool>,
 }
 
 /// The hub's clock.

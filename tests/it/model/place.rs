@@ -150,7 +150,7 @@ impl Place {
         for person in 0..PEOPLE {
             place.add(person).await;
         }
-        let utc = SettingsChange { time_zone: Some("UTC".into()), open_registration: None, audit_max_bytes: None };
+        let utc = SettingsChange { time_zone: Some("UTC".into()), open_registration: None, audit_max_bytes: None, share_wifi: None };
         place.service.change_settings(&place.people[0], utc).await.unwrap();
         for thing in &place.things {
             // The hub believes the first word on resets.

@@ -16,6 +16,9 @@ const REASONS: Record<string, string> = {
   wrong_code: "The code was not right.",
   wrong_password: "The user name or the password was not right.",
   bound_elsewhere: "The device belongs to somebody already. It has to be removed before it can be claimed again.",
+  shut_out: "The device is shut out of this hub.",
+  no_voucher: "No maker that this hub trusts has told of the device, and it brought no voucher.",
+  wrong_voucher: "The voucher that the device brought does not hold.",
   not_its_topic: "It may only use its own topics.",
   wrong_second_factor: "The code of the second factor was not right.",
   second_factor_required: "The second factor was missing.",
@@ -33,6 +36,7 @@ const REASONS: Record<string, string> = {
   not_covered: "Their right is to other functions of the device.",
   used_up: "All the uses of their right were spent.",
   person_may_not: "The app may, but not the person it acts for.",
+  not_attested: "It can hurt, and the device has not proved that it is genuine.",
   privilege_too_low: "Their right to the device does not go that far.",
 };
 
