@@ -387,3 +387,14 @@ test("an owner lets devices have the hub's Wi-Fi, and nobody else is asked", asy
   await comesTo(other.page.getByRole("switch"), 0);
   await done(other.page);
 });
+
+test("a guest is shown no way to add a device, and an address leads nowhere else", async () => {
+  for (const hash of ["#/add", "#/add/p-1", "#/add-mqtt"]) {
+    const { page, asked } = await look(hash, { me: { id: "9", username: "tom", display_name: null, role: "guest" } });
+    await page.getByRole("heading", { level: 1, name: "Devices" }).waitFor();
+    await page.getByRole("heading", { level: 3, name: "Garage" }).waitFor();
+    await comesTo(page.getByRole("link", { name: /Add a device|Claim a device/ }), 0);
+    assert.equal(asked.filter((each) => /radio|nearby|pairings/.test(each.path)).length, 0);
+    await done(page);
+  }
+});
