@@ -27,7 +27,7 @@ const SALT: [u8; 4] = [0xf0, 0xf1, 0xf2, 0xf3];
 const RESETS: u64 = 3;
 const FIRMWARE: &str = "1.4.2";
 /// Where this device cuts its model part.
-const PIECE: usize = 700;
+const PIECE: usize = 400;
 
 #[derive(Clone, Copy, PartialEq)]
 enum From {
@@ -359,6 +359,8 @@ fn the_checked_in_vectors_of_pairing_are_what_the_code_says() {
             "operational_secret": hex(delivery.secret.as_bytes()), "password": delivery.secret.password().to_string(),
             "claimed_at": delivery.claimed_at, "ssid": "Hearth", "passphrase": "correct horse",
         },
+        // Long enough that its numbers begin anew.
+        "long_message": {"message": hex(counting::<1300>(0)), "fragments": cut(&counting::<1300>(0))},
         "conversation": conversation.iter().map(Said::json).collect::<Vec<_>>(),
         "other_turns": stage.other_turns().iter().map(Said::json).collect::<Vec<_>>(),
         "wrong_code": stage.wrong_code(),
