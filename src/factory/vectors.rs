@@ -29,7 +29,7 @@ pub(super) fn hex(bytes: impl AsRef<[u8]>) -> String {
 
 /// Bytes that show their order: `from`, `from`+1, …
 pub(super) fn counting<const N: usize>(from: u8) -> [u8; N] {
-    std::array::from_fn(|i| from.wrapping_add(u8::try_from(i).unwrap()))
+    std::array::from_fn(|i| from.wrapping_add(u8::try_from(i % 256).unwrap()))
 }
 
 pub(super) fn array(items: Vec<ciborium::Value>) -> String {

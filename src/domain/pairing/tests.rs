@@ -37,7 +37,9 @@ fn a_device_with_the_code_gets_its_credential() {
 #[test]
 fn every_mtu_carries_a_whole_pairing() {
     for mtu in 23..=517 {
-        let mut table = Table::greeted(mtu);
+        let mut table = Table::new(mtu);
+        table.device.part.truncate(800);
+        table.run();
         table.hub.want_model(0);
         assert_eq!(table.run(), [Event::Model(table.device.part.clone())], "MTU {mtu}");
         table.hub.deliver(delivery(), 0);
