@@ -372,6 +372,19 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_is_encoded_as_everything_else_and_never_moves() {
+        let value = || {
+            Value::Array(vec![
+                map([(2, bytes(&[7; 300])), (1, text("a")), (600, u64::MAX.into())]),
+                Value::Tag(70_000, Box::new(true.into())),
+            ])
+        };
+        let encoded = encode_secret(value());
+        assert_eq!(*encoded, encode(value()));
+        assert!(encoded.len() <= most_bytes(&value()));
+    }
+
+    #[test]
     fn a_record_refuses_what_nobody_asked_for() {
         let bytes = encode(map([(1, text("a")), (2, 7.into())]));
         let mut record = Record::decode("test", &bytes).unwrap();

@@ -352,4 +352,45 @@ mod tests {
             assert!(verify_voucher_file(&changed, |_, fingerprint| *fingerprint == root).is_err(), "byte {at}");
         }
     }
+
+    /// The short voucher and the model part of this device.
+    fn parts(brand: &str, model: &str) -> (Vec<u8>, Vec<u8>) {
+        split_voucher_file(&Workshop::new().file(brand, &voucher(), model)).unwrap()
+    }
+
+    #[test]
+    fn a_short_voucher_introduces_its_device_and_its_model_follows() {
+        let (short, part) = parts("acme", "lamp");
+        let vouched = verify_short_voucher(&short, |brand, _| brand.as_str() == "acme").unwrap();
+        assert_eq!(vouched.voucher, voucher());
+        assert_eq!(vouched.model(&part).unwrap().title, "T");
+        assert!(short.len() <= SHORT_VOUCHER_MAX);
+    }
+
+    #[test]
+    fn a_short_voucher_is_held_against_all_that_a_voucher_file_is() {
+        let (short, part) = parts("acme", "lamp");
+        let fingerprint = Fingerprint::of(&Workshop::new().root.verifying_key().to_bytes());
+        let brand = BrandId::parse("acme").unwrap();
+        assert_eq!(verify_short_voucher(&short, |_, _| false), Err(StatementError::Untrusted { brand, fingerprint }));
+        let vouched = verify_short_voucher(&short, |_, _| true).unwrap();
+        assert!(matches!(vouched.model(&parts("acme", "heater").1), Err(StatementError::OtherModel { .. })));
+        let (other, _) = parts("other", "lamp");
+        assert!(matches!(verify_short_voucher(&other, |_, _| true), Err(StatementError::OtherBrand { what: "the voucher", .. })));
+        for at in 0..short.len() {
+            let mut changed = short.clone();
+            changed[at] ^= 4;
+            assert!(verify_short_voucher(&changed, |_, root| *root == fingerprint).is_err(), "byte {at}");
+        }
+        for at in (0..part.len()).step_by(3) {
+            let mut changed = part.clone();
+            changed[at] ^= 4;
+            assert!(vouched.model(&changed).is_err(), "byte {at}");
+        }
+        assert_eq!(verify_short_voucher(&[0; SHORT_VOUCHER_MAX + 1], |_, _| true), Err(StatementError::TooLarge("the voucher")));
+        assert_eq!(vouched.model(&vec![0; MODEL_PART_MAX + 1]), Err(StatementError::TooLarge("the model part")));
+        // The whole file is not a short voucher, nor the other way round.
+        assert!(verify_short_voucher(&Workshop::new().file("acme", &voucher(), "lamp"), |_, _| true).is_err());
+        assert!(split_voucher_file(&short).is_err());
+    }
 }

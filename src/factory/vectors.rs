@@ -21,32 +21,47 @@ use crate::domain::voucher::{Voucher, verify_voucher_file, voucher_file};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol/vectors.json");
 const RECIPIENT: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
-const TIME: u64 = 1_790_000_000;
+pub(super) const TIME: u64 = 1_790_000_000;
 
-fn hex(bytes: impl AsRef<[u8]>) -> String {
+pub(super) fn hex(bytes: impl AsRef<[u8]>) -> String {
     HEXLOWER.encode(bytes.as_ref())
 }
 
 /// Bytes that show their order: `from`, `from`+1, …
-fn counting<const N: usize>(from: u8) -> [u8; N] {
-    std::array::from_fn(|i| from.wrapping_add(u8::try_from(i).unwrap()))
+pub(super) fn counting<const N: usize>(from: u8) -> [u8; N] {
+    std::array::from_fn(|i| from.wrapping_add(u8::try_from(i % 256).unwrap()))
 }
 
-fn array(items: Vec<ciborium::Value>) -> String {
+pub(super) fn array(items: Vec<ciborium::Value>) -> String {
     hex(cbor::encode(ciborium::Value::Array(items)))
 }
 
-struct Parties {
+/// Who takes part, with their keys. The vectors of pairing have the same.
+pub(super) struct Parties {
     identity: SigningKey,
-    hub: HubId,
-    device: DeviceId,
-    device_key: DeviceKey,
-    key: HubScopedKey,
-    brand: BrandId,
+    pub(super) hub: HubId,
+    pub(super) device: DeviceId,
+    pub(super) device_key: DeviceKey,
+    pub(super) key: HubScopedKey,
+    pub(super) brand: BrandId,
+}
+
+/// What the brand has signed for the device, and with which keys.
+pub(super) struct Statements {
+    root: SigningKey,
+    voucher_key: SigningKey,
+    batch_key: SigningKey,
+    pub(super) root_public_key: [u8; 32],
+    pub(super) voucher_certificate: Vec<u8>,
+    pub(super) batch_certificate: Vec<u8>,
+    pub(super) model: Model,
+    pub(super) model_statement: Vec<u8>,
+    pub(super) voucher: Voucher,
+    pub(super) signed_voucher: Vec<u8>,
 }
 
 impl Parties {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let identity = SigningKey::from_bytes(&counting(0x40));
         let hub = HubId::from_public_key(&identity.verifying_key().to_bytes());
         let device_key = DeviceKey::from_bytes(counting(0x00));
@@ -157,39 +172,51 @@ impl Parties {
         json!({"identity_seed": hex(self.identity.as_bytes()), "recipient": RECIPIENT, "created": TIME, "line": line})
     }
 
-    /// Statements of the brand: what is signed, by whom, and the files made of it.
-    fn brand(&self) -> Value {
+    /// Statements of the brand about the device.
+    pub(super) fn statements(&self) -> Statements {
         let [root, voucher_key, batch_key] = [0x10, 0x20, 0x30].map(|from| SigningKey::from_bytes(&counting(from)));
-        let public = root.verifying_key().to_bytes();
         let certificate = |purpose, key: &SigningKey, serial| {
             let public_key = key.verifying_key().to_bytes();
             PurposeCertificate { brand: self.brand.clone(), purpose, public_key, issued: TIME, serial }.sign(&root)
         };
-        let voucher_certificate = certificate(KeyPurpose::Voucher, &voucher_key, 1);
-        let batch_certificate = certificate(KeyPurpose::Batch, &batch_key, 2);
         let model = Model::parse(SAMPLES[2].json).unwrap();
-        let model_statement = sign_model(&batch_key, &self.brand, &model, TIME);
-        let claim_hash = ClaimCode::from_device_key(&self.device_key).claim_hash(&self.device);
-        let (hardware, serial) = ("rev A", "20260921-001-000001");
         let voucher = Voucher {
             device_id: self.device.clone(),
             brand: self.brand.clone(),
             model: model.name.clone(),
-            hardware: hardware.into(),
-            serial: serial.into(),
-            claim_hash,
+            hardware: "rev A".into(),
+            serial: "20260921-001-000001".into(),
+            claim_hash: ClaimCode::from_device_key(&self.device_key).claim_hash(&self.device),
             made: TIME,
         };
-        let signed = voucher.sign(&voucher_key);
-        let file = voucher_file(&public, &voucher_certificate, &signed, &batch_certificate, &model_statement);
-        assert_eq!(verify_voucher_file(&file, |_, f| *f == Fingerprint::of(&public)).unwrap().voucher, voucher);
+        Statements {
+            root_public_key: root.verifying_key().to_bytes(),
+            voucher_certificate: certificate(KeyPurpose::Voucher, &voucher_key, 1),
+            batch_certificate: certificate(KeyPurpose::Batch, &batch_key, 2),
+            model_statement: sign_model(&batch_key, &self.brand, &model, TIME),
+            signed_voucher: voucher.sign(&voucher_key),
+            root,
+            voucher_key,
+            batch_key,
+            model,
+            voucher,
+        }
+    }
+
+    /// What is signed, by whom, and the files made of it.
+    fn brand(&self) -> Value {
+        let statements = self.statements();
+        let Statements { root, voucher_key, batch_key, root_public_key: public, model, voucher, .. } = &statements;
+        let Statements { voucher_certificate, batch_certificate, model_statement, signed_voucher: signed, .. } = &statements;
+        let file = voucher_file(public, voucher_certificate, signed, batch_certificate, model_statement);
+        assert_eq!(verify_voucher_file(&file, |_, f| *f == Fingerprint::of(public)).unwrap().voucher, *voucher);
 
         let entry = Entry {
             device_id: self.device.clone(),
             model: model.name.clone(),
-            hardware: hardware.into(),
-            serial: serial.into(),
-            claim_hash,
+            hardware: voucher.hardware.clone(),
+            serial: voucher.serial.clone(),
+            claim_hash: voucher.claim_hash,
             hub_key: self.key.clone(),
             made: TIME,
         };
@@ -204,17 +231,17 @@ impl Parties {
             devices: 1,
             chunks: vec![Sha256::digest(&*chunk).into()],
         };
-        let header = manifest.header(&public, &batch_certificate, &batch_key).unwrap();
+        let header = manifest.header(public, batch_certificate, batch_key).unwrap();
         let verified = VerifiedManifest::verify(&header, &self.hub, |_, _| true).unwrap();
         assert_eq!(verified.verify_chunk(0, &chunk).unwrap(), [entry]);
         json!({
             "brand": self.brand, "issued": TIME,
-            "root_seed": hex(root.as_bytes()), "root_public_key": hex(public), "fingerprint": Fingerprint::of(&public).to_string(),
-            "voucher_seed": hex(voucher_key.as_bytes()), "voucher_certificate": hex(&voucher_certificate),
-            "batch_seed": hex(batch_key.as_bytes()), "batch_certificate": hex(&batch_certificate),
-            "model": "lamp", "model_json": model.to_json().to_string(), "model_statement": hex(&model_statement),
-            "device_id": self.device, "hardware": hardware, "serial": serial, "made": TIME,
-            "voucher": hex(&signed), "voucher_file": hex(&file),
+            "root_seed": hex(root.as_bytes()), "root_public_key": hex(public), "fingerprint": Fingerprint::of(public).to_string(),
+            "voucher_seed": hex(voucher_key.as_bytes()), "voucher_certificate": hex(voucher_certificate),
+            "batch_seed": hex(batch_key.as_bytes()), "batch_certificate": hex(batch_certificate),
+            "model": "lamp", "model_json": model.to_json().to_string(), "model_statement": hex(model_statement),
+            "device_id": self.device, "hardware": voucher.hardware, "serial": voucher.serial, "made": TIME,
+            "voucher": hex(signed), "voucher_file": hex(&file),
             "batch_id": hex(batch_id), "chunk": hex(&*chunk), "header": hex(&header),
         })
     }

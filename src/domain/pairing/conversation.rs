@@ -415,6 +415,12 @@ impl Pairing {
         self.said.as_deref()
     }
 
+    /// Whether nothing is left that could be told or read.
+    #[cfg(test)]
+    pub(super) fn holds_nothing(&self) -> bool {
+        matches!(self.stage, Stage::Ended) && self.channel.is_none() && self.outgoing.is_empty() && !self.incoming.is_under_way()
+    }
+
     /// Whether it is the hub's turn. With its answer the person's time is over.
     fn judged(&mut self, now: u64) -> bool {
         self.tick(now);
