@@ -11,8 +11,11 @@ pub mod copies;
 pub mod device;
 pub mod gatt;
 pub mod identity;
+pub mod improv;
 pub mod mqtt;
 pub mod pairing;
+#[cfg(feature = "sim")]
+pub mod peripheral;
 pub mod state;
 pub mod things;
 pub mod tls;
