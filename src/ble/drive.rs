@@ -7,8 +7,7 @@ use super::scan::HEARTHKEY;
 use super::{improv, wifi, words};
 use crate::domain::ids::DeviceId;
 use crate::domain::pairing::{
-    Advertised, Delivery, DeviceStep, Ending, EndCode, Event, Hello, INFO, Opening, Pairing, PairingFault, PairingKey, RX, TX,
-    WindowState,
+    Advertised, Delivery, DeviceStep, EndCode, Ending, Event, Hello, INFO, Opening, Pairing, PairingFault, PairingKey, RX, TX, WindowState,
 };
 use crate::service::{Confirmation, Job, JobKind, Nearby, NearbyKind, PairVerdict, PairingProblem, PairingStep, Refusal};
 use std::collections::HashSet;
@@ -346,12 +345,7 @@ impl<R: Radio> Conversation<'_, R> {
     }
 
     /// What the hub makes of a hello becomes an answer, or a question to a person.
-    async fn answer(
-        &mut self,
-        pairing: &mut Pairing,
-        verdict: Result<PairVerdict, Refusal>,
-        now: u64,
-    ) -> Option<Later<Confirmation>> {
+    async fn answer(&mut self, pairing: &mut Pairing, verdict: Result<PairVerdict, Refusal>, now: u64) -> Option<Later<Confirmation>> {
         match verdict {
             Ok(PairVerdict::WantModel) => pairing.want_model(now),
             Ok(PairVerdict::Deliver(delivery)) => {

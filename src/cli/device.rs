@@ -1,4 +1,5 @@
-//! `hearthkey device`: one simulated device on the terminal. What it does is `sim::device`'s.
+//! `hearthkey device`: one simulated device on the terminal. What it does is `sim::device`'s, and before it knows a hub
+//! `sim::pairing`'s.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use crate::sim::device::{self, Backoff, Event, Options, SignIn};
 use crate::sim::identity::{DeviceSecret, HubId};
 use crate::sim::mqtt::Version;
 use crate::sim::network::{self, Asking};
+use crate::sim::pairing;
 use crate::sim::things::{Fault, Kind};
 use crate::sim::tls::Address;
 
@@ -31,6 +33,19 @@ pub struct DeviceArgs {
     /// Look for the hub on this network interface only. May be given more than once; without it, on all but loopback.
     #[arg(long, value_name = "NAME", conflicts_with = "hub")]
     interface: Vec<String>,
+    /// Wait to be paired over Bluetooth with a controller of this machine; the hub is learned by it.
+    #[arg(long, conflicts_with_all = ["hub", "hub_id", "interface", "plain"])]
+    ble: bool,
+    /// The Bluetooth controller, such as hci1; the default one when left out.
+    #[arg(long, value_name = "NAME", requires = "ble")]
+    adapter: Option<String>,
+    /// What goes wrong with pairing: drop@STEP (connect, handshake, hello, model, credential, stored, sign-in), wrong-code,
+    /// silent, slow, fragment-gap, old-firmware, unknown-version, clone, wifi-refused, wifi-not-found or not-stored.
+    #[arg(long, value_name = "FAULT", requires = "ble")]
+    ble_fault: Option<pairing::Fault>,
+    /// The voucher file of the device, which it shows at pairing.
+    #[arg(long, value_name = "FILE", requires = "ble")]
+    voucher: Option<PathBuf>,
     /// Directory for what the device remembers; without it everything is forgotten at the end.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -62,9 +77,11 @@ pub struct DeviceArgs {
 /// # Errors
 /// When the secret or the state cannot be read, or the device cannot keep its state.
 pub async fn run(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
+    if args.ble {
+        return on_air(args, out).await;
+    }
     let secret = DeviceSecret::read(&args.secret)?;
     let begin = Instant::now();
-    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     let mut asking = None;
     let (hub, hub_id) = match (args.hub, args.hub_id) {
         (Some(hub), Some(id)) => (hub, id),
@@ -73,7 +90,7 @@ pub async fn run(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
             out.flush()?;
             let found = tokio::select! {
                 found = network::find_hub(wanted, &args.interface) => found?,
-                heard = &mut interrupt => return heard.context("cannot listen for Ctrl-C"),
+                heard = tokio::signal::ctrl_c() => return heard.context("cannot listen for Ctrl-C"),
             };
             writeln!(out, "{:9.3}  found {} ({}) at {}", begin.elapsed().as_secs_f64(), found.name, found.id, found.mqtts)?;
             asking = Some(Asking::of(&secret, &args.interface)?);
@@ -93,37 +110,103 @@ pub async fn run(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
     if args.eager {
         options.backoff = Backoff::FAST;
     }
-    let (sender, mut events) = mpsc::channel(256);
+    let (sender, events) = mpsc::channel(256);
     let shutdown = CancellationToken::new();
     let device = tokio::spawn(device::run(options, sender, shutdown.clone()));
-    let mut interrupted = false;
-    loop {
-        tokio::select! {
-            event = events.recv() => match event {
-                Some(event) => {
-                    if let Some(asking) = &mut asking {
-                        match event {
-                            Event::WaitingToBeClaimed => asking.begin()?,
-                            Event::SignedIn { with: SignIn::NewSecret | SignIn::Secret } => asking.end().await,
-                            _ => {}
-                        }
-                    }
-                    writeln!(out, "{:9.3}  {event}", begin.elapsed().as_secs_f64())?;
-                    out.flush()?;
-                }
-                None => break,
-            },
-            heard = &mut interrupt, if !interrupted => {
-                heard.context("cannot listen for Ctrl-C")?;
-                interrupted = true;
-                shutdown.cancel();
+    Watcher { begin, shutdown, out }
+        .watch(events, async |event: &Event| {
+            match (&mut asking, event) {
+                (Some(asking), Event::WaitingToBeClaimed) => asking.begin()?,
+                (Some(asking), Event::SignedIn { with: SignIn::NewSecret | SignIn::Secret }) => asking.end().await,
+                _ => {}
             }
-        }
-    }
+            Ok(())
+        })
+        .await?;
     if let Some(asking) = &mut asking {
         asking.end().await;
     }
     device.await.context("the device broke down")?.map_err(Into::into)
+}
+
+/// Runs a device that is paired over Bluetooth first.
+#[cfg(feature = "sim")]
+async fn on_air(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
+    let mut options = pairing::Options::new(DeviceSecret::read(&args.secret)?);
+    options.voucher = match &args.voucher {
+        Some(path) => Some(std::fs::read(path).with_context(|| format!("cannot read the voucher file {}", path.display()))?),
+        None => None,
+    };
+    options.state = args.state;
+    options.kind = args.kind;
+    options.thing_fault = args.fault;
+    options.fault = args.ble_fault;
+    options.version = if args.v4 { Version::V4 } else { Version::V5 };
+    options.speed = args.speed;
+    if args.eager {
+        options.backoff = Backoff::FAST;
+    }
+    writeln!(out, "{}: claim code {}", options.secret.device_id, options.secret.claim_code())?;
+    let (front, host) = pairing::device(options)?;
+    let (sender, events) = mpsc::channel(256);
+    let shutdown = CancellationToken::new();
+    let device = tokio::spawn(host.run(sender, shutdown.clone()));
+    let name = Some("Hearthkey".to_owned());
+    let air = tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move {
+            let ended = crate::sim::peripheral::run(args.adapter, name, Box::new(front), shutdown.clone()).await;
+            // Without a radio there is nothing to wait for.
+            shutdown.cancel();
+            ended
+        }
+    });
+    Watcher { begin: Instant::now(), shutdown, out }.watch(events, async |_| Ok(())).await?;
+    device.await.context("the device broke down")??;
+    air.await.context("the device's Bluetooth broke down")?.map_err(Into::into)
+}
+
+#[cfg(not(feature = "sim"))]
+#[expect(clippy::unused_async, reason = "the other one awaits")]
+async fn on_air(args: DeviceArgs, _out: &mut (dyn Write + Send)) -> Result<()> {
+    let wanted = args.adapter.map(|name| format!(" on {name}")).unwrap_or_default();
+    bail!("this build has no simulated Bluetooth, so there can be no device{wanted}: build it with `cargo build --features sim`")
+}
+
+/// Who writes a line for each event.
+struct Watcher<'a> {
+    begin: Instant,
+    shutdown: CancellationToken,
+    out: &'a mut (dyn Write + Send),
+}
+
+impl Watcher<'_> {
+    /// Until the device has ended; Ctrl-C ends it. `act` is called before the line is written.
+    async fn watch<E: std::fmt::Display>(
+        &mut self,
+        mut events: mpsc::Receiver<E>,
+        mut act: impl AsyncFnMut(&E) -> Result<()>,
+    ) -> Result<()> {
+        let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+        let mut interrupted = false;
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => {
+                        act(&event).await?;
+                        writeln!(self.out, "{:9.3}  {event}", self.begin.elapsed().as_secs_f64())?;
+                        self.out.flush()?;
+                    }
+                    None => return Ok(()),
+                },
+                heard = &mut interrupt, if !interrupted => {
+                    heard.context("cannot listen for Ctrl-C")?;
+                    interrupted = true;
+                    self.shutdown.cancel();
+                }
+            }
+        }
+    }
 }
 
 fn speed(text: &str) -> Result<f64, String> {
@@ -156,6 +239,19 @@ mod tests {
         assert_eq!(args.fault, Some(Fault::Obstruction { at: 60 }));
         assert_eq!(args.kind, Some(Kind::GarageDoor));
         assert!((args.speed - 20.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_device_on_the_air_needs_no_hub_and_takes_none() {
+        let parse = |arguments: &[&str]| {
+            let all = ["device", "--secret", "s.json"];
+            let matches = DeviceArgs::augment_args(Command::new("device")).try_get_matches_from(all.iter().chain(arguments))?;
+            DeviceArgs::from_arg_matches(&matches)
+        };
+        let args = parse(&["--ble", "--adapter", "hci1", "--ble-fault", "drop@stored", "--voucher", "v.hkv"]).unwrap();
+        assert_eq!(args.ble_fault, Some(pairing::Fault::Drop(pairing::At::Stored)));
+        assert!(parse(&["--ble", "--hub", "127.0.0.1:8883"]).is_err());
+        assert!(parse(&["--ble", "--ble-fault", "drop@moon"]).is_err());
     }
 
     #[test]

@@ -12,9 +12,12 @@ pub mod copies;
 pub mod device;
 pub mod gatt;
 pub mod identity;
+pub mod improv;
 pub mod mqtt;
 pub mod network;
 pub mod pairing;
+#[cfg(feature = "sim")]
+pub mod peripheral;
 pub mod state;
 pub mod things;
 pub mod tls;
