@@ -22,6 +22,7 @@ mod matrix;
 mod meeting;
 mod model;
 mod page;
+mod pairings;
 mod parts;
 mod peers;
 mod people;
