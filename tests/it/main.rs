@@ -25,6 +25,7 @@ mod meeting;
 mod model;
 mod network;
 mod page;
+mod pairings;
 mod parts;
 mod peers;
 mod people;
