@@ -7,9 +7,7 @@
 use super::bus::Bus;
 use super::config::Config;
 use super::radio::{Adapter, AdapterState, Heard, Link, Radio, RadioError, SIGHTINGS, Sighting};
-use btleplug::api::{
-    Central as _, CentralEvent, Characteristic, Manager as _, Peripheral as _, ScanFilter, ValueNotification, WriteType,
-};
+use btleplug::api::{Central as _, CentralEvent, Characteristic, Manager as _, Peripheral as _, ScanFilter, ValueNotification, WriteType};
 use btleplug::platform::{Adapter as Central, Manager, Peripheral};
 use futures_util::{Stream, StreamExt};
 use std::collections::BTreeSet;

@@ -165,11 +165,10 @@ mod tests {
         assert!(list.hear(sighting("c", &[], &[(improv::SERVICE_DATA, &[2, 0, 0, 0, 0, 0])]), 1));
         assert!(!list.hear(sighting("d", &[7], &[]), 1));
         let things = list.things();
-        assert_eq!(things.iter().map(|t| (t.id.as_str(), t.kind, t.advertised.is_some())).collect::<Vec<_>>(), [
-            ("a", NearbyKind::Hearthkey, false),
-            ("b", NearbyKind::Hearthkey, true),
-            ("c", NearbyKind::Improv, false),
-        ]);
+        assert_eq!(
+            things.iter().map(|t| (t.id.as_str(), t.kind, t.advertised.is_some())).collect::<Vec<_>>(),
+            [("a", NearbyKind::Hearthkey, false), ("b", NearbyKind::Hearthkey, true), ("c", NearbyKind::Improv, false),]
+        );
         assert_eq!(things[0].name, "Lamp");
     }
 

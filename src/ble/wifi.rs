@@ -67,10 +67,16 @@ impl WifiError {
     pub(super) fn explain(&self) -> PairingProblem {
         let type_it = "Pair the device again, and type the name and the passphrase of the network.";
         let (code, detail, next) = match self {
-            WifiError::NotShared => ("wifi_not_shared", "The hub may not hand its Wi-Fi to devices.", "An owner can allow it in the hub's settings. Or type the network by hand."),
+            WifiError::NotShared => (
+                "wifi_not_shared",
+                "The hub may not hand its Wi-Fi to devices.",
+                "An owner can allow it in the hub's settings. Or type the network by hand.",
+            ),
             WifiError::None => ("no_system_wifi", "The hub is in no Wi-Fi network that it could hand on.", type_it),
             WifiError::NotReadable => ("no_system_wifi", "The system does not tell the hub the passphrase of its Wi-Fi.", type_it),
-            WifiError::Enterprise => ("no_system_wifi", "The hub's Wi-Fi wants more than a passphrase (802.1X).", "Give the device another network."),
+            WifiError::Enterprise => {
+                ("no_system_wifi", "The hub's Wi-Fi wants more than a passphrase (802.1X).", "Give the device another network.")
+            }
             WifiError::Bus(_) => ("no_system_wifi", "The hub did not learn its Wi-Fi from the system.", type_it),
         };
         PairingProblem::new(code, detail, next)
@@ -94,9 +100,7 @@ pub(super) async fn watch(service: Arc<Service>, bus: Bus, shutdown: Cancellatio
 
 /// The name of the network whose passphrase the system keeps; no secret is asked for.
 pub(super) async fn name(bus: &Bus) -> Option<String> {
-    let found = bus
-        .call(|bus| Ok(current(bus).map(|network| (network.is_readable(), network.ssid))))
-        .await;
+    let found = bus.call(|bus| Ok(current(bus).map(|network| (network.is_readable(), network.ssid)))).await;
     match found {
         Ok(Ok((true, ssid))) => Some(String::from_utf8_lossy(&ssid).into_owned()),
         _ => None,
@@ -197,8 +201,7 @@ fn by_manager(bus: &Connection) -> Result<Network, WifiError> {
             continue;
         }
         let settings: Path<'static> = connection.get(ACTIVE, "Connection")?;
-        let (sections,): (Sections,) =
-            bus.with_proxy(MANAGER, settings.clone(), ANSWER).method_call(SETTINGS, "GetSettings", ())?;
+        let (sections,): (Sections,) = bus.with_proxy(MANAGER, settings.clone(), ANSWER).method_call(SETTINGS, "GetSettings", ())?;
         // A hub that spans a network of its own is in none.
         let mode = sections.get(WIRELESS).and_then(|s| prop_cast::<String>(s, "mode")).map(String::as_str);
         if matches!(mode, Some("ap" | "adhoc" | "mesh")) {

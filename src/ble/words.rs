@@ -13,9 +13,11 @@ pub(super) fn radio(state: AdapterState) -> PairingProblem {
         }
         AdapterState::Off => ("radio_off", "The Bluetooth adapter was switched off.", "Switch it on: bluetoothctl power on."),
         AdapterState::Blocked => ("radio_blocked", "The Bluetooth adapter is blocked.", "End the block: rfkill unblock bluetooth."),
-        AdapterState::Starting | AdapterState::Ready => {
-            ("radio_failed", "The hub's Bluetooth does not answer.", "Try again in a minute. If that does not help, start the service bluetooth again.")
-        }
+        AdapterState::Starting | AdapterState::Ready => (
+            "radio_failed",
+            "The hub's Bluetooth does not answer.",
+            "Try again in a minute. If that does not help, start the service bluetooth again.",
+        ),
     };
     PairingProblem::new(code, detail, next)
 }
@@ -36,12 +38,29 @@ pub(super) fn not_heard() -> PairingProblem {
 
 /// The chosen thing is another device than the one of the code.
 pub(super) fn other_device() -> PairingProblem {
-    PairingProblem::new("other_device", "The code does not belong to the device that was chosen.", "Compare the code with the label of the device.")
+    PairingProblem::new(
+        "other_device",
+        "The code does not belong to the device that was chosen.",
+        "Compare the code with the label of the device.",
+    )
+}
+
+/// A device nearby speaks another version of the protocol.
+pub(super) fn other_version() -> PairingProblem {
+    PairingProblem::new(
+        "other_version",
+        "The device speaks another version of the pairing protocol.",
+        "Update the device or the hub, and try again.",
+    )
 }
 
 /// The device says that its window is closed.
 pub(super) fn window_closed() -> PairingProblem {
-    PairingProblem::new("window_closed", "The device's pairing window is closed.", "Open it by hand, as the device's manual says, and try again.")
+    PairingProblem::new(
+        "window_closed",
+        "The device's pairing window is closed.",
+        "Open it by hand, as the device's manual says, and try again.",
+    )
 }
 
 /// A person has ended it.
@@ -62,13 +81,20 @@ pub(super) fn no_sign_in(last: Option<(DeviceStep, u64)>) -> PairingProblem {
             "See that the network is in reach of the device and that its name is right; many devices know 2.4 GHz only.",
         ),
         Some((DeviceStep::Joining, 3)) => ("The Wi-Fi network refused the passphrase.", "Type the passphrase again."),
-        Some((DeviceStep::Joining, _)) => ("The device did not get into the Wi-Fi network.", "See that the network is in reach of the device, then pair it again."),
+        Some((DeviceStep::Joining, _)) => {
+            ("The device did not get into the Wi-Fi network.", "See that the network is in reach of the device, then pair it again.")
+        }
         Some((DeviceStep::Looking, _)) => (
             "The device did not find the hub in the network.",
             "See that both are in the same network and that nothing in between keeps them apart (a guest network, a firewall).",
         ),
-        Some((DeviceStep::SigningIn, _)) => ("The device reached the hub and did not sign in.", "Pair it again. If that does not help, reset it by hand as its manual says."),
-        None => ("The device has not signed in, and is as it was before.", "See that it reaches the network the hub is in, then pair it again."),
+        Some((DeviceStep::SigningIn, _)) => (
+            "The device reached the hub and did not sign in.",
+            "Pair it again. If that does not help, reset it by hand as its manual says.",
+        ),
+        None => {
+            ("The device has not signed in, and is as it was before.", "See that it reaches the network the hub is in, then pair it again.")
+        }
     };
     PairingProblem::new("no_sign_in", detail, next)
 }
@@ -78,26 +104,42 @@ pub(super) fn link(error: &RadioError) -> PairingProblem {
     let near = "Put the device closer to the hub, and try again.";
     match error {
         RadioError::NotFound => not_heard(),
-        RadioError::Missing => PairingProblem::new("malformed", "The device does not offer what it advertises.", "Update the device, or switch it off and on, and try again."),
+        RadioError::Missing => PairingProblem::new(
+            "malformed",
+            "The device does not offer what it advertises.",
+            "Update the device, or switch it off and on, and try again.",
+        ),
         RadioError::Gone(_) | RadioError::Adapter(_) => radio(AdapterState::Starting),
-        RadioError::TimedOut(_) | RadioError::Failed { .. } => PairingProblem::new("no_connection", "The hub did not get a Bluetooth connection to the device.", near),
+        RadioError::TimedOut(_) | RadioError::Failed { .. } => {
+            PairingProblem::new("no_connection", "The hub did not get a Bluetooth connection to the device.", near)
+        }
     }
 }
 
 /// A conversation failed.
 pub(super) fn fault(fault: &PairingFault, last: Option<(DeviceStep, u64)>) -> PairingProblem {
     match fault {
-        PairingFault::WrongCode | PairingFault::TimedOut(Phase::Proof) => PairingProblem::new(
+        PairingFault::WrongCode => PairingProblem::new(
             WRONG_CODE,
             "The device did not take the code.",
             "Compare the code with the label, wait a minute, and try again. After ten wrong ones the device closes its window.",
         ),
-        PairingFault::Malformed(_) => PairingProblem::new("malformed", "The device said something the hub does not understand.", "Update the device or the hub, and try again."),
+        PairingFault::Malformed(_) => PairingProblem::new(
+            "malformed",
+            "The device said something the hub does not understand.",
+            "Update the device or the hub, and try again.",
+        ),
         PairingFault::TimedOut(Phase::SignIn) => no_sign_in(last),
         PairingFault::TimedOut(Phase::Person) => not_confirmed(),
         PairingFault::TimedOut(Phase::Decision) | PairingFault::Undeliverable(_) => internal(),
-        PairingFault::TimedOut(_) => PairingProblem::new("timed_out", "The device did not answer in time.", "Switch it off and on near the hub, and try again."),
-        PairingFault::Lost => PairingProblem::new("lost", "The connection to the device broke.", "Put the device closer to the hub, and try again. Nothing has changed on either side."),
+        PairingFault::TimedOut(_) => {
+            PairingProblem::new("timed_out", "The device did not answer in time.", "Switch it off and on near the hub, and try again.")
+        }
+        PairingFault::Lost => PairingProblem::new(
+            "lost",
+            "The connection to the device broke.",
+            "Put the device closer to the hub, and try again. Nothing has changed on either side.",
+        ),
         PairingFault::Cancelled => cancelled(),
         PairingFault::Refused { code, .. } => refused(*code, last),
     }
@@ -105,13 +147,23 @@ pub(super) fn fault(fault: &PairingFault, last: Option<(DeviceStep, u64)>) -> Pa
 
 fn refused(code: EndCode, last: Option<(DeviceStep, u64)>) -> PairingProblem {
     match code {
-        EndCode::Cancelled => PairingProblem::new("cancelled", "The pairing was cancelled at the device.", "Nothing has changed on either side."),
+        EndCode::Cancelled => {
+            PairingProblem::new("cancelled", "The pairing was cancelled at the device.", "Nothing has changed on either side.")
+        }
         EndCode::WindowClosed => window_closed(),
-        EndCode::Busy => PairingProblem::new("busy", "The device is being paired by somebody else.", "Wait until that has ended, and try again."),
-        EndCode::NotStored => PairingProblem::new("not_stored", "The device could not store its credential.", "Switch it off and on, and try again. If that does not help, it is broken."),
+        EndCode::Busy => {
+            PairingProblem::new("busy", "The device is being paired by somebody else.", "Wait until that has ended, and try again.")
+        }
+        EndCode::NotStored => PairingProblem::new(
+            "not_stored",
+            "The device could not store its credential.",
+            "Switch it off and on, and try again. If that does not help, it is broken.",
+        ),
         EndCode::NetworkFails => no_sign_in(last),
         EndCode::TimedOut => PairingProblem::new("timed_out", "The device waited too long for the hub.", "Try again."),
-        EndCode::Malformed => PairingProblem::new("malformed", "The device does not understand this hub.", "Update the device or the hub, and try again."),
+        EndCode::Malformed => {
+            PairingProblem::new("malformed", "The device does not understand this hub.", "Update the device or the hub, and try again.")
+        }
         EndCode::NotKnown | EndCode::ClaimedElsewhere | EndCode::NotTrusted => {
             PairingProblem::new("refused", "The device refuses this hub.", "Reset it by hand, as its manual says, and try again.")
         }
@@ -126,15 +178,25 @@ pub(super) fn internal() -> PairingProblem {
 /// An Improv device did not get into the network.
 pub(super) fn improv(fault: Fault) -> PairingProblem {
     let (code, detail, next) = match fault {
-        Fault::AlreadyJoined => ("already_joined", "The device is in a Wi-Fi network already.", "Reset its Wi-Fi by hand, as its manual says, to give it another one."),
-        Fault::NotPressed => ("not_pressed", "Nobody pressed the device's button.", "Try again, and press the button on the device when asked."),
+        Fault::AlreadyJoined => (
+            "already_joined",
+            "The device is in a Wi-Fi network already.",
+            "Reset its Wi-Fi by hand, as its manual says, to give it another one.",
+        ),
+        Fault::NotPressed => {
+            ("not_pressed", "Nobody pressed the device's button.", "Try again, and press the button on the device when asked.")
+        }
         Fault::Device(DeviceError::CannotConnect) => (
             "no_wifi",
             "The device did not get into the Wi-Fi network.",
             "Type the passphrase again, and see that the network is in reach of the device; many devices know 2.4 GHz only.",
         ),
-        Fault::Device(DeviceError::NotAuthorized) => ("not_pressed", "The device takes no settings now.", "Press its button, and try again."),
-        Fault::Device(_) | Fault::Malformed => ("malformed", "The device does not understand the settings.", "Update the device, and try again."),
+        Fault::Device(DeviceError::NotAuthorized) => {
+            ("not_pressed", "The device takes no settings now.", "Press its button, and try again.")
+        }
+        Fault::Device(_) | Fault::Malformed => {
+            ("malformed", "The device does not understand the settings.", "Update the device, and try again.")
+        }
         Fault::TimedOut => ("timed_out", "The device did not answer in time.", "Switch it off and on near the hub, and try again."),
         Fault::NoWord => (
             "no_wifi",
@@ -142,7 +204,9 @@ pub(super) fn improv(fault: Fault) -> PairingProblem {
             "Look for it in the network. If it is not there, try again.",
         ),
         Fault::Lost => ("lost", "The connection to the device broke.", "Put the device closer to the hub, and try again."),
-        Fault::TooLong => ("bad_wifi", "The name or the passphrase of the network is too long.", "A name has up to 32 bytes, a passphrase 8 to 64."),
+        Fault::TooLong => {
+            ("bad_wifi", "The name or the passphrase of the network is too long.", "A name has up to 32 bytes, a passphrase 8 to 64.")
+        }
         Fault::Cancelled => return cancelled(),
     };
     PairingProblem::new(code, detail, next)
@@ -150,5 +214,9 @@ pub(super) fn improv(fault: Fault) -> PairingProblem {
 
 /// An Improv device needs a network, and none was given.
 pub(super) fn wifi_needed() -> PairingProblem {
-    PairingProblem::new("wifi_needed", "The device needs a Wi-Fi network.", "Start again, and give the name and the passphrase of your network.")
+    PairingProblem::new(
+        "wifi_needed",
+        "The device needs a Wi-Fi network.",
+        "Start again, and give the name and the passphrase of your network.",
+    )
 }

@@ -12,6 +12,8 @@ pub mod device;
 pub mod gatt;
 pub mod identity;
 pub mod mqtt;
+#[cfg(feature = "sim")]
+pub mod network_manager;
 pub mod pairing;
 pub mod state;
 pub mod things;

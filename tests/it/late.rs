@@ -27,7 +27,7 @@ fn attempt(username: &str, password: String, certificate: Option<(String, [u8; 3
     SignInAttempt { username: username.into(), password: password.into(), certificate, spki: None, source: HERE }
 }
 
-async fn by_certificate(service: &Service, device: &Device, fingerprint: [u8; 32]) -> Result<SignedIn, SignInRefusal> {
+async fn by_certificate(service: &Arc<Service>, device: &Device, fingerprint: [u8; 32]) -> Result<SignedIn, SignInRefusal> {
     service.sign_in(attempt("", String::new(), Some((device.id.to_string(), fingerprint)))).await
 }
 

@@ -22,6 +22,8 @@ mod matrix;
 mod meeting;
 mod model;
 mod page;
+#[cfg(feature = "sim")]
+mod pairing;
 mod parts;
 mod peers;
 mod people;
