@@ -135,10 +135,13 @@ pub(super) async fn reach<R: Radio>(
     let service = if key.is_some() { HEARTHKEY } else { crate::domain::improv::SERVICE };
     let until = Instant::now() + SEARCH;
     let mut asked: HashSet<String> = HashSet::new();
-    let mut failed = 0;
+    let (mut failed, mut strange) = (0, false);
     loop {
         room.service.pairing_step(&job.id, PairingStep::Searching);
-        let (id, sure) = search(room, job, &meant, &asked, until).await?;
+        let (id, sure) = match search(room, job, &meant, &asked, until).await {
+            Err(problem) if strange && problem == words::not_found() => return Err(words::other_version()),
+            found => found?,
+        };
         let _need = room.need(Need::Link);
         room.service.pairing_step(&job.id, PairingStep::Connecting);
         room.radio.stop_scan().await;
@@ -146,12 +149,16 @@ pub(super) async fn reach<R: Radio>(
             Ok(link) if sure => return Ok(link),
             Ok(link) => match check(&link, key).await {
                 Ok(()) => return Ok(link),
-                Err(problem) => {
+                Err(unfit) => {
                     link.close().await;
-                    asked.insert(id);
-                    if let Some(problem) = problem {
+                    if let Unfit::Certain(problem) = unfit {
                         return Err(problem);
                     }
+                    strange |= matches!(unfit, Unfit::Strange);
+                    if job.nearby.as_ref() == Some(&id) {
+                        return Err(if strange { words::other_version() } else { words::other_device() });
+                    }
+                    asked.insert(id);
                 }
             },
             Err(error) => {
@@ -168,15 +175,25 @@ pub(super) async fn reach<R: Radio>(
     }
 }
 
-/// Reads INFO: `Err(None)` when it is another device.
-async fn check<L: Link>(link: &L, key: Option<&PairingKey>) -> Result<(), Option<PairingProblem>> {
+/// Why a device that was connected is not the one that is looked for.
+enum Unfit {
+    /// It is another one.
+    Other,
+    /// It speaks another version of the protocol.
+    Strange,
+    /// It is the one, and it will not do.
+    Certain(PairingProblem),
+}
+
+/// Reads INFO.
+async fn check<L: Link>(link: &L, key: Option<&PairingKey>) -> Result<(), Unfit> {
     let Some(key) = key else { return Ok(()) };
-    let info = link.read(INFO_ID).await.map_err(|_| None)?;
+    let info = link.read(INFO_ID).await.map_err(|_| Unfit::Other)?;
     match Advertised::parse(&info) {
-        Some(info) if !key.is_meant(&info) => Err(None),
-        Some(info) if info.state == WindowState::Closed => Err(Some(words::window_closed())),
+        None => Err(Unfit::Strange),
+        Some(info) if !key.is_meant(&info) => Err(Unfit::Other),
+        Some(info) if info.state == WindowState::Closed => Err(Unfit::Certain(words::window_closed())),
         Some(_) => Ok(()),
-        None => Err(None),
     }
 }
 

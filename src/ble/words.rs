@@ -45,6 +45,15 @@ pub(super) fn other_device() -> PairingProblem {
     )
 }
 
+/// A device nearby speaks another version of the protocol.
+pub(super) fn other_version() -> PairingProblem {
+    PairingProblem::new(
+        "other_version",
+        "The device speaks another version of the pairing protocol.",
+        "Update the device or the hub, and try again.",
+    )
+}
+
 /// The device says that its window is closed.
 pub(super) fn window_closed() -> PairingProblem {
     PairingProblem::new(
@@ -110,7 +119,7 @@ pub(super) fn link(error: &RadioError) -> PairingProblem {
 /// A conversation failed.
 pub(super) fn fault(fault: &PairingFault, last: Option<(DeviceStep, u64)>) -> PairingProblem {
     match fault {
-        PairingFault::WrongCode | PairingFault::TimedOut(Phase::Proof) => PairingProblem::new(
+        PairingFault::WrongCode => PairingProblem::new(
             WRONG_CODE,
             "The device did not take the code.",
             "Compare the code with the label, wait a minute, and try again. After ten wrong ones the device closes its window.",

@@ -15,6 +15,8 @@ pub mod identity;
 pub mod improv;
 pub mod mqtt;
 pub mod network;
+#[cfg(feature = "sim")]
+pub mod network_manager;
 pub mod pairing;
 #[cfg(feature = "sim")]
 pub mod peripheral;

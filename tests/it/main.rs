@@ -25,6 +25,8 @@ mod meeting;
 mod model;
 mod network;
 mod page;
+#[cfg(feature = "sim")]
+mod pairing;
 mod pairings;
 mod parts;
 mod peers;

@@ -298,13 +298,8 @@ async fn a_hub_that_dies_before_the_sign_in_has_changed_nothing_and_one_that_die
     let (_, delivery) = delivered(&house, &house.owner, &door, 1).await;
     let password = delivery.secret.password().to_string();
     // Committed, and CONNACK never sent.
-    let attempt = SignInAttempt {
-        username: door.id.to_string(),
-        password: password.clone().into(),
-        certificate: None,
-        spki: None,
-        source: HERE,
-    };
+    let attempt =
+        SignInAttempt { username: door.id.to_string(), password: password.clone().into(), certificate: None, spki: None, source: HERE };
     assert!(house.hub.service().sign_in(attempt).await.is_ok());
     let House { hub, dir, workshop, brand, owner, owner_token } = house;
     hub.shut_down().await;
@@ -352,7 +347,8 @@ async fn wrong_codes_count_as_in_a_claim_wherever_they_are_found_out() {
     let house = house().await;
     let (lamp, other) = (house.device("lamp").await, house.device("lamp").await);
     let service = house.hub.service();
-    let wrong = || NewPairing { device: Some(lamp.id.to_string()), code: Some(other.minted.code.to_string().into()), ..NewPairing::default() };
+    let wrong =
+        || NewPairing { device: Some(lamp.id.to_string()), code: Some(other.minted.code.to_string().into()), ..NewPairing::default() };
     for _ in 0..2 {
         assert!(matches!(service.begin_pairing(&house.owner, wrong()).await, Err(Refusal::ClaimRefused)));
     }
