@@ -73,6 +73,9 @@ class Session:
         if qos == 0:
             self.fence()
             return "ok"
+        return self.acknowledged(info)
+
+    def acknowledged(self, info):
         self.wait(lambda: info.mid in self.published)
         return "ok" if self.published[info.mid] < 0x80 else f"refused {self.published[info.mid]:#04x}"
 
@@ -101,9 +104,9 @@ class Prober:
 
     def probe(self, marker):
         with self.lock:
-            for _, topic, session in self.sessions:
-                if session.publish(topic, marker, 1, False) != "ok":
-                    raise RuntimeError("a probe was refused")
+            sent = [(session, session.client.publish(topic, marker.encode(), qos=1)) for _, topic, session in self.sessions]
+            if any(session.acknowledged(info) != "ok" for session, info in sent):
+                raise RuntimeError("a probe was refused")
 
     def rooms(self, topics):
         return "+".join(room for room, topic, _ in self.sessions if topic in topics)
