@@ -185,13 +185,41 @@ impl Service {
         Ok(())
     }
 
-    /// Ends an account as [`Service::end_user`] and erases what is personal.
+    /// Ends an account as [`Service::end_user`] and erases what is personal; of one that has ended, what was left then.
     ///
     /// # Errors
-    /// The same.
+    /// The same; [`Refusal::NotFound`] also for one that is erased.
     pub async fn erase_user(&self, actor: &Actor, user: &UserId, with_grants: bool) -> Result<Vec<BindingView>, Refusal> {
+        let found = self.store.read::<_, StoreError>(|v| v.get::<User>(user.as_str().as_bytes()))?;
+        if found.is_some_and(|u| u.ended) {
+            self.erase_ended(actor, user).await?;
+            return Ok(Vec::new());
+        }
         self.end_account(actor, user, super::bindings::Ending { with_grants, erase: true, leaving: None }).await
     }
+
+    async fn erase_ended(&self, actor: &Actor, user: &UserId) -> Result<(), Refusal> {
+        let (who, id, now) = (actor.clone(), user.clone(), self.now());
+        self.store
+            .write(move |tx| {
+                require_role(tx, &who, HubAction::ManagePeople, now)?;
+                let ended = tx.get::<User>(id.as_str().as_bytes())?.filter(|u| u.ended && !is_erased(u));
+                let ended = ended.ok_or(Refusal::NotFound("account"))?;
+                audit::append(tx, now, audit::done(&who, "user.erase", id.as_str(), "ended before"))?;
+                erase(tx, &ended, now)
+            })
+            .await?;
+        self.changed(Change::Accounts);
+        if let Err(error) = self.run_erasures().await {
+            tracing::warn!(%error, "what is personal in the audit is not erased yet; the hub goes on with it");
+        }
+        Ok(())
+    }
+}
+
+/// Whether nothing personal is left of an account: every other one has the hash of a password.
+fn is_erased(user: &User) -> bool {
+    user.ended && user.password_hash.is_empty()
 }
 
 /// Takes every way to sign in from an account.

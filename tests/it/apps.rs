@@ -14,7 +14,7 @@ const SHORT: Duration = Duration::from_secs(10);
 const DENIED: u8 = 0x87;
 
 /// A token for a program, by REST: the app's id and the token.
-async fn token(house: &House, person: &str, device: &Device, privilege: &str) -> (String, String) {
+pub async fn token(house: &House, person: &str, device: &Device, privilege: &str) -> (String, String) {
     let body = json!({"name": "Dashboard", "devices": [{"id": device.id, "privilege": privilege}]});
     let (status, made) = house.http("POST", "/me/tokens", person, Some(body)).await;
     assert_eq!(status, 201, "{made}");

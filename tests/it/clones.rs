@@ -6,6 +6,7 @@ use hearthkey::domain::binding::{Privilege, Subject, Terms};
 use hearthkey::domain::device::Standing;
 use hearthkey::service::{Change, Grant, Recipient, Refusal};
 use hearthkey::sim::mqtt::{Message, Qos};
+use hearthkey::store::tables::Evidence;
 
 const MINUTE: u64 = 60_000;
 
@@ -370,6 +371,27 @@ async fn a_quarantined_device_serves_owners_alone_and_an_owner_lifts_it() {
     // It signs in again, and the next proof decides again.
     assert!(den.quarrel(&mut thing, &mut copy, 12, 1_000).await < 8);
     assert_eq!(den.standing(&thing), Standing::Quarantined);
+}
+
+#[tokio::test]
+async fn evidence_of_who_lifted_a_quarantine_loses_what_is_personal_with_the_person() {
+    let den = Den::new(ANSWERS).await;
+    let mut thing = den.claimed("garage-door").await;
+    let otto = den.person("otto", Role::Owner).await;
+    let mut copy = thing.copy();
+    assert!(den.quarrel(&mut thing, &mut copy, 12, 1_000).await < 8);
+    den.service.lift(&otto, &thing.id, "Otto found the copy in his shed").await.unwrap();
+    let entries = |den: &Den| den.service.evidence(&den.owner, &thing.id).unwrap().entries;
+    let (before, by) = (entries(&den), format!("by {}", otto.subject));
+    assert_eq!((before[0].kind.as_str(), before[0].detail.as_str()), ("lifted", &*format!("{by}: Otto found the copy in his shed")));
+    assert!(!before[0].source.is_empty());
+    den.service.erase_user(&den.owner, otto.user().unwrap(), true).await.unwrap();
+    let after = entries(&den);
+    // That it was lifted, and by which account, stays; what things have done is evidence of nobody.
+    assert_eq!((after[0].kind.as_str(), after[0].detail.as_str(), after[0].source.as_str()), ("lifted", &*by, ""));
+    let of_things = |entries: &[Evidence]| entries[1..].iter().map(|e| (e.kind.clone(), e.source.clone())).collect::<Vec<_>>();
+    assert_eq!(of_things(&after), of_things(&before));
+    assert!(after.len() > 1);
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ async fn http(house: &House, source: &str, method: &str, path: &str, token: &str
 }
 
 /// A service account that may come from `networks`.
-async fn service(house: &House, networks: &[&str]) -> (String, String) {
+pub async fn service(house: &House, networks: &[&str]) -> (String, String) {
     let body = json!({"name": "server", "networks": networks, "scopes": []});
     let (status, made) = house.http("POST", "/services", &house.owner_token, Some(body)).await;
     assert_eq!(status, 201);
@@ -45,7 +45,7 @@ async fn service(house: &House, networks: &[&str]) -> (String, String) {
 }
 
 /// Signs a service account in from `source`; `None` when it is refused.
-async fn token(house: &House, source: &str, id: &str, secret: &str) -> Option<String> {
+pub async fn token(house: &House, source: &str, id: &str, secret: &str) -> Option<String> {
     let form = format!("grant_type=client_credentials&client_id={id}&client_secret={secret}");
     let request = client(house, source).post(url(house, "/oauth/token")).header("content-type", "application/x-www-form-urlencoded");
     let answer: Value = serde_json::from_slice(&request.body(form).send().await.unwrap().bytes().await.unwrap()).unwrap();
@@ -60,7 +60,7 @@ async fn mqtt(house: &House, source: &str, id: &str, token: &str) -> Option<Clie
     Client::connect(stream, &ConnectOptions::new(source).credentials(format!("service:{id}"), token)).await.ok()
 }
 
-async fn bind(house: &House, device: &Device, id: &str, privilege: &str) {
+pub async fn bind(house: &House, device: &Device, id: &str, privilege: &str) {
     let body = json!({"service": id, "privilege": privilege});
     assert_eq!(house.http("POST", &format!("/devices/{}/bindings", device.id), &house.owner_token, Some(body)).await.0, 200);
 }

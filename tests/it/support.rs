@@ -11,7 +11,7 @@ const SHORT: Duration = Duration::from_secs(10);
 const PASSWORD: &str = "another long password";
 
 /// One of a maker's people, who may come from here, signed in: the account's id and the token.
-async fn vendor(house: &House, name: &str, role: &str, brand: &str) -> (String, String) {
+pub async fn vendor(house: &House, name: &str, role: &str, brand: &str) -> (String, String) {
     let body = json!({"username": name, "password": PASSWORD, "role": role, "brand": brand, "networks": ["127.0.0.1"]});
     let (status, added) = house.http("POST", "/users", &house.owner_token, Some(body)).await;
     assert_eq!(status, 201, "{added}");
@@ -35,7 +35,7 @@ async fn open(house: &House, token: &str, request: Value) -> (u16, Value) {
     house.http("POST", "/support", token, Some(request)).await
 }
 
-async fn opened(house: &House, name: &str, devices: &[&Device], privilege: &str) -> String {
+pub async fn opened(house: &House, name: &str, devices: &[&Device], privilege: &str) -> String {
     let (status, session) = open(house, &house.owner_token, request(name, devices, privilege)).await;
     assert_eq!(status, 201, "{session}");
     session["id"].as_str().unwrap().to_owned()

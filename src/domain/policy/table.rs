@@ -149,9 +149,8 @@ impl Table {
         let may_view = |rights: &Bound, device: &str| rights.get(device).is_some_and(|r| r.may(Action::View));
         match &self.holder {
             // A device names the rooms it listens in: firmware that asks for everything is told that it may not.
-            Holder::Device(id, rights) => {
-                crate::domain::topic::lies_in_room(filter, id) || named_device(filter).is_some_and(|device| may_view(rights, device))
-            }
+            Holder::Device(id, rights) => named_device(filter)
+                .is_some_and(|device| crate::domain::topic::lies_in_room(filter, device) && (device == &**id || may_view(rights, device))),
             Holder::Rebase(id) => locate(filter).is_some_and(|at| at.device == &**id && at.place == Place::RebaseChallenge),
             Holder::Bound(rights) => named_device(filter).is_none_or(|device| may_view(rights, device)),
         }

@@ -196,6 +196,20 @@ fn a_device_that_has_not_proved_its_key_does_nothing_critical_for_anybody() {
 }
 
 #[test]
+fn a_device_listens_in_the_rooms_it_may_listen_in_and_not_around_them() {
+    let b = binding(Privilege::Operate);
+    let t = Table::of_device("remote", std::iter::once(("door-1", facts(Some(&b)))), &Moment::utc(0));
+    for device in ["remote", "door-1"] {
+        for filter in ["things/X/#", "things/X/+/x", "$aws/things/X/shadow/#"] {
+            assert!(t.subscribe(&filter.replace('X', device)), "{filter} {device}");
+        }
+        for filter in ["things/X", "things/X/", "$aws/things/X/#", "$aws/things/X", "$aws/things/X/+/update", "+/X/#"] {
+            assert!(!t.subscribe(&filter.replace('X', device)), "{filter} {device}");
+        }
+    }
+}
+
+#[test]
 fn a_rebase_session_can_do_one_thing() {
     let t = Table::of_rebase("a");
     assert_eq!(t.publish("things/a/rebase/response", false), PublishVerdict::Handle);

@@ -5,7 +5,7 @@ use crate::domain::account::{User, UserId, Username};
 use crate::domain::audit::{Beside, Entry, Event, Outcome};
 use crate::service::audit::HEAD;
 use crate::service::{Refusal, Service};
-use crate::store::tables::AuditErasure;
+use crate::store::tables::{AuditErasure, UserName};
 use crate::store::{Read, Record, StoreError, Tx};
 
 /// Entries looked at in one transaction.
@@ -19,6 +19,12 @@ const CHUNK: usize = 1_000;
 pub(in crate::service) fn erase_person(tx: &Tx<'_>, user: &UserId, now: u64) -> Result<(), StoreError> {
     let key = user.as_str().as_bytes();
     let name = tx.get::<User>(key)?.map(|u| u.username.folded());
+    // Who tried the name of somebody who has it now is theirs to know.
+    let is_free = |name: &String| tx.get::<UserName>(name.as_bytes()).map(|holder| holder.is_none());
+    let name = match name {
+        Some(name) if !is_free(&name)? => None,
+        other => other,
+    };
     let entry = append(tx, now, event("hub", "audit.erase", user.as_str(), Outcome::Done, "requested", "", ""))?;
     let name = name.or(tx.get::<AuditErasure>(key)?.and_then(|known| known.name));
     tx.put(key, &AuditErasure { user: user.clone(), name, next: 1, to: entry.seq })

@@ -421,3 +421,37 @@ async fn who_leaves_is_gone_with_everything_personal_in_reach() {
     assert!(!audit.contains("max as Member"), "{audit}");
     home.service.verify_audit().unwrap();
 }
+
+#[tokio::test]
+async fn an_account_that_has_ended_is_erased_later_and_once() {
+    let home = Home::new().await;
+    let mia = home.person("mia", Role::Member).await;
+    home.call(&mia, "PATCH /api/v1/me", Some(json!({"display_name": "Miriam Muster"}))).await;
+    let lamp = home.claimed("lamp", &home.owner).await;
+    home.grant(&lamp, "mia", Terms::of(Privilege::Operate)).await;
+    home.token(&mia, json!([{"id": lamp}])).await;
+    let id = user_id(&home, "mia");
+    let delete = async |who: &str, more: &str| home.call(who, &format!("DELETE /api/v1/users/{id}{more}"), None).await;
+    let audit = async || String::from_utf8(home.call(&home.owner, "GET /api/v1/audit?limit=500", None).await.body).unwrap();
+    assert_eq!(delete(&home.owner, "").await.status, 200);
+    assert_eq!(delete(&home.owner, "").await.status, 404, "it has ended");
+    assert!(audit().await.contains("mia as Member"));
+    // Somebody else has her name by now: what strangers try at it is not hers alone any more.
+    let next = home.person("mia", Role::Member).await;
+    assert_eq!(sign_in(&home, ELSEWHERE, "mia", "wrong wrong wrong", None).await.status, 401);
+    while !audit().await.contains("\"?mia\"") {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(delete(&next, "?erase=1").await.status, 403, "only owners");
+    let erased = delete(&home.owner, "?erase=1").await;
+    assert_eq!((erased.status, &erased.json()["bindings"]), (200, &json!([])));
+    let left = home.call(&home.owner, &format!("GET /api/v1/audit?limit=500&object={id}"), None).await.json();
+    for entry in left["entries"].as_array().unwrap() {
+        assert!(entry["action"] == "audit.erase" || entry["erased"] == true, "{entry}");
+    }
+    assert!(left["entries"].as_array().unwrap().iter().any(|e| e["action"] == "user.erase"));
+    assert!(!audit().await.contains("Muster") && audit().await.contains("\"?mia\""));
+    assert_eq!(delete(&home.owner, "?erase=1").await.status, 404, "nothing is left of it");
+    assert_eq!(home.call(&next, "GET /api/v1/me", None).await.json()["username"], "mia");
+    home.service.verify_audit().unwrap();
+}

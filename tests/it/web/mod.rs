@@ -54,6 +54,7 @@ impl Clock for TestClock {
 /// A hub that consists of its service and its web.
 struct Home {
     clock: Arc<TestClock>,
+    store: Store,
     service: Arc<Service>,
     router: Router,
     config: Config,
@@ -90,7 +91,7 @@ impl Home {
             age_identity: age::secrecy::ExposeSecret::expose_secret(&age.to_string()).to_owned().into(),
         };
         let clock = Arc::new(TestClock(AtomicU64::new(1_800_000_000_000)));
-        let service = Service::new(store, clock.clone(), hub).await.unwrap();
+        let service = Service::new(store.clone(), clock.clone(), hub).await.unwrap();
         let (mqtt, sockets) = mpsc::channel(4);
         let shutdown = CancellationToken::new();
         let hooks = Hooks {
@@ -114,7 +115,7 @@ impl Home {
         for sample in SAMPLES {
             workshop.add_model(&brand, sample.json).unwrap();
         }
-        let home = Home { clock, service, router, config, sockets, shutdown, workshop, brand, owner, dir };
+        let home = Home { clock, store, service, router, config, sockets, shutdown, workshop, brand, owner, dir };
         let actor = home.actor(&home.owner);
         home.service.trust_brand(&actor, home.brand.clone(), &made.fingerprint.to_string()).await.unwrap();
         home

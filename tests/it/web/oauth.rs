@@ -6,6 +6,7 @@ use super::{Answer, HOST, Home};
 use hearthkey::domain::account::Role;
 use hearthkey::domain::binding::{Privilege, Subject};
 use hearthkey::domain::ids::DeviceId;
+use hearthkey::store::StoreError;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
@@ -450,4 +451,46 @@ async fn who_asks_too_often_at_the_open_doors_has_to_wait() {
     let body = json!({"username": "mia", "password": super::PASSWORD}).to_string();
     let opened = scene.home.ask("POST /api/v1/sessions", &[("content-type", "application/json")], body.as_bytes()).await;
     assert_eq!(opened.status, 201);
+}
+
+#[tokio::test]
+async fn a_strangers_guesses_at_the_token_endpoint_write_nothing() {
+    let scene = Scene::new().await;
+    let home = &scene.home;
+    // What was put in the queue before is done when this is; the number of jobs that were not its own.
+    let (mut fences, store) = (0, home.store.clone());
+    let mut jobs = async || {
+        fences += 1;
+        store.write::<_, StoreError, _>(|_| Ok(())).await.unwrap();
+        store.write_counts().0 - fences
+    };
+    let told = || {
+        let entries = home.service.audit(&home.actor(&home.owner), None, 100).unwrap();
+        entries.into_iter().filter(|e| e.event.action == "app.token").count()
+    };
+    // Who knows no app is told so, and that is all: the audit is not a stranger's to fill.
+    let before = jobs().await;
+    let nobody = "0123456789abcdef0123456789abcdef";
+    for _ in 0..5 {
+        assert_eq!(error(&scene.exchange_with("hkc1.guess", nobody, CALLBACK, VERIFIER).await), "invalid_client");
+    }
+    assert_eq!((jobs().await, told()), (before, 0));
+    // Who knows one is in the audit once, and counted from then on.
+    assert_eq!(error(&scene.exchange("hkc1.guess").await), "invalid_grant");
+    while told() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let before = jobs().await;
+    for n in 0..5 {
+        assert_eq!(error(&scene.exchange(&format!("hkc1.guess{n}")).await), "invalid_grant");
+        assert_eq!(error(&scene.refresh(&format!("hkr1.guess{n}"), &[]).await), "invalid_grant");
+        for token in ["hka1.guess", "hkr1.guess", "guess"] {
+            let revoked = scene.form("/oauth/revoke", &[("token", token), ("client_id", &scene.client)]).await;
+            assert_eq!(revoked.status, 200, "{token}");
+        }
+    }
+    while told() < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((jobs().await, told()), (before + 1, 2), "one more: guesses at refresh tokens are told apart");
 }

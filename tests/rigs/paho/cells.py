@@ -46,8 +46,12 @@ class Session:
         c.on_subscribe = lambda _c, _u, mid, codes, _p: self.subscribed.__setitem__(mid, [code.value for code in codes])
         c.on_unsubscribe = lambda _c, _u, mid, _codes, _p: self.unsubscribed.add(mid)
         c.on_message = lambda _c, _u, message: self.messages.append(message)
-        c.connect(plan["host"], plan["port"], keepalive=60)
-        self.wait(lambda: self.connected is not None)
+        try:
+            c.connect(plan["host"], plan["port"], keepalive=60)
+            self.wait(lambda: self.connected is not None)
+        except Exception:
+            self.close()
+            raise
         if self.connected != 0:
             raise RuntimeError(f"{subject['name']} was not let in: {self.connected}")
 
@@ -73,6 +77,9 @@ class Session:
         if qos == 0:
             self.fence()
             return "ok"
+        return self.acknowledged(info)
+
+    def acknowledged(self, info):
         self.wait(lambda: info.mid in self.published)
         return "ok" if self.published[info.mid] < 0x80 else f"refused {self.published[info.mid]:#04x}"
 
@@ -81,10 +88,16 @@ class Session:
         sock = self.client.socket()
         sock.shutdown(socket.SHUT_RDWR)
         sock.close()
+        self.close()
 
     def goodbye(self):
         if self.ended is None:
             self.client.disconnect()
+        self.close()
+
+    def close(self):
+        """Lets go of the sockets now: of clients that wait to be collected there would soon be more than select() can take."""
+        self.client = None
 
 
 def ended_word(ended):
@@ -101,9 +114,9 @@ class Prober:
 
     def probe(self, marker):
         with self.lock:
-            for _, topic, session in self.sessions:
-                if session.publish(topic, marker, 1, False) != "ok":
-                    raise RuntimeError("a probe was refused")
+            sent = [(session, session.client.publish(topic, marker.encode(), qos=1)) for _, topic, session in self.sessions]
+            if any(session.acknowledged(info) != "ok" for session, info in sent):
+                raise RuntimeError("a probe was refused")
 
     def rooms(self, topics):
         return "+".join(room for room, topic, _ in self.sessions if topic in topics)
@@ -131,7 +144,7 @@ def subscribe(session, prober, cell, qos, marker):
 def try_cell(plan, prober, subject, live, cell, version, qos):
     marker = f"{cell['id']}-{version}q{qos}"
     verb = cell["verb"]
-    session = live.get(version)
+    session = before = live.get(version)
     try:
         if verb == "will":
             will = {"topic": cell["topic"], "payload": cell["payload"].replace("MARKER", marker), "qos": qos}
@@ -139,6 +152,8 @@ def try_cell(plan, prober, subject, live, cell, version, qos):
             session.cut()
             # The same client id again: it is let in once the first has ended, will and all.
             live[version] = Session(plan, subject, version)
+            if before:
+                before.close()
             return "ok"
         if session is None or verb == "subscribe":
             if session:
@@ -148,7 +163,8 @@ def try_cell(plan, prober, subject, live, cell, version, qos):
             return subscribe(session, prober, cell, qos, marker)
         return session.publish(cell["topic"], cell["payload"].replace("MARKER", marker), qos, verb == "retain")
     except Ended as ended:
-        live.pop(version, None)
+        if gone := live.pop(version, None):
+            gone.close()
         return ended_word(ended)
 
 
