@@ -57,7 +57,9 @@ impl Client {
     async fn objects(&self) -> Vec<String> {
         let manager = ObjectManagerProxy::new(&self.connection, "org.bluez", "/").await.unwrap();
         let objects = manager.get_managed_objects().await.unwrap();
-        objects.keys().map(|path| path.to_string()).filter(|path| path != "/").collect()
+        // Nodes on the way to an object are listed without an interface.
+        let real = objects.iter().filter(|(_, interfaces)| interfaces.keys().any(|name| name.starts_with("org.bluez")));
+        real.map(|(path, _)| path.to_string()).collect()
     }
 
     async fn all(&self, path: &str, interface: &str) -> Dictionary {
