@@ -35,9 +35,10 @@ setpriv --pdeathsig KILL qemu-system-x86_64 \
     -append "console=ttyS0 quiet loglevel=1 panic=-1 rdinit=/init" </dev/null &
 emulator=$!
 
-late=0
-timeout --foreground "$limit" tail -n +1 -s 0.2 -f --pid="$emulator" "$work/console" | tr -d '\r' || late=1
-if [[ $late -ne 0 ]]; then
+# Waited for in the background: so a signal is heeded at once.
+timeout --foreground "$limit" tail -n +1 -s 0.2 -f --pid="$emulator" "$work/console" | tr -d '\r' &
+wait "$!"
+if kill -0 "$emulator" 2>/dev/null; then
     echo "The guest was not done within $limit s." >&2
     exit 124
 fi
