@@ -2,10 +2,11 @@
 //! around its adapters. It imitates what the real one does where clients stumble: objects that come with a connection
 //! and go with it, reads that also appear as changes, values that are too long, adapters that vanish, a daemon that dies.
 //!
-//! [`Air`] is the hand that moves it all. The bus is `bus`, what is true `world`, and what D-Bus shows of it `objects`.
+//! [`Air`] is the hand that moves it all. The bus is `bus`, what is true `world`, and what D-Bus shows of it `shown` and `objects`.
 
 mod bus;
 mod objects;
+mod shown;
 mod world;
 
 use std::sync::{Arc, Mutex};

@@ -16,7 +16,8 @@ use zbus::zvariant::{OwnedObjectPath, OwnedValue, Value};
 use zbus::{Connection, fdo, interface};
 
 use super::AirError;
-use super::world::{Change, CharacteristicView, DeviceView, Object, Power, World, lock};
+use super::shown::{Change, CharacteristicView, DeviceView, Object};
+use super::world::{Power, World, lock};
 
 /// Errors as BlueZ names them.
 #[derive(Debug, zbus::DBusError)]
