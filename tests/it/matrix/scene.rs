@@ -6,14 +6,14 @@ use crate::remotes::ready;
 use crate::{apps, listed, support};
 use hearthkey::domain::account::Role;
 use hearthkey::domain::binding::{Privilege, Terms};
-use hearthkey::hub::BoxClock;
+use hearthkey::hub::{BoxClock, ClockConfig, SystemBox};
 use hearthkey::service::{Grant, Recipient};
 use hearthkey::sim::mqtt::{Client, ConnectOptions, Qos};
 use hearthkey::sim::tls::{Stream, Trust};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 /// From where programs and a maker's people may come.
 pub const LISTED: &str = "127.0.0.0/8";
@@ -22,17 +22,11 @@ pub const HOUR: u64 = 3_600_000;
 
 /// The clock of the machine, put forward when a test wants something to be over.
 pub struct Forward {
-    wall: u64,
-    start: Instant,
+    machine: SystemBox,
     by: AtomicU64,
 }
 
 impl Forward {
-    pub fn new() -> Arc<Forward> {
-        let wall = u64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
-        Arc::new(Forward { wall, start: Instant::now(), by: AtomicU64::new(0) })
-    }
-
     /// This much more time has passed.
     pub fn pass(&self, ms: u64) {
         self.by.fetch_add(ms, Ordering::SeqCst);
@@ -41,10 +35,10 @@ impl Forward {
 
 impl BoxClock for Forward {
     fn wall_ms(&self) -> u64 {
-        self.wall + self.monotonic_ms()
+        self.machine.wall_ms() + self.by.load(Ordering::SeqCst)
     }
     fn monotonic_ms(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap() + self.by.load(Ordering::SeqCst)
+        self.machine.monotonic_ms() + self.by.load(Ordering::SeqCst)
     }
     fn is_synchronised(&self) -> bool {
         true
@@ -53,7 +47,7 @@ impl BoxClock for Forward {
 
 /// A house whose clock can be put forward.
 pub async fn house() -> (House, Arc<Forward>) {
-    let clock = Forward::new();
+    let clock = Arc::new(Forward { machine: SystemBox::new(&ClockConfig::default()), by: AtomicU64::new(0) });
     (House::build(HouseOptions { clock: Some(clock.clone()), ..HouseOptions::default() }).await, clock)
 }
 
