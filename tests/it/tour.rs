@@ -50,6 +50,18 @@ fn the_tour_of_people_fails_at_every_step_that_is_broken() {
     fails_where_broken("people", 10);
 }
 
+#[cfg(feature = "sim")]
+#[test]
+fn the_tour_of_devices_nearby_passes() {
+    passes("ble", 11);
+}
+
+#[cfg(feature = "sim")]
+#[test]
+fn the_tour_of_devices_nearby_fails_at_every_step_that_is_broken() {
+    fails_where_broken("ble", 11);
+}
+
 #[test]
 fn a_step_that_does_not_exist_is_an_error_that_says_where_to_look() {
     let output = tour("people", &["--break", "nothing"]);

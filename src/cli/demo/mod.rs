@@ -2,6 +2,8 @@
 //! `--tour`, which tells the whole story by itself through public interfaces only, and checks every step of it.
 
 mod http;
+#[cfg(feature = "sim")]
+mod nearby;
 mod people;
 mod stage;
 mod steps;

@@ -370,12 +370,12 @@ fn kept(story: &Story, name: &str) -> anyhow::Result<String> {
 }
 
 /// A code with its last symbol mistyped.
-fn swapped(code: &str) -> String {
+pub(super) fn swapped(code: &str) -> String {
     let (rest, last) = code.split_at(code.len().saturating_sub(1));
     format!("{rest}{}", if last == "0" { "1" } else { "0" })
 }
 
 #[expect(clippy::disallowed_methods, reason = "the owner's own clock, which is not the hub's")]
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }

@@ -123,6 +123,16 @@ pub(super) fn make_batch(dir: &Path, request: &str) -> anyhow::Result<PathBuf> {
 impl Stage {
     /// Mints, starts a hub, and lets it know the devices.
     pub(super) async fn build(dir: Option<PathBuf>, ports: Ports) -> anyhow::Result<Stage> {
+        Stage::build_with(dir, ports, None).await
+    }
+
+    /// The same with a radio, which BlueZ drives on the D-Bus at this address.
+    #[cfg(feature = "sim")]
+    pub(super) async fn build_near(ports: Ports, bus: &str) -> anyhow::Result<Stage> {
+        Stage::build_with(None, ports, Some(bus)).await
+    }
+
+    async fn build_with(dir: Option<PathBuf>, ports: Ports, bus: Option<&str>) -> anyhow::Result<Stage> {
         let (dir, temporary) = match dir {
             Some(dir) => (dir, None),
             None => {
@@ -134,7 +144,7 @@ impl Stage {
         let ports = choose(ports)?;
         let request = first_start(&dir, ports).await?;
         let batch = make_batch(&dir, &request)?;
-        let hub = start_hub(&dir, ports, Some((&fingerprint, &batch))).await?;
+        let hub = start_hub_near(&dir, ports, Some((&fingerprint, &batch)), bus).await?;
         Ok(Stage { dir, hub, devices, fingerprint, _temporary: temporary })
     }
 
@@ -250,10 +260,19 @@ pub(super) async fn first_start(dir: &Path, ports: Chosen) -> anyhow::Result<Str
 
 /// Starts the hub as a process of its own; returns when it serves.
 pub(super) async fn start_hub(dir: &Path, ports: Chosen, provision: Option<(&str, &Path)>) -> anyhow::Result<HubProcess> {
+    start_hub_near(dir, ports, provision, None).await
+}
+
+async fn start_hub_near(dir: &Path, ports: Chosen, provision: Option<(&str, &Path)>, bus: Option<&str>) -> anyhow::Result<HubProcess> {
     let program = std::env::current_exe().context("this program cannot find itself")?;
     let mut command = Command::new(program);
     // A hub for a look goes unseen by the house.
     command.env("HEARTHKEY_MDNS__ENABLED", "false");
+    // Its devices are simulated: no radio of this machine hears them.
+    command.env("HEARTHKEY_BLUETOOTH__ENABLED", if bus.is_some() { "true" } else { "false" });
+    if let Some(bus) = bus {
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", bus);
+    }
     command.arg("hub").arg("--announce-json").arg("--log").arg("warn").arg("--data-dir").arg(hub_dir(dir));
     // The demo is for a machine that knows the time, though nothing on it may say so.
     command.env("HEARTHKEY_CLOCK__TRUSTED", "true");

@@ -2,6 +2,8 @@
 //! broken on purpose works with something wrong, and the tour must fail there.
 
 use super::http::{Answer, Http};
+#[cfg(feature = "sim")]
+use super::nearby;
 use super::people;
 use super::stage::{Chosen, Stage, TemporaryDir};
 use super::steps;
@@ -35,6 +37,8 @@ pub enum Tour {
     Devices,
     /// Who may use it: a guest, a remote, an app, support, revocation, a clone.
     People,
+    /// A device nearby is paired over Bluetooth, and what only looks like it is refused. Needs a build with the feature `sim`.
+    Ble,
 }
 
 impl Tour {
@@ -43,6 +47,10 @@ impl Tour {
         match self {
             Tour::Devices => DEVICES,
             Tour::People => PEOPLE,
+            #[cfg(feature = "sim")]
+            Tour::Ble => NEARBY,
+            #[cfg(not(feature = "sim"))]
+            Tour::Ble => &[],
         }
     }
 
@@ -50,6 +58,7 @@ impl Tour {
         match self {
             Tour::Devices => "devices",
             Tour::People => "people",
+            Tour::Ble => "ble",
         }
     }
 }
@@ -72,6 +81,21 @@ steps! { PEOPLE in people:
     "roaming", "The lamp changes its network again and again, and is not taken for a clone", roaming;
     "clone", "Two things with the door's identity: quarantined, with evidence, and let out by the owner", clone;
     "audit", "The audit shows who did what through what, and is whole", audit;
+}
+
+#[cfg(feature = "sim")]
+steps! { NEARBY in nearby:
+    "house", "A hub with a Bluetooth adapter, and an owner", house;
+    "nearby", "The hub hears a garage door and a stock plug nearby, and neither tells who it is", nearby;
+    "wrong-code", "A mistyped code and another device's code are refused before anything is sent", wrong_code;
+    "power-cut", "The door's power goes while it is being paired: both sides are as they were", power_cut;
+    "pair", "The code on the label pairs the door, which proves its key and signs in", pair_door;
+    "open", "The owner opens the door", open;
+    "copy", "A thing that knows the lamp's code and lacks its key is refused", copy;
+    "elsewhere", "Somebody else with the door's code does not get it, and is not told whose it is", elsewhere;
+    "reset", "Reset by hand, the door goes to whoever pairs it next, and the former owner's right has ended", reset;
+    "stock", "A stock plug gets its Wi-Fi by Improv, and a credential of its own for MQTT", stock;
+    "audit", "The audit shows what was paired, refused, reset and added", audit;
 }
 
 steps! { DEVICES in steps:
@@ -107,6 +131,9 @@ pub(super) struct Story {
     pub(super) kept: BTreeMap<&'static str, String>,
     pub(super) events: mpsc::Receiver<(String, Event)>,
     pub(super) sender: mpsc::Sender<(String, Event)>,
+    /// What is in the air.
+    #[cfg(feature = "sim")]
+    pub(super) near: Option<nearby::Near>,
 }
 
 /// Runs all steps, or up to the first that fails. True when every step passed.
@@ -114,6 +141,9 @@ pub(super) struct Story {
 /// # Errors
 /// When the terminal cannot be written, or `broken` names no step.
 pub(super) async fn run(tour: Tour, broken: Option<&str>, out: &mut (dyn Write + Send)) -> anyhow::Result<bool> {
+    if tour.steps().is_empty() {
+        bail!("this build has no simulated Bluetooth: cargo run --release --features sim -- demo --tour={}", tour.name());
+    }
     if let Some(name) = broken
         && !tour.steps().iter().any(|s| s.name == name)
     {
@@ -135,6 +165,8 @@ pub(super) async fn run(tour: Tour, broken: Option<&str>, out: &mut (dyn Write +
         events,
         sender,
         dir: Some(dir),
+        #[cfg(feature = "sim")]
+        near: None,
     };
     let start = Instant::now();
     let mut failed = None;
@@ -186,6 +218,15 @@ impl Story {
         let _ = writeln!(self.say, "   <- {}", line.as_ref());
     }
 
+    pub(super) fn http(&self) -> anyhow::Result<Http> {
+        self.http.clone().context("there is no hub to call")
+    }
+
+    #[cfg(feature = "sim")]
+    pub(super) fn near(&mut self) -> anyhow::Result<&mut nearby::Near> {
+        self.near.as_mut().context("the step before has put nothing near the hub")
+    }
+
     pub(super) fn stage(&mut self) -> anyhow::Result<&mut Stage> {
         self.stage.as_mut().context("the step before has not built the stage")
     }
@@ -220,20 +261,24 @@ impl Story {
 /// A body without its secrets.
 fn shown(body: &Value) -> String {
     let mut body = body.clone();
-    if let Some(map) = body.as_object_mut() {
-        for (key, value) in map.iter_mut() {
-            if matches!(key.as_str(), "password" | "code") {
-                *value = "…".into();
-            }
+    hide(&mut body);
+    brief(&body)
+}
+
+fn hide(body: &mut Value) {
+    for (key, value) in body.as_object_mut().into_iter().flatten() {
+        if matches!(key.as_str(), "password" | "passphrase" | "code") {
+            *value = "…".into();
+        } else {
+            hide(value);
         }
     }
-    brief(&body)
 }
 
 /// A body on one line, cut, with tokens left out.
 fn brief(body: &Value) -> String {
     let mut body = body.clone();
-    for secret in ["token", "code", "link", "qr", "secret"] {
+    for secret in ["token", "code", "link", "qr", "secret", "password", "settings"] {
         // A problem has a code that is no secret.
         if let Some(shown) = body.get_mut(secret).filter(|s| s.as_str().is_some_and(|s| s.len() > 20)) {
             *shown = "…".into();
