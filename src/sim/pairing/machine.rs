@@ -478,7 +478,8 @@ impl Machine {
                     }
                 }
             },
-            (Some(FromHub::Complete), Phase::Stored(_)) if self.attempt.is_none() => {
+            // It may come before its own CONNACK has: then that is still the completion.
+            (Some(FromHub::Complete), Phase::Stored(_)) => {
                 link.until = now.saturating_add(COMPLETE);
                 self.tell(Told::Completed);
             }
