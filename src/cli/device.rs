@@ -1,4 +1,5 @@
-//! `hearthkey device`: one simulated device on the terminal. What it does is `sim::device`'s.
+//! `hearthkey device`: one simulated device on the terminal. What it does is `sim::device`'s, and before it knows a hub
+//! `sim::pairing`'s.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::sim::device::{self, Backoff, Options};
 use crate::sim::identity::{DeviceSecret, HubId};
 use crate::sim::mqtt::Version;
+use crate::sim::pairing;
 use crate::sim::things::{Fault, Kind};
 use crate::sim::tls::Address;
 
@@ -22,11 +24,24 @@ pub struct DeviceArgs {
     #[arg(long, value_name = "FILE")]
     secret: PathBuf,
     /// The hub's MQTT listener.
-    #[arg(long, value_name = "HOST:PORT")]
-    hub: Address,
+    #[arg(long, value_name = "HOST:PORT", required_unless_present = "ble")]
+    hub: Option<Address>,
     /// The hub's id: 26 characters, shown by the hub and announced by mDNS.
-    #[arg(long, value_name = "ID")]
-    hub_id: HubId,
+    #[arg(long, value_name = "ID", required_unless_present = "ble")]
+    hub_id: Option<HubId>,
+    /// Wait to be paired over Bluetooth with a controller of this machine; the hub is learned by it.
+    #[arg(long, conflicts_with_all = ["hub", "hub_id", "plain"])]
+    ble: bool,
+    /// The Bluetooth controller, such as hci1; the default one when left out.
+    #[arg(long, value_name = "NAME", requires = "ble")]
+    adapter: Option<String>,
+    /// What goes wrong with pairing: drop@STEP (connect, handshake, hello, model, credential, stored, sign-in), wrong-code,
+    /// silent, slow, fragment-gap, old-firmware, unknown-version, clone, wifi-refused, wifi-not-found or not-stored.
+    #[arg(long, value_name = "FAULT", requires = "ble")]
+    ble_fault: Option<pairing::Fault>,
+    /// The voucher file of the device, which it shows at pairing.
+    #[arg(long, value_name = "FILE", requires = "ble")]
+    voucher: Option<PathBuf>,
     /// Directory for what the device remembers; without it everything is forgotten at the end.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -58,11 +73,14 @@ pub struct DeviceArgs {
 /// # Errors
 /// When the secret or the state cannot be read, or the device cannot keep its state.
 pub async fn run(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
-    if args.plain && !is_this_machine(&args.hub) {
-        bail!("--plain is for a hub on this machine: {} is not", args.hub);
+    let (Some(hub), Some(hub_id)) = (args.hub.clone(), args.hub_id) else {
+        return on_air(args, out).await;
+    };
+    if args.plain && !is_this_machine(&hub) {
+        bail!("--plain is for a hub on this machine: {hub} is not");
     }
     let secret = DeviceSecret::read(&args.secret)?;
-    let mut options = Options::new(secret, args.hub, args.hub_id);
+    let mut options = Options::new(secret, hub, hub_id);
     options.tls = !args.plain;
     options.state = args.state;
     options.kind = args.kind;
@@ -72,9 +90,63 @@ pub async fn run(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
     if args.eager {
         options.backoff = Backoff::FAST;
     }
-    let (sender, mut events) = mpsc::channel(256);
+    let (sender, events) = mpsc::channel(256);
     let shutdown = CancellationToken::new();
     let device = tokio::spawn(device::run(options, sender, shutdown.clone()));
+    watch(events, &shutdown, out).await?;
+    device.await.context("the device broke down")?.map_err(Into::into)
+}
+
+/// Runs a device that is paired over Bluetooth first.
+#[cfg(feature = "sim")]
+async fn on_air(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
+    let mut options = pairing::Options::new(DeviceSecret::read(&args.secret)?);
+    options.voucher = match &args.voucher {
+        Some(path) => Some(std::fs::read(path).with_context(|| format!("cannot read the voucher file {}", path.display()))?),
+        None => None,
+    };
+    options.state = args.state;
+    options.kind = args.kind;
+    options.thing_fault = args.fault;
+    options.fault = args.ble_fault;
+    options.version = if args.v4 { Version::V4 } else { Version::V5 };
+    options.speed = args.speed;
+    if args.eager {
+        options.backoff = Backoff::FAST;
+    }
+    writeln!(out, "{}: claim code {}", options.secret.device_id, options.secret.claim_code())?;
+    let (front, host) = pairing::device(options)?;
+    let (sender, events) = mpsc::channel(256);
+    let shutdown = CancellationToken::new();
+    let device = tokio::spawn(host.run(sender, shutdown.clone()));
+    let name = Some("Hearthkey".to_owned());
+    let air = tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move {
+            let ended = crate::sim::peripheral::run(args.adapter, name, Box::new(front), shutdown.clone()).await;
+            // Without a radio there is nothing to wait for.
+            shutdown.cancel();
+            ended
+        }
+    });
+    watch(events, &shutdown, out).await?;
+    device.await.context("the device broke down")??;
+    air.await.context("the device's Bluetooth broke down")?.map_err(Into::into)
+}
+
+#[cfg(not(feature = "sim"))]
+#[expect(clippy::unused_async, reason = "the other one awaits")]
+async fn on_air(args: DeviceArgs, _out: &mut (dyn Write + Send)) -> Result<()> {
+    let wanted = args.adapter.map(|name| format!(" on {name}")).unwrap_or_default();
+    bail!("this build has no simulated Bluetooth, so there can be no device{wanted}: build it with `cargo build --features sim`")
+}
+
+/// Writes a line for each event until the device has ended; Ctrl-C ends it.
+async fn watch<E: std::fmt::Display>(
+    mut events: mpsc::Receiver<E>,
+    shutdown: &CancellationToken,
+    out: &mut (dyn Write + Send),
+) -> Result<()> {
     let begin = Instant::now();
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     let mut interrupted = false;
@@ -85,7 +157,7 @@ pub async fn run(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
                     writeln!(out, "{:9.3}  {event}", begin.elapsed().as_secs_f64())?;
                     out.flush()?;
                 }
-                None => break,
+                None => return Ok(()),
             },
             heard = &mut interrupt, if !interrupted => {
                 heard.context("cannot listen for Ctrl-C")?;
@@ -94,7 +166,6 @@ pub async fn run(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
             }
         }
     }
-    device.await.context("the device broke down")?.map_err(Into::into)
 }
 
 fn speed(text: &str) -> Result<f64, String> {
@@ -127,6 +198,20 @@ mod tests {
         assert_eq!(args.fault, Some(Fault::Obstruction { at: 60 }));
         assert_eq!(args.kind, Some(Kind::GarageDoor));
         assert!((args.speed - 20.0).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_device_on_the_air_needs_no_hub_and_takes_none() {
+        let parse = |arguments: &[&str]| {
+            let all = ["device", "--secret", "s.json"];
+            let matches = DeviceArgs::augment_args(Command::new("device")).try_get_matches_from(all.iter().chain(arguments))?;
+            DeviceArgs::from_arg_matches(&matches)
+        };
+        let args = parse(&["--ble", "--adapter", "hci1", "--ble-fault", "drop@stored", "--voucher", "v.hkv"]).unwrap();
+        assert_eq!(args.ble_fault, Some(pairing::Fault::Drop(pairing::At::Stored)));
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--ble", "--hub", "127.0.0.1:8883"]).is_err());
+        assert!(parse(&["--ble", "--ble-fault", "drop@moon"]).is_err());
     }
 
     #[test]

@@ -11,10 +11,13 @@ pub mod copies;
 pub mod device;
 pub mod gatt;
 pub mod identity;
+pub mod improv;
 pub mod mqtt;
 #[cfg(feature = "sim")]
 pub mod network_manager;
 pub mod pairing;
+#[cfg(feature = "sim")]
+pub mod peripheral;
 pub mod state;
 pub mod things;
 pub mod tls;

@@ -179,6 +179,18 @@ impl Flash {
         })
     }
 
+    /// Notes at which of its addresses a hub was found: it is tried first from now on.
+    ///
+    /// # Errors
+    /// [`FlashError::Io`].
+    pub fn found_at(&mut self, hub: HubId, address: &str) -> Result<(), FlashError> {
+        self.change(|content| {
+            if let Some(place) = &mut content.hub(hub).place {
+                place.addresses.sort_by_key(|known| known != address);
+            }
+        })
+    }
+
     /// The hub that the device was last paired with, and where it is.
     pub fn home(&self) -> Option<(HubId, Place)> {
         let content = self.read();

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
+#[cfg(feature = "sim")]
+mod air;
 mod apps;
 mod audit;
 mod certificates;

@@ -318,6 +318,7 @@ impl Host {
                 let Some((hub, place)) = self.flash.arriving() else { return Ok(()) };
                 // The hub has recorded the claim before it answered: from here on the old credential is void.
                 self.flash.promote(hub)?;
+                self.flash.found_at(hub, &address.to_string())?;
                 self.shared.lock().machine.signing_in(SigningIn::Accepted, now);
                 self.live(hub, &place, Some((*client, address)))?;
             }
