@@ -26,6 +26,7 @@ mod model;
 mod page;
 #[cfg(feature = "sim")]
 mod pairing;
+mod pairings;
 mod parts;
 mod peers;
 mod people;

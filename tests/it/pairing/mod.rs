@@ -4,6 +4,7 @@
 //! program once more, with a bus address of its own in the environment ([`in_air`]).
 
 mod ending;
+mod improv;
 mod lasting;
 mod radio;
 mod rig;

@@ -6,6 +6,7 @@ mod apps;
 mod calls;
 mod history;
 mod oauth;
+mod pairing;
 mod registry;
 mod roles;
 mod services;
