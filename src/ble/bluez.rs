@@ -30,6 +30,9 @@ const CALL: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(30);
 /// Longest discovery of what the device offers.
 const DISCOVER: Duration = Duration::from_secs(20);
+/// How often, and how soon again, it is looked for characteristics that are not there yet.
+const LOOKS: u32 = 5;
+const LOOK_AGAIN: Duration = Duration::from_millis(300);
 /// Values of a device that wait to be looked at; more wait in the library.
 const VALUES: usize = 256;
 /// How often it is asked whether the connection still holds: the library does not say when it is gone.
@@ -258,7 +261,7 @@ impl Radio for Bluez {
         }
     }
 
-    async fn connect(&self, id: &str, service: u128) -> Result<BluezLink, RadioError> {
+    async fn connect(&self, id: &str, service: u128, needed: &[u128]) -> Result<BluezLink, RadioError> {
         let session = self.session(None).await?;
         let central = session.central.clone();
         let all = session.run("finding the device", CALL, async move { central.peripherals().await }).await?;
@@ -275,7 +278,7 @@ impl Radio for Bluez {
             open: true,
         };
         link.alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        match link.establish().await {
+        match link.establish(needed).await {
             Ok(()) => Ok(link),
             Err(error) => {
                 link.close().await;
@@ -353,13 +356,20 @@ pub struct BluezLink {
 }
 
 impl BluezLink {
-    async fn establish(&mut self) -> Result<(), RadioError> {
+    async fn establish(&mut self, needed: &[u128]) -> Result<(), RadioError> {
         let peripheral = self.peripheral.clone();
         self.session.run("connecting", CONNECT, async move { peripheral.connect().await }).await?;
-        let peripheral = self.peripheral.clone();
-        self.session.run("discovering", DISCOVER, async move { peripheral.discover_services().await }).await?;
-        self.characteristics = self.peripheral.characteristics().into_iter().filter(|c| c.service_uuid == self.service).collect();
-        if self.characteristics.is_empty() { Err(RadioError::Missing) } else { Ok(()) }
+        // The daemon may say that all is found before all of it is on the bus.
+        for _ in 0..LOOKS {
+            let peripheral = self.peripheral.clone();
+            self.session.run("discovering", DISCOVER, async move { peripheral.discover_services().await }).await?;
+            self.characteristics = self.peripheral.characteristics().into_iter().filter(|c| c.service_uuid == self.service).collect();
+            if needed.iter().all(|uuid| self.characteristic(*uuid).is_ok()) {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Err(RadioError::Missing)
     }
 
     fn characteristic(&self, uuid: u128) -> Result<Characteristic, RadioError> {

@@ -6,11 +6,12 @@ use super::room::{Need, Room};
 use super::scan::HEARTHKEY;
 use super::{improv, wifi, words};
 use crate::domain::ids::DeviceId;
+use crate::domain::improv::Characteristic;
 use crate::domain::pairing::{
     Advertised, Delivery, DeviceStep, EndCode, Ending, Event, Hello, INFO, Opening, Pairing, PairingFault, PairingKey, RX, TX, WindowState,
 };
 use crate::service::{Confirmation, Job, JobKind, Nearby, NearbyKind, PairVerdict, PairingProblem, PairingStep, Refusal};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -132,20 +133,26 @@ pub(super) async fn reach<R: Radio>(
     meant: impl Fn(&Nearby) -> Option<bool>,
     key: Option<&PairingKey>,
 ) -> Result<R::Link, PairingProblem> {
-    let service = if key.is_some() { HEARTHKEY } else { crate::domain::improv::SERVICE };
+    let (service, needed): (u128, &[u128]) = if key.is_some() {
+        (HEARTHKEY, &[RX_ID, TX_ID, INFO_ID])
+    } else {
+        (crate::domain::improv::SERVICE, &[Characteristic::State.uuid(), Characteristic::Command.uuid()])
+    };
+    // When those were last heard to which there was no connection: what is connected next is heard anew first.
+    let mut stale: HashMap<String, u64> = HashMap::new();
     let until = Instant::now() + SEARCH;
     let mut asked: HashSet<String> = HashSet::new();
     let (mut failed, mut strange) = (0, false);
     loop {
         room.service.pairing_step(&job.id, PairingStep::Searching);
-        let (id, sure) = match search(room, job, &meant, &asked, until).await {
+        let (id, sure) = match search(room, job, &meant, &asked, &stale, until).await {
             Err(problem) if strange && problem == words::not_found() => return Err(words::other_version()),
             found => found?,
         };
         let _need = room.need(Need::Link);
         room.service.pairing_step(&job.id, PairingStep::Connecting);
         room.radio.stop_scan().await;
-        match room.radio.connect(&id, service).await {
+        match room.radio.connect(&id, service, needed).await {
             Ok(link) if sure => return Ok(link),
             Ok(link) => match check(&link, key).await {
                 Ok(()) => return Ok(link),
@@ -163,7 +170,9 @@ pub(super) async fn reach<R: Radio>(
             },
             Err(error) => {
                 tracing::info!(%error, pairing = job.id, "no connection to a device");
-                failed += 1;
+                stale.insert(id, room.service.now());
+                // What the daemon has forgotten is heard again, or not in time.
+                failed += u32::from(!matches!(error, RadioError::NotFound));
                 let hopeless = matches!(error, RadioError::Missing);
                 if failed >= ATTEMPTS || hopeless || Instant::now() >= until {
                     return Err(words::link(&error));
@@ -203,6 +212,7 @@ async fn search<R: Radio>(
     job: &Job,
     meant: &impl Fn(&Nearby) -> Option<bool>,
     asked: &HashSet<String>,
+    stale: &HashMap<String, u64>,
     until: Instant,
 ) -> Result<(String, bool), PairingProblem> {
     let _need = room.need(Need::Search);
@@ -212,14 +222,15 @@ async fn search<R: Radio>(
     loop {
         {
             let things = nearby.borrow_and_update();
-            if let Some(thing) = things.iter().find(|t| meant(t) == Some(true)) {
+            let fresh = |thing: &&Nearby| stale.get(&thing.id).is_none_or(|heard| thing.seen_ms > *heard);
+            if let Some(thing) = things.iter().filter(fresh).find(|t| meant(t) == Some(true)) {
                 return Ok((thing.id.clone(), true));
             }
             let wrong = things.iter().any(|t| job.nearby.as_ref() == Some(&t.id) && meant(t) == Some(false));
             if wrong && Instant::now() >= ask_at {
                 return Err(words::other_device());
             }
-            let unknown = things.iter().find(|t| meant(t).is_none() && !asked.contains(&t.id));
+            let unknown = things.iter().filter(fresh).find(|t| meant(t).is_none() && !asked.contains(&t.id));
             if let Some(thing) = unknown.filter(|_| Instant::now() >= ask_at && asked.len() < ASKED) {
                 return Ok((thing.id.clone(), false));
             }

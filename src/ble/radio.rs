@@ -105,11 +105,11 @@ pub trait Radio: Send + Sync + 'static {
     /// Looks no longer. Harmless when it does not.
     fn stop_scan(&self) -> impl Future<Output = ()> + Send;
 
-    /// Connects to a device that was heard, and finds the characteristics of a service.
+    /// Connects to a device that was heard, and finds the characteristics of a service; it must have those in `needed`.
     ///
     /// # Errors
     /// [`RadioError`]: the device is not left connected.
-    fn connect(&self, id: &str, service: u128) -> impl Future<Output = Result<Self::Link, RadioError>> + Send;
+    fn connect(&self, id: &str, service: u128, needed: &[u128]) -> impl Future<Output = Result<Self::Link, RadioError>> + Send;
 }
 
 /// A connection to one device. Dropping it ends it as well, a little later.

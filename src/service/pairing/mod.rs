@@ -212,6 +212,7 @@ pub enum PairVerdict {
 
 /// What a person made of a provisional device.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one, on its way")]
 pub enum Confirmation {
     /// Go on.
     Confirmed {

@@ -166,6 +166,12 @@ impl Rig {
         self.until("the link is closed", || !self.air.connected(&device.address)).await;
     }
 
+    /// Whether the house has the device, by the name that it was paired under.
+    pub fn owned(&self, device: &Simulated) -> bool {
+        let all = self.house.hub.service().devices(&self.house.owner).unwrap();
+        all.iter().any(|d| d.id == device.made.id && d.name == "Lamp")
+    }
+
     /// What both sides have: what the hub keeps of the device, and its flash.
     pub fn both(&self, device: &Simulated) -> (String, BTreeMap<String, Vec<u8>>) {
         let service = self.house.hub.service();

@@ -66,8 +66,8 @@ async fn a_pairing_is_followed_to_its_end_and_its_passphrase_is_never_answered()
     assert_eq!(home.call(&home.owner, &format!("POST /api/v1/pairings/{id}/confirm"), Some(json!({}))).await.status, 409);
     home.service.finish_pairing(&id, Err(PairingProblem::new("lost", "The link is gone.", "Try again.")));
     // What has ended is told once, and the stream ends.
-    let events = home.call(&home.owner, &format!("GET /api/v1/pairings/{id}/events"), None);
-    let events = tokio::time::timeout(PATIENCE, events).await.expect("the stream ends");
+    let line = format!("GET /api/v1/pairings/{id}/events");
+    let events = tokio::time::timeout(PATIENCE, home.call(&home.owner, &line, None)).await.expect("the stream ends");
     let told = String::from_utf8_lossy(&events.body).into_owned();
     assert!(told.contains("event:pairing") && told.contains("\"failed\"") && told.contains("The link is gone."), "{told}");
     assert_eq!(home.call(&home.owner, &format!("DELETE /api/v1/pairings/{id}"), None).await.status, 409);
