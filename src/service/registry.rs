@@ -3,15 +3,18 @@
 //! first: no device is known without what says which of its attributes are critical.
 
 use super::rights::require_role;
-use super::{Actor, Refusal, Service, audit};
+use super::{Actor, Change, CloseReason, Refusal, Service, audit};
+use crate::domain::audit::Outcome;
 use crate::domain::authority::HubAction;
 use crate::domain::batch::{BatchError, CHUNK_MAX, Entry, HEADER_MAX, VerifiedManifest, frame_length};
+use crate::domain::binding::Subject;
 use crate::domain::brand::{Fingerprint, StatementError};
-use crate::domain::device::{Origin, Registered};
-use crate::domain::ids::{BrandId, DeviceId, ModelName};
+use crate::domain::device::{Household, Origin, Registered, ResetCounter};
+use crate::domain::ids::{BrandId, DeviceId, HubId, ModelName};
 use crate::domain::model::Model;
+use crate::domain::pairing::verify_pair_tag;
 use crate::domain::voucher::{VOUCHER_FILE_MAX, verify_voucher_file};
-use crate::store::tables::{ImportedBatch, StoredDeviceKey, StoredModel, TrustedBrand, model_key};
+use crate::store::tables::{ImportedBatch, PairingTranscript, StoredDeviceKey, StoredModel, TrustedBrand, model_key};
 use crate::store::{Read, Store, StoreError, Tx};
 use data_encoding::HEXLOWER;
 use serde::Serialize;
@@ -261,9 +264,11 @@ impl Service {
         let mut fault = None;
         while let Some(entries) = chunks.recv().await {
             let chunk = Chunk { brand: brand.clone(), batch: batch.clone(), entries };
-            let written = self.store.write::<_, StoreError, _>(move |tx| take_entries(tx, &chunk, now)).await;
+            let (hub, chunk) = (self.hub.id, chunk);
+            let written = self.store.write::<_, StoreError, _>(move |tx| take_entries(tx, &hub, &chunk, now)).await;
             match written {
-                Ok((a, k)) => {
+                Ok((a, k, checked)) => {
+                    self.attested(checked).await;
                     added += a;
                     known += k;
                     tracing::info!(added, known, "batch taken so far");
@@ -283,6 +288,20 @@ impl Service {
         let report =
             ImportReport { brand: manifest.brand.clone(), batch_id: HEXLOWER.encode(&manifest.batch_id), added, known, models: Vec::new() };
         Ok((manifest, report))
+    }
+
+    /// Devices that were paired before their key was known have proved it now (true), or are shut out.
+    async fn attested(&self, checked: Vec<(DeviceId, bool)>) {
+        if checked.is_empty() {
+            return;
+        }
+        self.policy_changed().await;
+        for (id, proven) in checked {
+            if !proven {
+                self.close_sessions(&Subject::Device(id.clone()), CloseReason::NotAuthorized).await;
+            }
+            self.changed(Change::Device { id });
+        }
     }
 
     /// Takes one device's voucher: the hub will recognise it, without a key to prove it by.
@@ -383,8 +402,8 @@ struct Chunk {
     entries: Vec<Entry>,
 }
 
-fn take_entries(tx: &Tx<'_>, chunk: &Chunk, now: u64) -> Result<(u64, u64), StoreError> {
-    let (mut added, mut known) = (0, 0);
+fn take_entries(tx: &Tx<'_>, hub: &HubId, chunk: &Chunk, now: u64) -> Result<(u64, u64, Vec<(DeviceId, bool)>), StoreError> {
+    let (mut added, mut known, mut checked) = (0, 0, Vec::new());
     for e in &chunk.entries {
         let key = e.device_id.as_str().as_bytes();
         let had_key = tx.get::<StoredDeviceKey>(key)?.is_some();
@@ -406,8 +425,35 @@ fn take_entries(tx: &Tx<'_>, chunk: &Chunk, now: u64) -> Result<(u64, u64), Stor
             added_at: now,
         };
         tx.put(key, &row)?;
+        checked.extend(check_paired(tx, hub, e, now)?.map(|proven| (e.device_id.clone(), proven)));
     }
-    Ok((added, known))
+    Ok((added, known, checked))
+}
+
+/// The key has come of a device that was paired without it: what it said then shows now whether it is the one. One that
+/// knew the code and had not the key is a copy: it is shut out until an owner has looked. `None` when there is nothing
+/// to check.
+fn check_paired(tx: &Tx<'_>, hub: &HubId, e: &Entry, now: u64) -> Result<Option<bool>, StoreError> {
+    let key = e.device_id.as_str().as_bytes();
+    let Some(PairingTranscript { transcript: said, .. }) = tx.get(key)? else { return Ok(None) };
+    tx.delete::<PairingTranscript>(key)?;
+    let proven = verify_pair_tag(&e.hub_key, hub, &e.device_id, &said.h, said.resets, &said.firmware, &said.tag);
+    let (actor, outcome, reason) = (format!("device:{}", e.device_id), if proven { Outcome::Done } else { Outcome::Denied }, "wrong_tag");
+    audit::append(
+        tx,
+        now,
+        audit::event(actor, "device.attest", e.device_id.as_str(), outcome, if proven { "" } else { reason }, "", "hub"),
+    )?;
+    if proven {
+        let known = tx.get::<ResetCounter>(key)?.unwrap_or_default().counter;
+        tx.put(key, &ResetCounter { counter: known.max(said.resets) })?;
+        return Ok(Some(true));
+    }
+    let mut household = tx.get::<Household>(key)?.unwrap_or_default();
+    if household.quarantine() {
+        tx.put(key, &household)?;
+    }
+    Ok(Some(false))
 }
 
 /// A reading of the decrypted batch, frame by frame.

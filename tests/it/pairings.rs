@@ -8,7 +8,7 @@ use hearthkey::domain::ids::{BrandId, ModelName};
 use hearthkey::domain::keys::HubScopedKey;
 use hearthkey::domain::pairing::{Delivery, EndCode, Hello, pair_tag};
 use hearthkey::domain::voucher::split_voucher_file;
-use hearthkey::factory::{MintOptions, SAMPLES, Workshop};
+use hearthkey::factory::{MintOptions, RunChoice, SAMPLES, Workshop};
 use hearthkey::hub::Hub;
 use hearthkey::service::{
     Actor, CommandRequest, Confirmation, Grant, Job, NewPairing, PairVerdict, PairingProblem, PairingView, RadioState, Recipient, Refusal,
@@ -196,6 +196,33 @@ async fn a_device_of_a_trusted_brand_that_the_hub_never_heard_of_is_provisional_
         let grant = Grant { to: Recipient::Device(driver.id.clone()), terms: Terms::of(Privilege::Operate) };
         assert!(matches!(service.grant(&house.owner, &driven.id, grant).await, Err(Refusal::Conflict(_))));
     }
+}
+
+#[tokio::test]
+async fn what_a_provisional_device_said_shows_whether_it_is_genuine_when_its_batch_comes() {
+    let house = house().await;
+    let service = house.hub.service();
+    let run = house.workshop.mint(&house.brand, &ModelName::parse("garage-door").unwrap(), 2, &MintOptions::default(), &()).unwrap();
+    let doors: Vec<Device> = run.devices().map(|minted| house.as_device(minted.unwrap())).collect();
+    for (n, door) in doors.iter().enumerate() {
+        let (said, model) = hello_with_voucher(&house, door);
+        // The second one is a copy that knows the code and lacks the key.
+        let said = if n == 1 { Hello { tag: [7; 32], ..said } } else { said };
+        let (_, job) = begin(service, &house.owner, asked(door)).await;
+        assert!(matches!(service.judge_hello(&job, &said, &H, Some(&model)).await.unwrap(), PairVerdict::Confirm));
+        service.confirm_pairing(&house.owner, &job.id, None).unwrap();
+        let Confirmation::Confirmed { delivery, .. } = service.pairing_confirmed(&job.id).await else { panic!("it is confirmed") };
+        sign_in(&house, door, &delivery.secret.password()).await.unwrap();
+        assert!(service.await_sign_in(&job.id).await);
+        service.finish_pairing(&job.id, Ok(()));
+        assert_eq!(service.device(&house.owner, &door.id).unwrap().trust, Trust::Provisional);
+    }
+    let file = house.dir.path().join("late.hkb");
+    house.workshop.batch(&house.brand, &RunChoice::One(run.run.clone()), &house.hub.identity().request_line, &file, &()).unwrap();
+    service.import_batch(&house.owner, file).await.unwrap();
+    let found: Vec<_> = doors.iter().map(|door| service.device(&house.owner, &door.id).unwrap()).map(|d| (d.trust, d.state)).collect();
+    assert_eq!(found, [(Trust::Attested, Standing::Ready), (Trust::Attested, Standing::Quarantined)]);
+    assert_eq!(audited(&house, "device.attest").await.len(), 2);
 }
 
 #[tokio::test]
