@@ -6,7 +6,7 @@ use super::nearby::{Nearby, THING};
 use super::{Config, Listener, State};
 use mdns_sd::{DaemonEvent, HostnameResolutionEvent, IfKind, RRType, Receiver, ScopedIp, ServiceDaemon, ServiceEvent};
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::net::{SocketAddr, SocketAddrV6, UdpSocket};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -195,7 +195,7 @@ pub(super) async fn is_held_by_another(host: &str, config: &Config) -> bool {
 fn is_mine(ip: &ScopedIp) -> bool {
     let at = match ip {
         ScopedIp::V6(v6) => SocketAddr::V6(SocketAddrV6::new(*v6.addr(), 0, 0, v6.scope_id().index)),
-        other => SocketAddr::new(IpAddr::from(other.to_ip_addr()), 0),
+        other => SocketAddr::new(other.to_ip_addr(), 0),
     };
     UdpSocket::bind(at).is_ok()
 }

@@ -402,7 +402,10 @@ struct Chunk {
     entries: Vec<Entry>,
 }
 
-fn take_entries(tx: &Tx<'_>, hub: &HubId, chunk: &Chunk, now: u64) -> Result<(u64, u64, Vec<(DeviceId, bool)>), StoreError> {
+/// How many identities were new and how many known, and which devices a kept transcript now shows to be genuine, or not.
+type Taken = (u64, u64, Vec<(DeviceId, bool)>);
+
+fn take_entries(tx: &Tx<'_>, hub: &HubId, chunk: &Chunk, now: u64) -> Result<Taken, StoreError> {
     let (mut added, mut known, mut checked) = (0, 0, Vec::new());
     for e in &chunk.entries {
         let key = e.device_id.as_str().as_bytes();

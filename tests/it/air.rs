@@ -66,7 +66,7 @@ impl Client {
         let path = ObjectPath::try_from(path.to_owned()).unwrap();
         let properties = PropertiesProxy::builder(&self.connection).destination("org.bluez").unwrap().path(path).unwrap();
         let properties = properties.build().await.unwrap();
-        properties.get_all(InterfaceName::try_from(interface.to_owned()).unwrap().into()).await.unwrap()
+        properties.get_all(InterfaceName::try_from(interface.to_owned()).unwrap()).await.unwrap()
     }
 
     /// The next signal of this name from this path that says what is wanted.
