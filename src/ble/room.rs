@@ -86,12 +86,10 @@ impl<R: Radio> Room<R> {
     }
 
     /// Waits until looking around is to end.
-    pub(super) fn scan_stopped<'a>(&'a self, shutdown: &'a CancellationToken) -> impl Future<Output = ()> + 'a {
-        async move {
-            tokio::select! {
-                () = shutdown.cancelled() => {}
-                () = self.scan_is(false) => {}
-            }
+    pub(super) async fn scan_stopped(&self, shutdown: &CancellationToken) {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = self.scan_is(false) => {}
         }
     }
 
