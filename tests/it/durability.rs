@@ -31,6 +31,7 @@ impl Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hearthkey"));
         command.env("HEARTHKEY_MDNS__ENABLED", "false");
         command.args(["hub", "--announce-json", "--log", "error", "--data-dir"]).arg(data_dir);
+        command.env("HEARTHKEY_BLUETOOTH__ENABLED", "false");
         for listener in ["--https", "--http", "--mqtts", "--mqtt"] {
             command.args([listener, "127.0.0.1:0"]);
         }

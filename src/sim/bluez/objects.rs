@@ -19,6 +19,9 @@ use super::AirError;
 use super::shown::{Change, CharacteristicView, DeviceView, Object};
 use super::world::{Power, World, lock};
 
+/// How often a connection that hangs looks whether it still may.
+const STILL_CONNECTING: std::time::Duration = std::time::Duration::from_millis(20);
+
 /// Errors as BlueZ names them.
 #[derive(Debug, zbus::DBusError)]
 #[zbus(prefix = "org.bluez.Error")]
@@ -321,8 +324,11 @@ impl DeviceObject {
     async fn connect(&self) -> Result<(), BluezError> {
         let connected = lock(&self.world).connect(&self.adapter, &self.address)?;
         if !connected {
-            // Whoever waits here has a deadline, or none.
-            std::future::pending::<()>().await;
+            // Whoever waits here has a deadline, or none; RemoveDevice ends it, as in the real one.
+            while lock(&self.world).connecting(&self.adapter, &self.address) {
+                tokio::time::sleep(STILL_CONNECTING).await;
+            }
+            return Err(BluezError::Failed("le-connection-abort-by-local".into()));
         }
         Ok(())
     }

@@ -345,6 +345,11 @@ impl World {
         Ok(true)
     }
 
+    /// Whether a connection that never comes about is still being made.
+    pub(super) fn connecting(&self, adapter: &str, address: &str) -> bool {
+        self.devices.get(address).is_some_and(|device| device.known_by.contains(adapter) && device.peripheral.failing.connecting_hangs)
+    }
+
     /// Ends the connection of a device, whoever does it. False when there was none.
     pub(super) fn disconnect(&mut self, address: &str) -> bool {
         let Some(device) = self.devices.get_mut(address) else { return false };

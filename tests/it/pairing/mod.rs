@@ -17,7 +17,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use hearthkey::sim::bluez::Air;
-use hearthkey::sim::pairing::Fault;
+use hearthkey::sim::pairing::{At, Fault};
 use rig::Rig;
 
 const BUS: &str = "HEARTHKEY_TEST_BUS";
@@ -101,6 +101,13 @@ const FAULTS: [(&str, &[&str]); 14] = [
 fn whatever_goes_wrong_both_sides_are_as_they_were_and_the_next_pairing_succeeds() {
     in_air("whatever_goes_wrong_both_sides_are_as_they_were_and_the_next_pairing_succeeds", async |air| {
         let rig = Rig::new(air).await;
+        // Before any batch is imported, the hub asks a stranger for its model.
+        let mut stranger = rig.stranger(|options| options.fault = Some(Fault::Drop(At::Model)));
+        rig.place(&mut stranger, 185);
+        let before = rig.both(&stranger);
+        assert_eq!(rig.pair(&stranger).await.problem.map(|p| p.code), Some("lost"));
+        rig.unchanged(&stranger, &before, "drop@model").await;
+        stranger.remove(&rig).await;
         for (fault, problems) in FAULTS {
             let fault: Fault = fault.parse().unwrap();
             let mut device = rig.device(|options| options.fault = Some(fault)).await;
@@ -108,6 +115,12 @@ fn whatever_goes_wrong_both_sides_are_as_they_were_and_the_next_pairing_succeeds
             let before = rig.both(&device);
             let begun = rig.begin_with(&device, rig::home_wifi(), true).await.unwrap();
             let ended = rig.ended(&begun.id).await;
+            if fault == Fault::Drop(At::Stored) && ended.step == "done" {
+                // It was quicker with its sign-in than the radio with the news that the link is gone: it is paired.
+                assert!(rig.owned(&device));
+                device.remove(&rig).await;
+                continue;
+            }
             let problem = ended.problem.expect("a problem").code;
             println!("{fault}: {} {problem}", ended.step);
             assert!(ended.step == "failed" && problems.contains(&problem), "{fault}: {problem}");
