@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::machine::{Joined, Machine, Output, Setup, SigningIn};
-use super::message::{Delivery, INFO, RX, SERVICE, TX, Wifi, voucher_parts};
+use super::message::{Delivery, INFO, MODEL_PART, RX, SERVICE, TX, Wifi, voucher_parts};
 use super::{Event, Fault};
 use crate::sim::device::{self, Backoff, DeviceError};
 use crate::sim::gatt::{Advertisement, Changed, Characteristic, GattDevice, Link, Refused, Service, Signal};
@@ -136,7 +136,14 @@ pub fn device(options: Options) -> Result<(Front, Host), HostError> {
         return Err(HostError::Firmware);
     }
     let (voucher, model) = options.voucher.as_deref().map(voucher_parts).transpose().map_err(HostError::Voucher)?.unwrap_or_default();
-    let setup = Setup { secret: options.secret.clone(), firmware: options.firmware.clone(), voucher, model, fault: options.fault };
+    let setup = Setup {
+        secret: options.secret.clone(),
+        firmware: options.firmware.clone(),
+        voucher,
+        model,
+        model_piece: MODEL_PART,
+        fault: options.fault,
+    };
     let home = flash.home().is_some();
     let mut machine = Machine::new(setup, flash.resets(), home);
     if let Some((hub, place)) = flash.arriving() {

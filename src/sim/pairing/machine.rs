@@ -39,6 +39,8 @@ pub struct Setup {
     pub voucher: Vec<u8>,
     /// The same of its model.
     pub model: Vec<u8>,
+    /// How many bytes of it go into a message, at most [`message::MODEL_PART`]: what a small memory allows.
+    pub model_piece: usize,
     /// What is wrong with it.
     pub fault: Option<Fault>,
 }
@@ -423,7 +425,7 @@ impl Machine {
             Some(Fault::Drop(At::Hello)) => return self.hang_up(),
             _ => {}
         }
-        let Setup { secret, firmware, voucher, model, fault } = &self.setup;
+        let Setup { secret, firmware, voucher, model, fault, .. } = &self.setup;
         let mut tag = secret.for_hub(hub).pair_tag(&h, self.resets, firmware);
         if *fault == Some(Fault::Clone) {
             tag.iter_mut().for_each(|byte| *byte = !*byte);
@@ -463,11 +465,13 @@ impl Machine {
                 self.tell(Told::EndedByHub { code, text });
                 self.hang_up();
             }
-            (Some(FromHub::WantModel(offset)), Phase::Open(..)) => match message::model_part(&self.setup.model, offset) {
-                _ if fault == Some(Fault::Drop(At::Model)) => self.hang_up(),
-                Some(part) => self.say(&part),
-                None => self.end(EndCode::Malformed, "the model has no such part"),
-            },
+            (Some(FromHub::WantModel(offset)), Phase::Open(..)) => {
+                match message::model_part(&self.setup.model, offset, self.setup.model_piece) {
+                    _ if fault == Some(Fault::Drop(At::Model)) => self.hang_up(),
+                    Some(part) => self.say(&part),
+                    None => self.end(EndCode::Malformed, "the model has no such part"),
+                }
+            }
             (Some(FromHub::Delivery(delivery)), Phase::Open(_, hub)) if delivery.hub == *hub => match fault {
                 Some(Fault::Drop(At::Credential)) => self.hang_up(),
                 Some(Fault::NotStored) => self.end(EndCode::NotStored, "the flash is full"),

@@ -17,7 +17,7 @@ pub const TX: Uuid = Uuid::from_u128(0x8e0e_6803_b197_4fa6_8b95_0c83_424d_adee);
 pub const INFO: Uuid = Uuid::from_u128(0xe180_42a9_450a_4bfd_b00a_c2c8_35c5_c68a);
 
 /// The largest part of a model in one message, in bytes.
-const MODEL_PART: usize = 3500;
+pub const MODEL_PART: usize = 3500;
 
 /// What a device says of itself.
 #[derive(Debug, Clone)]
@@ -144,10 +144,10 @@ impl Hello<'_> {
     }
 }
 
-/// The part of the model at `offset`; nothing when it has no byte there.
-pub fn model_part(model: &[u8], offset: usize) -> Option<Vec<u8>> {
+/// The part of the model at `offset`, of at most `most` bytes; nothing when it has no byte there.
+pub fn model_part(model: &[u8], offset: usize, most: usize) -> Option<Vec<u8>> {
     let part = model.get(offset..).filter(|part| !part.is_empty())?;
-    let part = part.get(..MODEL_PART).unwrap_or(part);
+    let part = part.get(..most).unwrap_or(part);
     Some(encode(&Value::Array(vec![3.into(), uint(offset), Value::Bytes(part.to_vec())])))
 }
 

@@ -12,7 +12,7 @@ mod vectors;
 
 fn setup(fault: Option<Fault>) -> Setup {
     let secret = crate::sim::identity::tests::secret();
-    Setup { secret, firmware: "1.4.2".into(), voucher: vec![0x5A; 700], model: vec![0xA5; 5000], fault }
+    Setup { secret, firmware: "1.4.2".into(), voucher: vec![0x5A; 700], model: vec![0xA5; 5000], model_piece: message::MODEL_PART, fault }
 }
 
 /// A device whose window is open.

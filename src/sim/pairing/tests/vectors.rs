@@ -60,6 +60,7 @@ impl Vectors {
             firmware: self.text("/attestation/firmware").into(),
             voucher: self.hex("/statements/voucher"),
             model: self.hex("/statements/model_part"),
+            model_piece: 400,
             fault: None,
         }
     }
