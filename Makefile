@@ -15,7 +15,7 @@ test:
 	.ci/setup test && .ci/test
 
 test-system:
-	.ci/setup test && .ci/test-system
+	.ci/setup system && .ci/test-system
 
 bench:
 	.ci/setup test && cargo bench --locked

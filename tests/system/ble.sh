@@ -22,7 +22,7 @@ if [[ $(uname -sm) != "Linux x86_64" ]]; then
     exit 2
 fi
 missing=()
-for need in qemu-system-x86:qemu-system-x86_64 mmdebstrap:mmdebstrap python3:python3 util-linux:setpriv; do
+for need in qemu-system-x86:qemu-system-x86_64 mmdebstrap:mmdebstrap python3:python3 binutils:strip util-linux:setpriv; do
     if ! command -v "${need#*:}" >/dev/null; then missing+=("${need%%:*}"); fi
 done
 if [[ ${#missing[@]} -gt 0 ]]; then

@@ -36,7 +36,7 @@ setpriv --pdeathsig KILL qemu-system-x86_64 \
 emulator=$!
 
 # Waited for in the background: so a signal is heeded at once.
-timeout --foreground "$limit" tail -n +1 -s 0.2 -f --pid="$emulator" "$work/console" | tr -d '\r' &
+timeout --foreground "$limit" tail -n +1 -s 0.2 -f --pid="$emulator" "$work/console" | sed -u 's/\r//g' &
 wait "$!"
 if kill -0 "$emulator" 2>/dev/null; then
     echo "The guest was not done within $limit s." >&2
