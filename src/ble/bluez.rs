@@ -146,6 +146,8 @@ pub struct Bluez {
     bus: Bus,
     session: tokio::sync::Mutex<Option<Arc<Session>>>,
     scan: Mutex<Option<AbortOnDrop<()>>>,
+    /// The daemon was told to look for devices, and not yet to stop.
+    discovering: AtomicBool,
     /// The adapter that was switched on, or found on: who switches it off afterwards is heeded.
     seen_on: Mutex<Option<String>>,
 }
@@ -154,7 +156,14 @@ impl Bluez {
     /// A radio that is not looked at yet.
     #[must_use]
     pub fn new(config: Config) -> Bluez {
-        Bluez { config, bus: Bus::new(), session: tokio::sync::Mutex::default(), scan: Mutex::default(), seen_on: Mutex::default() }
+        Bluez {
+            config,
+            bus: Bus::new(),
+            session: tokio::sync::Mutex::default(),
+            scan: Mutex::default(),
+            discovering: AtomicBool::new(false),
+            seen_on: Mutex::default(),
+        }
     }
 
     /// The session on the adapter, opened if there is none.
@@ -242,6 +251,7 @@ impl Radio for Bluez {
         let events = session.run("listening", CALL, async move { central.events().await }).await?;
         let filter = ScanFilter { services: services.iter().map(|s| Uuid::from_u128(*s)).collect() };
         let central = session.central.clone();
+        self.discovering.store(true, Ordering::Relaxed);
         session.run("starting to look", CALL, async move { central.start_scan(filter).await }).await?;
         let (heard, sightings) = mpsc::channel(SIGHTINGS);
         // Holds no session: the end of its runtime ends it too.
@@ -251,7 +261,8 @@ impl Radio for Bluez {
     }
 
     async fn stop_scan(&self) {
-        if self.scan.lock().unwrap_or_else(PoisonError::into_inner).take().is_none() {
+        drop(self.scan.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if !self.discovering.load(Ordering::Relaxed) {
             return;
         }
         let session = self.session.lock().await.clone();
@@ -259,6 +270,8 @@ impl Radio for Bluez {
             let central = session.central.clone();
             let _ = session.run("stopping to look", CALL, async move { central.stop_scan().await }).await;
         }
+        // Only now: whoever drops this while it waits leaves the stopping to the next one.
+        self.discovering.store(false, Ordering::Relaxed);
     }
 
     async fn connect(&self, id: &str, service: u128, needed: &[u128]) -> Result<BluezLink, RadioError> {

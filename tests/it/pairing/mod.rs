@@ -88,7 +88,8 @@ const FAULTS: [(&str, &[&str]); 14] = [
     ("drop@stored", &["lost"]),
     ("wrong-code", &["wrong_code"]),
     ("silent", &["timed_out"]),
-    ("fragment-gap", &["malformed"]),
+    // The last one of a message is not missed, but waited for.
+    ("fragment-gap", &["malformed", "timed_out"]),
     ("old-firmware", &["malformed"]),
     ("unknown-version", &["other_version"]),
     ("clone", &["wrong_tag"]),
