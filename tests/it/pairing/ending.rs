@@ -11,7 +11,7 @@ async fn cancelled_at(
     step: &str,
     device: &super::rig::Simulated,
     id: &str,
-    before: &(String, std::collections::BTreeMap<String, Vec<u8>>),
+    before: &(String, std::collections::BTreeMap<String, serde_json::Value>),
 ) {
     rig.step(id, step).await;
     rig.house.hub.service().cancel_pairing(&rig.house.owner, id).unwrap();

@@ -173,14 +173,14 @@ impl Rig {
     }
 
     /// What both sides have: what the hub keeps of the device, and its flash.
-    pub fn both(&self, device: &Simulated) -> (String, BTreeMap<String, Vec<u8>>) {
+    pub fn both(&self, device: &Simulated) -> (String, BTreeMap<String, serde_json::Value>) {
         let service = self.house.hub.service();
         let known = service.device(&self.house.owner, &device.made.id).map(|d| format!("{d:?}")).unwrap_or_else(|e| e.to_string());
         let all = service.devices(&self.house.owner).unwrap().len();
         (format!("{known} {all}"), files(device.flash.path()))
     }
 
-    pub async fn unchanged(&self, device: &Simulated, before: &(String, BTreeMap<String, Vec<u8>>), why: &str) {
+    pub async fn unchanged(&self, device: &Simulated, before: &(String, BTreeMap<String, serde_json::Value>), why: &str) {
         self.until(&format!("unchanged after {why}: {:?}, not {:?}", self.both(device), before), || self.both(device) == *before).await;
     }
 
@@ -195,11 +195,31 @@ async fn live(host: Host, tell: mpsc::Sender<Event>, end: CancellationToken) {
     host.run(tell, end).await.unwrap();
 }
 
-fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+/// What a flash says, without what says nothing: a file that is there and holds no credential is as none.
+fn files(directory: &Path) -> BTreeMap<String, serde_json::Value> {
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     // A file that is written anew goes by another name for a moment.
-    let kept = entries.filter(|path| path.is_file());
-    kept.filter_map(|path| Some((path.file_name()?.to_string_lossy().into_owned(), std::fs::read(&path).ok()?))).collect()
+    let kept = entries.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+    let read = |path: std::path::PathBuf| {
+        let mut said: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+        said.as_object_mut()?.remove("v");
+        Some((path.file_name()?.to_string_lossy().into_owned(), telling(said)?))
+    };
+    kept.filter_map(read).collect()
+}
+
+fn telling(said: serde_json::Value) -> Option<serde_json::Value> {
+    use serde_json::Value;
+    match said {
+        Value::Object(members) => {
+            let members: serde_json::Map<_, _> = members.into_iter().filter_map(|(name, value)| Some((name, telling(value)?))).collect();
+            (!members.is_empty()).then_some(Value::Object(members))
+        }
+        Value::Array(items) => (!items.is_empty()).then_some(Value::Array(items)),
+        Value::Null => None,
+        Value::Number(number) => (number.as_f64() != Some(0.0)).then_some(Value::Number(number)),
+        other => Some(other),
+    }
 }
 
 impl Simulated {
