@@ -249,7 +249,10 @@ impl Radio for Bluez {
         let session = self.session(None).await?;
         let central = session.central.clone();
         let events = session.run("listening", CALL, async move { central.events().await }).await?;
-        let filter = ScanFilter { services: services.iter().map(|s| Uuid::from_u128(*s)).collect() };
+        // BlueZ and the kernel look for a filter's services in the list of services alone. A device that has room for its
+        // service data, and not for the list as well, would never be heard: who listens picks what it is after.
+        let _ = services;
+        let filter = ScanFilter::default();
         let central = session.central.clone();
         self.discovering.store(true, Ordering::Relaxed);
         session.run("starting to look", CALL, async move { central.start_scan(filter).await }).await?;
