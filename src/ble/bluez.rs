@@ -244,14 +244,13 @@ impl Radio for Bluez {
         adapter
     }
 
-    async fn scan(&self, services: &[u128]) -> Result<mpsc::Receiver<Heard>, RadioError> {
+    async fn scan(&self) -> Result<mpsc::Receiver<Heard>, RadioError> {
         self.stop_scan().await;
         let session = self.session(None).await?;
         let central = session.central.clone();
         let events = session.run("listening", CALL, async move { central.events().await }).await?;
         // BlueZ and the kernel look for a filter's services in the list of services alone. A device that has room for its
         // service data, and not for the list as well, would never be heard: who listens picks what it is after.
-        let _ = services;
         let filter = ScanFilter::default();
         let central = session.central.clone();
         self.discovering.store(true, Ordering::Relaxed);
@@ -341,7 +340,8 @@ async fn listen(central: Central, mut events: Events, heard: mpsc::Sender<Heard>
         let sighting = Sighting {
             id: name_of(&peripheral),
             name: properties.advertisement_name,
-            signal: properties.rssi,
+            // 127 means that it is not known (Bluetooth Core 5.4, vol. 4, part E, §7.7.65.2).
+            signal: properties.rssi.filter(|rssi| *rssi != 127),
             services: properties.services.iter().map(Uuid::as_u128).collect(),
             data: properties.service_data.into_iter().map(|(uuid, data)| (uuid.as_u128(), data)).collect(),
         };

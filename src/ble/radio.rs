@@ -96,11 +96,11 @@ pub trait Radio: Send + Sync + 'static {
     /// How the adapter is now. What was held of one that no longer works is given up.
     fn adapter(&self) -> impl Future<Output = Adapter> + Send;
 
-    /// Looks for devices that advertise one of the services, until [`Radio::stop_scan`].
+    /// Looks for all devices there are, until [`Radio::stop_scan`]: who listens picks.
     ///
     /// # Errors
     /// [`RadioError`]: nothing is left running.
-    fn scan(&self, services: &[u128]) -> impl Future<Output = Result<mpsc::Receiver<Heard>, RadioError>> + Send;
+    fn scan(&self) -> impl Future<Output = Result<mpsc::Receiver<Heard>, RadioError>> + Send;
 
     /// Looks no longer. Harmless when it does not.
     fn stop_scan(&self) -> impl Future<Output = ()> + Send;

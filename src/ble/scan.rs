@@ -107,7 +107,7 @@ pub(super) async fn run<R: Radio>(room: Arc<Room<R>>, shutdown: CancellationToke
 
 /// Looks around until `until`.
 async fn look<R: Radio>(room: &Room<R>, list: &mut List, until: impl Future<Output = ()>) -> Result<(), super::radio::RadioError> {
-    let mut heard = room.radio.scan(&[HEARTHKEY, improv::SERVICE]).await?;
+    let mut heard = room.radio.scan().await?;
     let mut told = interval(TOLD);
     told.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut changed, begun) = (false, Instant::now());

@@ -426,7 +426,8 @@ impl GattDevice for Front {
         let now = self.shared.now();
         let inner = self.shared.lock();
         let info = inner.machine.connectable(now).then(|| inner.machine.info())?;
-        Some(Advertisement { services: vec![SERVICE], service_data: vec![(SERVICE, info.to_vec())] })
+        // With 12 bytes of service data, one advertisement has no room for the list of services as well.
+        Some(Advertisement { services: Vec::new(), service_data: vec![(SERVICE, info.to_vec())] })
     }
 
     fn plugged(&mut self, changed: Changed) {
