@@ -24,6 +24,8 @@ use uuid::Uuid;
 
 /// Longest connection of the library to the bus and its daemon.
 const OPEN: Duration = Duration::from_secs(10);
+/// How long is waited for what a device said just before its link broke.
+const LAST_WORDS: Duration = Duration::from_millis(150);
 /// Longest short call.
 const CALL: Duration = Duration::from_secs(10);
 /// Longest establishment of a connection; the daemon itself gives up after 20 to 40 s.
@@ -451,7 +453,9 @@ impl Link for BluezLink {
                 _ = self.alive.tick() => {}
             }
             if !self.is_connected().await {
-                return None;
+                // What it said before it went may still be on its way.
+                let notifications = self.notifications.as_mut()?;
+                return timeout(LAST_WORDS, notifications.values.recv()).await.ok().flatten();
             }
         }
     }

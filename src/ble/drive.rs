@@ -16,7 +16,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroize;
 
@@ -34,6 +34,9 @@ const ATTEMPTS: u32 = 3;
 const RETRY: Duration = Duration::from_millis(500);
 /// Waits after pairings whose link failed, before the next one: doubled each time, up to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(8));
+
+/// How long is listened for what a device said before its link broke.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// UUIDs of the characteristics as numbers.
 const RX_ID: u128 = u128::from_be_bytes(RX);
@@ -306,6 +309,11 @@ impl<R: Radio> Conversation<'_, R> {
                         Ok(()) => pairing.written(now()),
                         Err(error) => {
                             tracing::debug!(%error, "a write to a device failed");
+                            // A device that hangs up may have answered before.
+                            let end = Instant::now() + LAST_WORDS;
+                            while let Ok(Some((_, value))) = timeout_at(end, self.link.next()).await {
+                                pairing.received(&value, now());
+                            }
                             linked = false;
                             pairing.lost(now());
                         }

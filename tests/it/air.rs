@@ -148,25 +148,24 @@ async fn a_device_is_found_with_what_it_advertises_and_only_while_somebody_looks
 }
 
 #[tokio::test]
-async fn a_filter_lets_nothing_else_through() {
+async fn a_filter_lets_through_who_lists_the_service_and_nobody_who_only_has_data_of_it() {
     let air = Air::start().await.unwrap();
     let mut client = Client::new(&air).await;
     let adapter = client.proxy("/org/bluez/hci0", "org.bluez.Adapter1").await;
-    let filter =
-        HashMap::from([("UUIDs", Value::from(vec!["ac9443d2-687c-4c4c-aa78-2d61b4d36cd2"])), ("DuplicateData", Value::from(true))]);
+    let wanted = vec!["ac9443d2-687c-4c4c-aa78-2d61b4d36cd2", "00467768-6228-2272-4663-277478268000"];
+    let filter = HashMap::from([("UUIDs", Value::from(wanted)), ("DuplicateData", Value::from(true))]);
     adapter.call::<_, _, ()>("SetDiscoveryFilter", &(filter,)).await.unwrap();
     client.adapter("StartDiscovery").await.unwrap();
-    put(&air, Improv::new(improv::Options::default()), 247);
-    let (front, _host) = pairing_device();
-    let other = Peripheral {
+    put(&air, pairing_device().0, 247);
+    let listed = Peripheral {
         name: None,
         address: "AA:BB:CC:DD:EE:02".into(),
         mtu: 23,
         rssi: -80,
-        device: Box::new(front),
+        device: Box::new(Improv::new(improv::Options::default())),
         failing: Failing::default(),
     };
-    air.add_device(other).unwrap();
+    air.add_device(listed).unwrap();
     client.until_appeared("/org/bluez/hci0/dev_AA_BB_CC_DD_EE_02").await;
     assert!(!client.objects().await.contains(&DEVICE.to_owned()));
 }

@@ -276,8 +276,6 @@ async fn start_hub_near(dir: &Path, ports: Chosen, provision: Option<(&str, &Pat
     command.arg("hub").arg("--announce-json").arg("--log").arg("warn").arg("--data-dir").arg(hub_dir(dir));
     // The demo is for a machine that knows the time, though nothing on it may say so.
     command.env("HEARTHKEY_CLOCK__TRUSTED", "true");
-    // It leaves the machine's own radio alone.
-    command.env("HEARTHKEY_BLUETOOTH__ENABLED", "false");
     for (flag, port) in ["--https", "--http", "--mqtts"].iter().zip(ports) {
         command.arg(flag).arg(SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string());
     }

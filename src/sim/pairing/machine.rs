@@ -104,6 +104,8 @@ pub struct Machine {
     window: Option<u64>,
     salt: [u8; 4],
     link: Option<Connection>,
+    /// Whose credential is being written to the flash.
+    storing: Option<HubId>,
     attempt: Option<Attempt>,
     failures: u32,
     not_before: u64,
@@ -152,6 +154,7 @@ impl Machine {
             window: None,
             salt: [0; 4],
             link: None,
+            storing: None,
             attempt: None,
             failures: 0,
             not_before: 0,
@@ -289,15 +292,22 @@ impl Machine {
 
     /// What became of [`Output::Store`].
     pub fn stored(&mut self, well: bool, now: u64) {
-        let Some(link) = self.link.as_mut() else { return };
-        let (transport, delivery) = match std::mem::replace(&mut link.phase, Phase::Over) {
-            Phase::Storing(transport, delivery) => (transport, delivery),
+        let Some(hub) = self.storing.take() else { return };
+        let written = self.link.as_mut().and_then(|link| match std::mem::replace(&mut link.phase, Phase::Over) {
+            Phase::Storing(transport, delivery) => {
+                link.phase = Phase::Stored(transport);
+                Some((link, delivery))
+            }
             other => {
                 link.phase = other;
-                return;
+                None
             }
+        });
+        // The pairing ended meanwhile: the hub was not told, and does not wait for anybody to sign in.
+        let Some((link, delivery)) = written else {
+            self.outputs.push_back(Output::RollBack(hub));
+            return self.tell(Told::RolledBack { why: "the pairing ended before it was stored" });
         };
-        link.phase = Phase::Stored(transport);
         if !well {
             return self.end(EndCode::NotStored, "the credential could not be stored");
         }
@@ -477,6 +487,7 @@ impl Machine {
                 Some(Fault::NotStored) => self.end(EndCode::NotStored, "the flash is full"),
                 _ => {
                     if let Phase::Open(transport, _) = std::mem::replace(&mut link.phase, Phase::Over) {
+                        self.storing = Some(delivery.hub);
                         link.phase = Phase::Storing(transport, delivery.clone());
                         self.outputs.push_back(Output::Store(delivery));
                     }

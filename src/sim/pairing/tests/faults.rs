@@ -254,6 +254,23 @@ fn a_hub_that_ends_it_after_stored_is_heard_and_the_password_decides() {
 }
 
 #[test]
+fn what_is_being_stored_when_the_pairing_ends_is_dropped_again() {
+    for ended_by_the_hub in [true, false] {
+        let (mut machine, mut hub, hello) = greeted(None, 247);
+        hub.hear_all(notified(hello));
+        assert!(deliver(&mut machine, &mut hub, None).iter().any(|output| matches!(output, Output::Store(_))));
+        if ended_by_the_hub {
+            hub.say(&[0x83, 7, 0, 0x60]).iter().for_each(|value| machine.written(value, 2));
+        } else {
+            machine.disconnected([0; 4]);
+        }
+        all(&mut machine);
+        machine.stored(true, 3);
+        assert!(all(&mut machine).contains(&Output::RollBack(HubId::from_bytes(hub::HUB))), "{ended_by_the_hub}");
+    }
+}
+
+#[test]
 fn without_a_sign_in_everything_is_undone_after_150_seconds() {
     let (mut machine, _) = stored(None);
     machine.joined(Joined::Well);
