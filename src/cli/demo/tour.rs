@@ -233,7 +233,7 @@ impl Story {
 
     /// A REST call as the owner (or as `token`), shown.
     pub(super) async fn call(&mut self, method: &str, path: &str, token: Option<&str>, body: Option<Value>) -> anyhow::Result<Answer> {
-        let http = self.http.clone().context("there is no hub to call")?;
+        let http = self.http()?;
         self.sent(format!("{method} /api/v1{path}{}", body.as_ref().map(|b| format!(" {}", shown(b))).unwrap_or_default()));
         let answer = http.call(method, path, token, body).await?;
         let etag = answer.etag.as_ref().map(|e| format!(" ETag {e}")).unwrap_or_default();
