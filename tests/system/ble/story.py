@@ -3,8 +3,9 @@
     story.py [--wrong-code | --drop-at=STEP | --improv]
 
 Without an argument: a pairing that succeeds and a device that does what its owner wants, a device of another make that is
-told its Wi-Fi, and two pairings that fail half-way and leave both sides as they were; after the last, the same device is
-paired at the next try. With one, only that. Ends with 0 when all is as it must be, with 10 when a pairing failed and left both sides as they were, and with another status otherwise.
+told its Wi-Fi, and two pairings that fail half-way and leave both sides as they were; the device whose link broke is then
+paired at the next try. With one, only that. Ends with 0 when all is as it must be, with 10 when a pairing failed and left
+both sides as they were, and with another status otherwise.
 """
 
 import json
