@@ -194,6 +194,7 @@ pub(super) async fn stock(story: &mut Story, broken: bool) -> anyhow::Result<()>
     let ended = follow(story, &owner, body).await?;
     ensure!(step(&ended) == "done", "the plug was not given its Wi-Fi");
     ensure!(ended.get("encrypted") == Some(&json!(false)), "the hub does not say that Improv is not encrypted");
+    ensure!(ended.get("name") == Some(&json!("Plug")), "the hub does not call the plug what it calls itself");
     ensure!(story.near()?.plug.joined().as_deref() == Some(SSID), "the plug is in no network");
     let added = story.call("POST", "/devices", Some(&owner), Some(json!({"name": "Plug"}))).await?;
     ensure!(added.status == 201 && added.body.pointer("/device/trust") == Some(&json!("unattested")), "the plug was not added");
