@@ -174,10 +174,10 @@ pub(super) async fn reach<R: Radio>(
             Err(error) => {
                 tracing::info!(%error, pairing = job.id, "no connection to a device");
                 stale.insert(id, room.service.now());
-                // What the daemon has forgotten is heard again, or not in time.
+                // What the daemon has forgotten is heard again, or not in time. A device that has just been switched off
+                // and on can be connected before it offers anything: what is missing now may be there at the next try.
                 failed += u32::from(!matches!(error, RadioError::NotFound));
-                let hopeless = matches!(error, RadioError::Missing);
-                if failed >= ATTEMPTS || hopeless || Instant::now() >= until {
+                if failed >= ATTEMPTS || Instant::now() >= until {
                     return Err(words::link(&error));
                 }
                 room.trouble.notify_one();

@@ -4,7 +4,7 @@
 //! It runs on a thread of its own with one task at a time, because writes must reach the device in their order. BlueZ
 //! tells a GATT server nothing of connections: one begins with the first read or write, and ends with the subscription.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +23,11 @@ use super::gatt::{Changed, GattDevice, LINK_DEPTH, Signal};
 
 /// After the last word of a device its link stays so long, so that the word arrives.
 const LAST_WORD: Duration = Duration::from_millis(300);
+/// Bytes in a legacy advertisement, and those that the flags take of them.
+const ROOM: usize = 31;
+const FLAGS: usize = 3;
+/// What the short UUIDs have in common: their last 96 bits.
+const SHORT: u128 = 0x0000_1000_8000_0080_5F9B_34FB;
 
 /// Why the device cannot be on the air.
 #[derive(Debug, thiserror::Error)]
@@ -106,26 +111,38 @@ async fn serve(
     }
 }
 
-/// The UUID and the data of a service need more room than an old controller has: what does not fit is left out, the
-/// name first and then the UUID, which stands in the data too.
+/// The list of services and the flags are left out when there is no room for them. What is too long is not even tried:
+/// BlueZ 5.66 refuses it and leaves it in the kernel, where it goes out with the flags alone for as long as bluetoothd runs.
 async fn advertise(adapter: &Adapter, what: &super::gatt::Advertisement, name: Option<&str>) -> bluer::Result<AdvertisementHandle> {
-    let whole = Advertisement {
-        service_uuids: what.services.iter().copied().collect(),
+    let (list, flags) = room_for(what);
+    let advertisement = Advertisement {
+        service_uuids: what.services.iter().copied().filter(|_| list).collect(),
         service_data: what.service_data.iter().cloned().collect::<BTreeMap<_, _>>(),
-        discoverable: Some(true),
-        local_name: name.map(str::to_owned),
+        discoverable: flags.then_some(true),
+        // It goes into the response to a scan.
+        local_name: name.filter(|name| name.len() <= ROOM - 2).map(str::to_owned),
         ..Advertisement::default()
     };
-    let nameless = Advertisement { local_name: None, ..whole.clone() };
-    let shortest = Advertisement { service_uuids: Default::default(), discoverable: None, ..nameless.clone() };
-    let mut last = None;
-    for advertisement in [whole, nameless, shortest] {
-        match adapter.advertise(advertisement).await {
-            Ok(handle) => return Ok(handle),
-            Err(error) => last = Some(error),
-        }
+    adapter.advertise(advertisement).await
+}
+
+/// Whether there is room for the list of services, and for the flags, beside the service data, which stays.
+fn room_for(what: &super::gatt::Advertisement) -> (bool, bool) {
+    let data: usize = what.service_data.iter().map(|(uuid, data)| 2 + length(*uuid) + data.len()).sum();
+    // UUIDs of one length share a header.
+    let headers = what.services.iter().map(|uuid| length(*uuid)).collect::<BTreeSet<_>>().len() * 2;
+    let list = headers + what.services.iter().map(|uuid| length(*uuid)).sum::<usize>();
+    (list > 0 && data + list + FLAGS <= ROOM, data + FLAGS <= ROOM)
+}
+
+/// Bytes of a UUID in the air (Bluetooth Core 5.4, vol. 3, part B, §2.5.1).
+fn length(uuid: Uuid) -> usize {
+    let (first, rest) = (uuid.as_u128() >> 96, uuid.as_u128() & (u128::MAX >> 32));
+    match first {
+        _ if rest != SHORT => 16,
+        0..=0xFFFF => 2,
+        _ => 4,
     }
-    Err(last.unwrap_or(bluer::Error { kind: bluer::ErrorKind::Failed, message: "nothing to advertise".into() }))
 }
 
 impl Server {
@@ -231,5 +248,25 @@ impl Server {
         if held.central.take().is_some() {
             held.device.disconnected();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gatt::Advertisement;
+    use super::*;
+
+    #[test]
+    fn what_has_no_room_is_left_out() {
+        let (long, short) = (Uuid::from_u128(0xac94_43d2_687c_4c4c_aa78_2d61_b4d3_6cd2), Uuid::from_u128(0x4677 << 96 | SHORT));
+        let room = |services: &[Uuid], of: Uuid, data: usize| {
+            room_for(&Advertisement { services: services.to_vec(), service_data: vec![(of, vec![0; data])] })
+        };
+        assert_eq!(room(&[], long, 12), (false, false));
+        assert_eq!(room(&[long], long, 10), (false, true));
+        // Improv fills it to the last byte.
+        assert_eq!(room(&[long], short, 6), (true, true));
+        assert_eq!(room(&[long], short, 7), (false, true));
+        assert_eq!(room(&[short, short], short, 16), (true, true));
     }
 }

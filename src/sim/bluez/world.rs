@@ -38,6 +38,8 @@ pub struct Failing {
     pub connecting_hangs: bool,
     /// It is connected, but its services are never found.
     pub unresolved: bool,
+    /// So many connections find nothing: it is on the air before it has anything to offer, as after a restart.
+    pub bare: u32,
     /// After so many writes in a connection the link breaks.
     pub link_breaks_after: Option<u32>,
     /// It is no longer heard: BlueZ still knows it, and nothing new comes.
@@ -76,6 +78,7 @@ struct Device {
 struct Connected {
     adapter: String,
     resolved: bool,
+    bare: bool,
     notifying: BTreeSet<Uuid>,
     writes: u32,
     ended: CancellationToken,
@@ -325,12 +328,13 @@ impl World {
         if failing.out_of_reach || device.peripheral.device.advertised().is_none() {
             return Err(aborted());
         }
-        let unresolved = failing.unresolved;
+        let (unresolved, bare) = (failing.unresolved, failing.bare > 0);
+        failing.bare -= u32::from(bare);
         let (sender, signals) = mpsc::channel(LINK_DEPTH);
         device.peripheral.device.connected(device.peripheral.mtu, sender).map_err(|_| aborted())?;
         let ended = CancellationToken::new();
-        let link =
-            Connected { adapter: adapter.to_owned(), resolved: !unresolved, notifying: BTreeSet::new(), writes: 0, ended: ended.clone() };
+        let (resolved, notifying, ended_too) = (!unresolved, BTreeSet::new(), ended.clone());
+        let link = Connected { adapter: adapter.to_owned(), resolved, bare, notifying, writes: 0, ended: ended_too };
         device.link = Some(link);
         device.values.clear();
         let objects = device.gatt(adapter);
@@ -353,11 +357,11 @@ impl World {
     /// Ends the connection of a device, whoever does it. False when there was none.
     pub(super) fn disconnect(&mut self, address: &str) -> bool {
         let Some(device) = self.devices.get_mut(address) else { return false };
+        let objects = device.link.as_ref().map(|link| device.gatt(&link.adapter)).unwrap_or_default();
         let Some(link) = device.link.take() else { return false };
         link.ended.cancel();
         device.peripheral.device.disconnected();
         device.values.clear();
-        let objects = device.gatt(&link.adapter);
         let object = Object::Device { adapter: link.adapter, address: address.to_owned() };
         if link.resolved {
             self.change(object.changed(HashMap::from([("ServicesResolved", owned(false))])));
@@ -526,6 +530,9 @@ async fn listen(world: Weak<Mutex<World>>, address: String, mut signals: mpsc::R
 impl Device {
     /// Its GATT objects, services before their characteristics.
     fn gatt(&self, adapter: &str) -> Vec<Object> {
+        if self.link.as_ref().is_some_and(|link| link.bare) {
+            return Vec::new();
+        }
         let (adapter, address) = (adapter.to_owned(), self.peripheral.address.clone());
         let mut objects = Vec::new();
         for (service, of) in self.services.iter().enumerate() {
@@ -539,7 +546,7 @@ impl Device {
 
     /// What it has, as advertised and as found.
     fn uuids(&self) -> Vec<String> {
-        let found = self.services.iter().map(|service| service.uuid).filter(|_| self.link.is_some());
+        let found = self.services.iter().map(|service| service.uuid).filter(|_| self.link.as_ref().is_some_and(|link| !link.bare));
         let all: BTreeSet<String> = self.heard.services.iter().copied().chain(found).map(|uuid| uuid.to_string()).collect();
         all.into_iter().collect()
     }

@@ -4,7 +4,7 @@ use super::in_air;
 use super::rig::Rig;
 use hearthkey::service::RadioState;
 use hearthkey::sim::bluez::{Failing, Power};
-use hearthkey::sim::pairing::Fault;
+use hearthkey::sim::pairing::{At, Fault};
 
 #[test]
 fn the_state_of_the_adapter_is_told_and_the_hub_uses_it_when_it_is_back() {
@@ -74,6 +74,36 @@ fn a_connection_that_fails_at_first_is_tried_again() {
         rig.place_failing(&mut device, 185, Failing { connects: 2, ..Failing::default() });
         let done = rig.pair(&device).await;
         assert_eq!((done.step, done.problem), ("done", None));
+    });
+}
+
+#[test]
+fn a_device_whose_link_broke_is_paired_at_the_next_try() {
+    in_air("radio::a_device_whose_link_broke_is_paired_at_the_next_try", async |air| {
+        let rig = Rig::new(air).await;
+        let mut device = rig.device(|options| options.fault = Some(Fault::Drop(At::Credential))).await;
+        rig.place(&mut device, 185);
+        let before = rig.both(&device);
+        assert_eq!(rig.pair(&device).await.problem.map(|p| p.code), Some("lost"));
+        rig.unchanged(&device, &before, "a broken link").await;
+        // Switched off and on: it is heard, and can be connected, before it offers anything.
+        rig.switch_on_again(&mut device).await;
+        rig.place_failing(&mut device, 185, Failing { bare: 1, ..Failing::default() });
+        let done = rig.pair(&device).await;
+        assert_eq!((done.step, done.problem), ("done", None));
+        assert!(rig.owned(&device));
+    });
+}
+
+#[test]
+fn a_device_that_never_offers_what_it_advertises_is_given_up() {
+    in_air("radio::a_device_that_never_offers_what_it_advertises_is_given_up", async |air| {
+        let rig = Rig::new(air).await;
+        let mut device = rig.device(|_| {}).await;
+        rig.place_failing(&mut device, 185, Failing { bare: u32::MAX, ..Failing::default() });
+        let before = rig.both(&device);
+        assert_eq!(rig.pair(&device).await.problem.map(|p| p.code), Some("malformed"));
+        rig.unchanged(&device, &before, "nothing on offer").await;
     });
 }
 

@@ -89,17 +89,19 @@ impl Rig {
 
     fn simulate(&self, made: Made, set: impl FnOnce(&mut Options)) -> Simulated {
         let flash = tempfile::tempdir().unwrap();
-        let mut options = Options::new(DeviceSecret::read(&made.minted.secret).unwrap());
-        options.state = Some(flash.path().to_owned());
-        options.networks = vec![(SSID.to_owned(), PHRASE.to_owned())];
-        set(&mut options);
-        let (front, host) = device(options).unwrap();
-        let (tell, events) = mpsc::channel(256);
-        let end = CancellationToken::new();
-        let life = Some(tokio::spawn(live(host, tell, end.clone())));
+        let (front, events, end, life) = switched_on(&made, flash.path(), set);
         let number = self.addresses.fetch_add(1, Ordering::Relaxed);
         let address = format!("AA:BB:CC:00:{:02X}:{:02X}", number >> 8, number & 0xFF);
-        Simulated { made, address, front: Some(front), flash, events, end, life }
+        Simulated { made, address, front: Some(front), flash, events, end, life: Some(life) }
+    }
+
+    /// Takes a device away and switches it on again: its flash is what it was, its faults are gone. It is to be placed anew.
+    pub async fn switch_on_again(&self, device: &mut Simulated) {
+        self.air.remove_device(&device.address).unwrap();
+        device.end.cancel();
+        device.life.take().unwrap().await.unwrap();
+        let (front, events, end, life) = switched_on(&device.made, device.flash.path(), |_| {});
+        (device.front, device.events, device.end, device.life) = (Some(front), events, end, Some(life));
     }
 
     /// Puts a device in reach.
@@ -189,6 +191,22 @@ impl Rig {
         let change = SettingsChange { share_wifi: Some(true), ..SettingsChange::default() };
         self.house.hub.service().change_settings(&self.house.owner, change).await.unwrap();
     }
+}
+
+fn switched_on(
+    made: &Made,
+    flash: &Path,
+    set: impl FnOnce(&mut Options),
+) -> (Front, mpsc::Receiver<Event>, CancellationToken, JoinHandle<()>) {
+    let mut options = Options::new(DeviceSecret::read(&made.minted.secret).unwrap());
+    options.state = Some(flash.to_owned());
+    options.networks = vec![(SSID.to_owned(), PHRASE.to_owned())];
+    set(&mut options);
+    let (front, host) = device(options).unwrap();
+    let (tell, events) = mpsc::channel(256);
+    let end = CancellationToken::new();
+    let life = tokio::spawn(live(host, tell, end.clone()));
+    (front, events, end, life)
 }
 
 async fn live(host: Host, tell: mpsc::Sender<Event>, end: CancellationToken) {

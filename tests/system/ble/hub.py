@@ -48,17 +48,20 @@ def run(*arguments):
 
 
 class Child:
-    """A program that runs beside the story; its output lies in the log's directory."""
+    """A program that runs beside the story; its output lies in the log's directory, after that of its predecessors."""
 
     def __init__(self, name, *arguments):
         self.name = name
         self.path = f"{LOGS}/{name}"
         with open(self.path, "ab") as log:
+            self.begins = log.tell()
             self.process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def log(self):
-        with open(self.path, encoding="utf-8", errors="replace") as file:
-            return file.read()
+        """What it has said itself."""
+        with open(self.path, "rb") as file:
+            file.seek(self.begins)
+            return file.read().decode(errors="replace")
 
     def alive(self):
         return self.process.poll() is None
