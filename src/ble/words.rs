@@ -191,6 +191,11 @@ pub(super) fn improv(fault: Fault) -> PairingProblem {
             "The device did not get into the Wi-Fi network.",
             "Type the passphrase again, and see that the network is in reach of the device; many devices know 2.4 GHz only.",
         ),
+        Fault::NotSeen => (
+            "network_not_seen",
+            "The device does not see the Wi-Fi network.",
+            "Compare the name, put the device closer to the access point, and see that the network is there on 2.4 GHz: many devices know no other.",
+        ),
         Fault::Device(DeviceError::NotAuthorized) => {
             ("not_pressed", "The device takes no settings now.", "Press its button, and try again.")
         }

@@ -13,7 +13,7 @@ use crate::domain::device::{Household, Origin, Registered, ResetCounter};
 use crate::domain::ids::{BrandId, DeviceId, HubId, ModelName};
 use crate::domain::model::Model;
 use crate::domain::pairing::verify_pair_tag;
-use crate::domain::voucher::{VOUCHER_FILE_MAX, verify_voucher_file};
+use crate::domain::voucher::{VOUCHER_FILE_MAX, Voucher, verify_voucher_file};
 use crate::store::tables::{ImportedBatch, PairingTranscript, StoredDeviceKey, StoredModel, TrustedBrand, model_key};
 use crate::store::{Read, Store, StoreError, Tx};
 use data_encoding::HEXLOWER;
@@ -321,18 +321,8 @@ impl Service {
         let introduced =
             verify_voucher_file(file, |brand, print| brands.iter().any(|(_, b)| b.id == *brand && b.fingerprint == print.to_string()))
                 .map_err(RegistryError::from)?;
-        let (now, v) = (self.now(), introduced.voucher);
-        let row = Registered {
-            id: v.device_id,
-            brand: v.brand,
-            model: v.model,
-            hardware: v.hardware,
-            serial: v.serial,
-            claim_hash: v.claim_hash,
-            made: v.made,
-            origin: Origin::Voucher,
-            added_at: now,
-        };
+        let now = self.now();
+        let row = vouched_for(introduced.voucher, now);
         let event = audit::done(actor, "registry.voucher", row.id.as_str(), row.brand.to_string());
         let (model_row, model, who) = (model_key(&row.brand, &row.model), introduced.model, actor.clone());
         let out = self
@@ -378,6 +368,21 @@ pub(super) fn put_model(tx: &Tx<'_>, key: &[u8], model: &Model, issued: u64) -> 
         return Ok(());
     }
     tx.put(key, &StoredModel { json: model.to_json().to_string(), issued })
+}
+
+/// The identity that a voucher states.
+pub(super) fn vouched_for(voucher: Voucher, now: u64) -> Registered {
+    Registered {
+        id: voucher.device_id,
+        brand: voucher.brand,
+        model: voucher.model,
+        hardware: voucher.hardware,
+        serial: voucher.serial,
+        claim_hash: voucher.claim_hash,
+        made: voucher.made,
+        origin: Origin::Voucher,
+        added_at: now,
+    }
 }
 
 /// An identity never changes its brand or its key by an import: that would be taking it over.

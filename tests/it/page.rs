@@ -75,7 +75,7 @@ async fn in_a_house_with_a_door(file: &str) {
 }
 
 /// The steps in `file`, with what they need installed.
-fn browser(file: &str) -> Command {
+pub fn browser(file: &str) -> Command {
     // Two tests must not install at the same time.
     static INSTALLING: Mutex<()> = Mutex::new(());
     let _one = INSTALLING.lock().unwrap();
@@ -89,7 +89,7 @@ fn browser(file: &str) -> Command {
     node
 }
 
-async fn look_around(mut browser: Command) {
+pub async fn look_around(mut browser: Command) {
     let output = tokio::task::spawn_blocking(move || browser.output()).await.unwrap().unwrap();
     assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
 }

@@ -2,7 +2,7 @@
 //! that only looks like that is refused. The radio is a stand-in for BlueZ on a private bus; hub and devices are what they always are.
 
 use super::http::Http;
-use super::people::{now_ms, swapped};
+use super::people::{first_owner, swapped};
 use super::stage::{Ports, Stage};
 use super::steps::{DOOR, LAMP, connect, find, text};
 use super::tour::Story;
@@ -59,14 +59,7 @@ pub(super) async fn house(story: &mut Story, broken: bool) -> anyhow::Result<()>
     let (teller, told) = mpsc::channel(1024);
     let plug = Improv::new(improv::Options { networks: vec![(SSID.into(), PASSPHRASE.into())], ..improv::Options::default() });
     story.near = Some(Near { air, devices: BTreeMap::new(), plug, told, teller });
-    let owner = json!({"code": code, "username": "olivia", "display_name": "Olivia", "password": "Käsekuchen & 7 Äpfel"});
-    let made = story.call("POST", "/setup", None, Some(owner)).await?;
-    ensure!(made.status == 201, "the owner account was not made");
-    story.owner = text(&made.body, "/token")?;
-    story.owner_id = text(&made.body, "/user/id")?;
-    let token = story.owner.clone();
-    let vouched = story.call("POST", "/hub/clock", Some(&token), Some(json!({"now": now_ms()}))).await?;
-    ensure!(vouched.status == 200, "the hub does not take the time from its owner");
+    let token = first_owner(story, &code).await?;
     let mut state = String::new();
     for _ in 0..LOOKS {
         let radio = story.http()?.call("GET", "/radio", Some(&token), None).await?;
@@ -194,6 +187,7 @@ pub(super) async fn stock(story: &mut Story, broken: bool) -> anyhow::Result<()>
     let ended = follow(story, &owner, body).await?;
     ensure!(step(&ended) == "done", "the plug was not given its Wi-Fi");
     ensure!(ended.get("encrypted") == Some(&json!(false)), "the hub does not say that Improv is not encrypted");
+    ensure!(ended.get("name") == Some(&json!("Plug")), "the hub does not call the plug what it calls itself");
     ensure!(story.near()?.plug.joined().as_deref() == Some(SSID), "the plug is in no network");
     let added = story.call("POST", "/devices", Some(&owner), Some(json!({"name": "Plug"}))).await?;
     ensure!(added.status == 201 && added.body.pointer("/device/trust") == Some(&json!("unattested")), "the plug was not added");

@@ -38,15 +38,7 @@ pub(super) async fn house(story: &mut Story, broken: bool) -> anyhow::Result<()>
     story.kept.insert("lamp", stage.devices.get(LAMP).context("no lamp")?.id.clone());
     story.http = Some(http);
     story.stage = Some(stage);
-    let owner = json!({"code": code, "username": "olivia", "display_name": "Olivia", "password": "Käsekuchen & 7 Äpfel"});
-    let made = story.call("POST", "/setup", None, Some(owner)).await?;
-    ensure!(made.status == 201, "the owner account was not made");
-    story.owner = text(&made.body, "/token")?;
-    story.owner_id = text(&made.body, "/user/id")?;
-    let token = story.owner.clone();
-    // The owner's browser would say what time it is; here the owner does.
-    let vouched = story.call("POST", "/hub/clock", Some(&token), Some(json!({"now": now_ms()}))).await?;
-    ensure!(vouched.status == 200, "the hub does not take the time from its owner");
+    let token = first_owner(story, &code).await?;
     for (id, title, code) in devices {
         wait_for_state(story, &id, "waiting").await?;
         let code = if broken { swapped(&code) } else { code };
@@ -56,6 +48,20 @@ pub(super) async fn house(story: &mut Story, broken: bool) -> anyhow::Result<()>
         wait_for_state(story, &id, "ready").await?;
     }
     Ok(())
+}
+
+/// Olivia sets the hub up, and tells it the time; her token.
+pub(super) async fn first_owner(story: &mut Story, code: &str) -> anyhow::Result<String> {
+    let owner = json!({"code": code, "username": "olivia", "display_name": "Olivia", "password": "Käsekuchen & 7 Äpfel"});
+    let made = story.call("POST", "/setup", None, Some(owner)).await?;
+    ensure!(made.status == 201, "the owner account was not made");
+    story.owner = text(&made.body, "/token")?;
+    story.owner_id = text(&made.body, "/user/id")?;
+    let token = story.owner.clone();
+    // The owner's browser would say what time it is; here the owner does.
+    let vouched = story.call("POST", "/hub/clock", Some(&token), Some(json!({"now": now_ms()}))).await?;
+    ensure!(vouched.status == 200, "the hub does not take the time from its owner");
+    Ok(token)
 }
 
 pub(super) async fn invitation(story: &mut Story, broken: bool) -> anyhow::Result<()> {
@@ -376,6 +382,6 @@ pub(super) fn swapped(code: &str) -> String {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the owner's own clock, which is not the hub's")]
-pub(super) fn now_ms() -> u64 {
+fn now_ms() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }

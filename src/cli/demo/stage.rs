@@ -238,14 +238,23 @@ pub(super) fn choose(ports: Ports) -> anyhow::Result<Chosen> {
     let mut chosen = [8443, 8080, 8883];
     for port in &mut chosen {
         let usual = match ports {
-            Ports::Usual => TcpListener::bind((Ipv4Addr::LOCALHOST, *port)),
-            Ports::Free => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)),
+            Ports::Usual => TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).ok(),
+            Ports::Free => None,
         };
-        let listener = usual.or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).context("no free port on this machine")?;
+        let listener = usual.or_else(free_port).context("no free port on this machine")?;
         *port = listener.local_addr()?.port();
         held.push(listener);
     }
     Ok(chosen)
+}
+
+/// A port below those that the system gives to whoever asks for any: until the hub takes it, nobody else is given it.
+fn free_port() -> Option<TcpListener> {
+    (0..100).find_map(|_| {
+        let mut random = [0u8; 2];
+        getrandom::fill(&mut random).ok()?;
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 20_000 + u16::from_be_bytes(random) % 12_000)).ok()
+    })
 }
 
 /// Starts a hub that knows nothing yet, takes its request, and stops it again.

@@ -1,11 +1,13 @@
 //! The side that tells a device its Wi-Fi network, as a state machine: values and times go in, events come out.
 
-use super::{Answer, Capabilities, Characteristic, Command, DeviceError, DeviceInfo, FrameError, State, frame, redirect_url};
+use super::{Answer, Capabilities, Characteristic, Command, DeviceError, DeviceInfo, FrameError, Network, State, frame, redirect_url};
 use std::collections::VecDeque;
 use zeroize::Zeroizing;
 
 /// Longest a device may take for a read, a write or a short command, in ms.
 const ANSWER_MS: u64 = 10_000;
+/// How long the device may look for networks, in ms.
+const SCAN_MS: u64 = 15_000;
 /// How long a person has to press the button, in ms.
 const BUTTON_MS: u64 = 120_000;
 /// How long the device may try the network, in ms; joining takes some of them 40 s.
@@ -51,6 +53,8 @@ pub enum Fault {
     NotPressed,
     /// The device says what it could not do.
     Device(DeviceError),
+    /// It could not connect, and the network was none of those it sees.
+    NotSeen,
     /// It did not answer in time.
     TimedOut,
     /// It did not say in time whether it got into the network.
@@ -73,6 +77,8 @@ enum Phase {
     Button,
     /// Asking what the device is.
     Info,
+    /// Asking which networks it sees.
+    Looking,
     /// Giving it the network.
     Sending,
     /// It tries.
@@ -92,6 +98,11 @@ pub struct Client {
     writes: VecDeque<Zeroizing<Vec<u8>>>,
     writing: bool,
     identified: bool,
+    ssid: Vec<u8>,
+    /// Whether the device sees the network, as far as it has said.
+    sees: Option<bool>,
+    /// Not all that it said of the networks could be read.
+    unsure: bool,
     partial: Vec<u8>,
     deadline: u64,
     events: VecDeque<Event>,
@@ -110,6 +121,9 @@ impl Client {
             writes: VecDeque::new(),
             writing: false,
             identified: false,
+            ssid: ssid.to_vec(),
+            sees: None,
+            unsure: false,
             partial: Vec::new(),
             deadline: now.saturating_add(ANSWER_MS),
             events: VecDeque::new(),
@@ -192,8 +206,9 @@ impl Client {
         match self.phase {
             Phase::Over => {}
             Phase::Button => self.fail(Fault::NotPressed),
-            // It does not say what it is: that is not needed.
-            Phase::Info => self.send(now),
+            // It does not say what it is, or what it sees: neither is needed.
+            Phase::Info => self.look(now),
+            Phase::Looking => self.send(now),
             Phase::Joining => self.fail(Fault::NoWord),
             Phase::Joined => self.end(Outcome::Complete { url: None }),
             Phase::Opening | Phase::Sending => self.fail(Fault::TimedOut),
@@ -209,7 +224,7 @@ impl Client {
             (Phase::Opening | Phase::Button, State::Provisioned) => self.fail(Fault::AlreadyJoined),
             (Phase::Button, State::Authorized) => self.ask_info(now),
             // The button was pressed too long ago.
-            (Phase::Info, State::AuthorizationRequired) => self.wait_for_button(now),
+            (Phase::Info | Phase::Looking, State::AuthorizationRequired) => self.wait_for_button(now),
             (Phase::Sending | Phase::Joining, State::Provisioned) => self.joined(now),
             _ => {}
         }
@@ -231,6 +246,18 @@ impl Client {
             self.phase = Phase::Info;
             self.deadline = now.saturating_add(ANSWER_MS);
             self.command(Command::DeviceInfo, now);
+        } else {
+            self.look(now);
+        }
+    }
+
+    /// Asks which networks the device sees: when it cannot connect, that tells a wrong passphrase from a network out of reach.
+    fn look(&mut self, now: u64) {
+        if self.capabilities.unwrap_or_default().scan() {
+            self.phase = Phase::Looking;
+            self.partial.clear();
+            self.deadline = now.saturating_add(SCAN_MS);
+            self.command(Command::Scan, now);
         } else {
             self.send(now);
         }
@@ -268,9 +295,11 @@ impl Client {
     fn error(&mut self, value: &[u8], now: u64) {
         let Some(error) = DeviceError::read(value) else { return };
         match self.phase {
+            Phase::Sending | Phase::Joining if error == DeviceError::CannotConnect && self.sees == Some(false) => self.fail(Fault::NotSeen),
             Phase::Sending | Phase::Joining => self.fail(Fault::Device(error)),
             // Devices before 2.1 know no information.
-            Phase::Info => self.send(now),
+            Phase::Info => self.look(now),
+            Phase::Looking => self.send(now),
             // What an earlier client left, or a device that cannot show itself.
             Phase::Opening | Phase::Button | Phase::Joined | Phase::Over => {}
         }
@@ -281,6 +310,12 @@ impl Client {
             Ok(answer) => answer,
             // A notification holds as much as the MTU allows. The rest is in the characteristic, or comes as another.
             Err(_) => {
+                if self.phase == Phase::Looking {
+                    // The end of an earlier answer means nothing, and the beginning of this one is not read again: the
+                    // last answer would overtake those before it.
+                    self.unsure |= value.first() == Some(&Command::Scan.byte());
+                    return;
+                }
                 let begun = !self.partial.is_empty();
                 self.partial.extend_from_slice(value.get(..value.len().min(512)).unwrap_or_default());
                 match Answer::parse(&self.partial) {
@@ -303,7 +338,17 @@ impl Client {
         match (self.phase, answer.command) {
             (Phase::Info, Command::DeviceInfo) => {
                 self.events.push_back(Event::Info(DeviceInfo::of(&answer)));
-                self.send(now);
+                self.look(now);
+            }
+            (Phase::Looking, Command::Scan) => {
+                if answer.strings.is_empty() {
+                    if !self.unsure {
+                        self.sees.get_or_insert(false);
+                    }
+                    self.send(now);
+                } else if Network::of(&answer).iter().any(|network| network.ssid == self.ssid) {
+                    self.sees = Some(true);
+                }
             }
             (Phase::Joining | Phase::Joined, Command::SendWifi) => self.end(Outcome::Complete { url: redirect_url(&answer) }),
             // A read shows the last result, whatever it answered; and others may come late.

@@ -106,7 +106,12 @@ impl Service {
             }
         };
         let id = HEXLOWER.encode(&random::<16>()?);
-        let (name, room) = (super::super::claims::short(&new.name), super::super::claims::short(&new.room));
+        let (mut name, room) = (super::super::claims::short(&new.name), super::super::claims::short(&new.room));
+        if name.is_empty() && named.is_none() {
+            // A stock device is called what it calls itself.
+            let thing = new.nearby.as_deref().and_then(|id| self.nearby_named(id));
+            name = thing.map(|t| super::super::claims::short(&t.name)).unwrap_or_default();
+        }
         {
             let mut desk = self.pairings.lock();
             if desk.queued() >= QUEUED {

@@ -13,6 +13,7 @@ use crate::domain::keys::{COUNTER_MAX, HubScopedKey, OperationalSecret};
 use crate::domain::pairing::{ADDRESSES_MAX, Delivery, EndCode, Hello, PERSON_MS, SIGN_IN_MS, Transcript, WHOLE_MS, verify_pair_tag};
 use crate::domain::policy::Action;
 use crate::domain::voucher::{Vouched, verify_short_voucher};
+use crate::service::registry::vouched_for;
 use crate::service::{Actor, Refusal, Service, random};
 use crate::store::tables::{StoredDeviceKey, StoredModel, TrustedBrand, model_key};
 use crate::store::{Read, StoreError};
@@ -307,19 +308,7 @@ impl Service {
                 Err(_) => return Ok(Err(&WRONG_VOUCHER)),
             },
         };
-        let v = presented.voucher;
-        let registered = Registered {
-            id: v.device_id,
-            brand: v.brand,
-            model: v.model,
-            hardware: v.hardware,
-            serial: v.serial,
-            claim_hash: v.claim_hash,
-            made: v.made,
-            origin: Origin::Voucher,
-            added_at: self.now(),
-        };
-        Ok(Ok(Some(Introduced { registered, model })))
+        Ok(Ok(Some(Introduced { registered: vouched_for(presented.voucher, self.now()), model })))
     }
 
     fn presented(&self, voucher: &[u8]) -> Result<Result<Vouched, StatementError>, StoreError> {

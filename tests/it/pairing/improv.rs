@@ -57,6 +57,9 @@ fn a_stock_device_waits_for_its_button_and_a_wrong_passphrase_is_told() {
         rig.until("it shows itself again", || plug.identified() == 2).await;
         plug.press();
         assert_eq!(rig.ended(&begun.id).await.problem.map(|p| p.code), Some("no_wifi"));
+        let elsewhere = WifiWish::given("elsewhere", PHRASE.to_owned().into()).unwrap();
+        let begun = begin(&rig, &id, elsewhere).await;
+        assert_eq!(rig.ended(&begun.id).await.problem.map(|p| p.code), Some("network_not_seen"));
         let begun = begin(&rig, &id, home_wifi()).await;
         assert_eq!(rig.ended(&begun.id).await.step, "done");
         assert_eq!(plug.joined().as_deref(), Some(SSID));

@@ -6,6 +6,7 @@
 mod ending;
 mod improv;
 mod lasting;
+mod page;
 mod radio;
 mod rig;
 mod wifi;

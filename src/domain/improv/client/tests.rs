@@ -188,3 +188,33 @@ fn what_is_no_state_is_malformed() {
         assert_eq!(events(&mut client), [Event::Ended(Outcome::Failed(Fault::Malformed))], "{value:?}");
     }
 }
+
+#[test]
+fn a_network_that_the_device_does_not_see_is_told_apart_from_a_wrong_passphrase() {
+    let network = |name: &[u8]| frame(Command::Scan, &[name, b"-50", b"YES"]).unwrap();
+    let last = frame(Command::Scan, &[]).unwrap();
+    for (names, fault) in [(&[&b"cafe"[..], b"home"][..], Fault::Device(DeviceError::CannotConnect)), (&[&b"cafe"[..]], Fault::NotSeen)] {
+        let mut client = opened(4, 2);
+        assert_eq!(write_all(&mut client, 3).0, frame(Command::Scan, &[]).unwrap().to_vec());
+        for name in names {
+            client.value(Of::Result, &network(name), 4);
+        }
+        client.value(Of::Result, &last, 5);
+        assert_eq!(write_all(&mut client, 6), (credentials(), vec![Event::Joining]));
+        client.value(Of::Error, &[3], 7);
+        assert_eq!(events(&mut client), [Event::Ended(Outcome::Failed(fault))]);
+    }
+}
+
+#[test]
+fn a_device_that_does_not_say_what_it_sees_gets_the_network_all_the_same() {
+    let mut client = opened(4, 2);
+    write_all(&mut client, 3);
+    // Half an answer, and no more: nothing is concluded from it.
+    client.value(Of::Result, &frame(Command::Scan, &[b"home", b"-50", b"YES"]).unwrap()[..5], 4);
+    while client.poll().is_some() {}
+    client.tick(3 + SCAN_MS);
+    assert_eq!(write_all(&mut client, 20_000), (credentials(), vec![Event::Joining]));
+    client.value(Of::Error, &[3], 20_001);
+    assert_eq!(events(&mut client), [Event::Ended(Outcome::Failed(Fault::Device(DeviceError::CannotConnect)))]);
+}
