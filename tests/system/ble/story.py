@@ -71,12 +71,19 @@ def start_device(secret, voucher, fault, says="pairing: open"):
     return device
 
 
+def telling(said):
+    """What a flash says, without what says nothing: one that was written and holds nothing is one that was not written."""
+    if isinstance(said, dict):
+        said = {name: telling(value) for name, value in said.items()}
+        return {name: value for name, value in said.items() if value}
+    return said
+
+
 def both_sides(api, device_id):
     """What the device has in its flash, and what the hub has to say about the device and its people."""
     flash = {}
     if text := content(f"{FLASH}/{device_id}.json"):
-        # A flash that was written and holds nothing is one that was not written.
-        flash = {name: value for name, value in json.loads(text).items() if name != "v" and value}
+        flash = telling({name: value for name, value in json.loads(text).items() if name != "v"})
     status, device = api.ask("GET", f"/devices/{device_id}")
     devices = api.call("GET", "/devices")["devices"]
     bindings = api.ask("GET", f"/devices/{device_id}/bindings")
