@@ -121,8 +121,8 @@ pub(super) fn fault(fault: &PairingFault, last: Option<(DeviceStep, u64)>) -> Pa
     match fault {
         PairingFault::WrongCode => PairingProblem::new(
             WRONG_CODE,
-            "The device did not take the code.",
-            "Compare the code with the label, wait a minute, and try again. After ten wrong ones the device closes its window.",
+            "The device hung up without an answer: its code is another one, or the connection broke.",
+            "Compare the code with the label, put the device near the hub, wait a minute, and try again. After ten wrong codes the device closes its window.",
         ),
         PairingFault::Malformed(_) => PairingProblem::new(
             "malformed",
