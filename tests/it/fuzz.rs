@@ -51,8 +51,9 @@ async fn a_fuzzer_that_reads_the_description_finds_nothing_undeclared() {
             .args(["--checks", CHECKS, "--phases", "coverage,fuzzing", "--max-examples", &examples, "--seed", "7"])
             .args([
                 "--continue-on-failure",
+                // Two make CPython 3.11 stumble over its own parser now and then (CPython issue 106905).
                 "--workers",
-                "2",
+                "1",
                 "--request-timeout",
                 "40",
                 "--warnings",
