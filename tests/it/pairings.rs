@@ -389,6 +389,10 @@ async fn wrong_codes_count_as_in_a_claim_wherever_they_are_found_out() {
     let (view, job) = begin(service, &house.owner, typed).await;
     assert_eq!(view.device_id.as_ref(), Some(&other.id));
     service.finish_pairing(&job.id, Err(PairingProblem::new(WRONG_CODE, "The code is wrong.", "Compare the label.")));
+    // Its code is the right one, whoever hangs up in its place: that was no guess. With a device that nobody knows it may be one.
+    let unknown = NewPairing { device: Some("lamp-000000000000".into()), ..wrong() };
+    let (_, job) = begin(service, &house.owner, unknown).await;
+    service.finish_pairing(&job.id, Err(PairingProblem::new(WRONG_CODE, "The code is wrong.", "Compare the label.")));
     assert!(matches!(service.begin_pairing(&house.owner, wrong()).await, Err(Refusal::ClaimRefused)));
     assert!(matches!(service.begin_pairing(&house.owner, wrong()).await, Err(Refusal::TooMany(_))), "the fifth makes it wait");
     assert!(matches!(service.begin_pairing(&house.owner, asked(&lamp)).await, Err(Refusal::TooMany(_))));

@@ -101,7 +101,8 @@ impl PairingStep {
     }
 }
 
-/// The [`PairingProblem::code`] that counts as a wrong guess of the account that began the pairing.
+/// The [`PairingProblem::code`] that counts as a wrong guess of the account that began the pairing, unless the
+/// registry confirms the code.
 pub const WRONG_CODE: &str = "wrong_code";
 
 /// Why a pairing failed, for the person who began it. Secrets and what the other side sent do not belong in it.

@@ -2,9 +2,12 @@
 
 use super::verdict::Judged;
 use super::{Confirmation, Job, JobKind, PairingKind, PairingProblem, PairingStep, WRONG_CODE};
+use crate::domain::claim::ClaimCode;
+use crate::domain::device::Registered;
 use crate::domain::ids::DeviceId;
 use crate::domain::pairing::{PairingKey, SIGN_IN_MS};
 use crate::service::{Refusal, Service};
+use crate::store::{Read, StoreError};
 use std::time::Duration;
 
 impl Service {
@@ -166,12 +169,14 @@ impl Service {
                 }
             };
             let guessed = problem.as_ref().is_some_and(|p| p.code == WRONG_CODE);
+            let named = entry.device.clone().zip(entry.code.clone());
             let ended = desk.end(id, step, problem.clone(), now);
             desk.put_away(id, monotonic);
-            ended.then_some((actor, guessed, problem))
+            ended.then_some((actor, guessed, named, problem))
         };
-        if let Some((actor, guessed, problem)) = guessed {
-            if guessed {
+        if let Some((actor, guessed, named, problem)) = guessed {
+            // A code that the registry confirms was no guess: the link broke, or something else answered in the device's place.
+            if guessed && !named.is_some_and(|(device, code)| self.is_right_code(&device, &code)) {
                 // Counted and audited as a claim with a wrong code.
                 let _: Refusal = self.claim_failed(&actor, WRONG_CODE);
             } else if let Some(problem) = problem {
@@ -179,6 +184,11 @@ impl Service {
             }
         }
         self.pairing_moved(id);
+    }
+
+    fn is_right_code(&self, device: &DeviceId, code: &ClaimCode) -> bool {
+        let known = self.store.read::<_, StoreError>(|v| v.get::<Registered>(device.as_str().as_bytes()));
+        known.is_ok_and(|known| known.is_some_and(|r| r.claim_hash.matches(device, code)))
     }
 
     fn pairing_cancel(&self, id: &str) -> tokio_util::sync::CancellationToken {
