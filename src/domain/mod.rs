@@ -17,6 +17,7 @@ pub mod device;
 pub mod ids;
 pub mod improv;
 pub mod keys;
+pub mod mirror;
 pub mod model;
 pub mod network;
 pub mod oauth;
