@@ -4,7 +4,7 @@
 //! `mqtt` and `tls` are a client for the public protocol, which the demo's tour and the load generator use too;
 //! `identity` and `state` are what a firmware keeps secret and keeps; `network` is how they find a hub
 //! and are found; `device` is their life; `things` are what it does;
-//! `copies` are what a hub must tell apart.
+//! `copies` are what a hub must tell apart; `link` is a network between two programs that can be cut.
 
 #[cfg(feature = "sim")]
 pub mod bluez;
@@ -13,6 +13,7 @@ pub mod device;
 pub mod gatt;
 pub mod identity;
 pub mod improv;
+pub mod link;
 pub mod mqtt;
 pub mod network;
 #[cfg(feature = "sim")]
