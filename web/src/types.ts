@@ -18,6 +18,8 @@ export interface Hub {
   ca_fingerprint: string;
   /** Whether anybody in the network may make a guest's account; not told by every hub. */
   open_registration?: boolean;
+  /** Whether another hub has taken this one's place. */
+  retired?: boolean;
 }
 
 export interface User {
@@ -240,4 +242,40 @@ export interface Pairing {
   encrypted: boolean;
   started: number;
   updated: number;
+}
+
+/** What an owner agrees to mirror, and to take from outside. */
+export type Consent = "devices" | "twins" | "people" | "audit" | "bundle" | "requests" | "grants" | "critical" | "people_requests";
+
+export interface MirrorState {
+  phase: "off" | "linking" | "idle" | "syncing" | "waiting" | "failing" | "retired";
+  problem?: { code: string; detail?: string; next?: string } | null;
+  retry_at?: number | null;
+  /** Whether the cloud can wake the hub at once. */
+  connected?: boolean;
+}
+
+/** What waits to be sent to the cloud. */
+export interface Pending {
+  rows?: number;
+  marks?: number;
+  audit?: number;
+  bundle?: boolean;
+}
+
+/** How the hub and its cloud stand; who is no owner is told less. */
+export interface CloudState {
+  linked: boolean;
+  url?: string;
+  name?: string;
+  region?: string;
+  fingerprint?: string;
+  consent?: Consent[];
+  state?: MirrorState;
+  last_success?: number | null;
+  policy_age_ms?: number | null;
+  pending?: Pending;
+  refused?: { at: number; by: string; verb: string; device?: string | null; code: string; detail: string }[];
+  notices?: { at: number; code: string; device?: string | null; text: string; seen?: boolean }[];
+  retired?: boolean;
 }
