@@ -15,6 +15,8 @@ export interface CloudView {
   regions?: Record<string, string>;
   brands?: { id: string; fingerprint: string }[];
   linking: "open" | "code" | "closed";
+  /** Whether the hub could check who answers at the address. */
+  trusted?: boolean;
 }
 
 export interface LinkOrder {
@@ -34,9 +36,15 @@ export interface HomeCode {
   qr: string;
 }
 
+/** How the home is prepared for the day on which its hub dies. */
 export interface Recovery {
   made_at: number | null;
-  bundle: { at: number; bytes: number } | null;
+  /** The copy that was last handed over; `without_waiting`: devices that nobody has claimed yet are not in it. */
+  bundle: { at: number; bytes: number; up_to_date?: boolean; without_waiting?: boolean } | null;
+  /** What would be in it is more than a copy takes. */
+  too_large?: boolean;
+  /** This hub has taken another's place, with what was known at `bundle_at`. */
+  restored?: { at: number; bundle_at: number; review_pending: boolean } | null;
 }
 
 /** What somebody uses from away from home. */
@@ -55,7 +63,8 @@ export const clouds = {
   bulletin: (bulletin: string) => call<{ marks: number }>("POST", "/cloud/bulletin", { bulletin }),
 
   recovery: () => call<Recovery>("GET", "/recovery"),
-  makeCode: () => call<HomeCode>("POST", "/recovery"),
+  makeCode: (password: string) => call<HomeCode>("POST", "/recovery", { password }),
+  finishReview: () => call<void>("POST", "/recovery/review"),
 
   awayKeys: async () => listOf<AwayKey>(await call<unknown>("GET", "/me/away"), "away"),
   makeAwayKey: (name: string, days: number) => call<{ id: string; token: string; url: string }>("POST", "/me/away", { name, days }),

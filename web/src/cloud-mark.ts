@@ -16,9 +16,9 @@ export const RETIRED = {
 export function markOf(view: CloudState | null, retired: boolean, now: number): { tone: "warn" | "bad"; text: string } | null {
   if (retired || isRetired(view)) return { tone: "bad", text: RETIRED.title };
   if (!view?.linked || !(view.state?.problem || view.state?.phase === "failing")) return null;
-  if (!view.last_success) return { tone: "warn", text: "The cloud has not been heard yet" };
+  if (!view.last_success) return { tone: "warn", text: "No word from the cloud yet" };
   const silent = now - view.last_success;
-  return silent > LONG ? { tone: "warn", text: `The cloud has not been heard for ${spanWords(silent)}` } : null;
+  return silent > LONG ? { tone: "warn", text: `No word from the cloud for ${spanWords(silent)}` } : null;
 }
 
 export function isRetired(view: CloudState | null): boolean {

@@ -101,7 +101,7 @@ export function standing(state: MirrorState | undefined): Standing {
   if (phase === "retired") return say("bad", RETIRED.title, RETIRED.detail, RETIRED.next);
   if (problem) {
     const known = PROBLEMS[problem.code];
-    return say("bad", known?.title ?? "Hub and cloud do not come together.", problem.detail ?? "", problem.next || known?.next || "The hub tries again by itself.");
+    return say(phase === "waiting" ? "warn" : "bad", known?.title ?? "Hub and cloud do not come together.", problem.detail ?? "", problem.next || known?.next || "The hub tries again by itself.");
   }
   switch (phase) {
     case "off":
@@ -115,7 +115,7 @@ export function standing(state: MirrorState | undefined): Standing {
     case "failing":
       return say("bad", "The cloud does not answer.", "", PROBLEMS["unreachable"]?.next);
     default:
-      return say("good", "Hub and cloud agree.");
+      return say("good", "Hub and cloud are in touch.");
   }
 }
 
@@ -176,6 +176,16 @@ export function bulletinOf(bytes: Uint8Array): string {
   let binary = "";
   for (let at = 0; at < bytes.length; at += 4096) binary += String.fromCharCode(...bytes.subarray(at, at + 4096));
   return bulletinIn(btoa(binary));
+}
+
+/** How the recovery copy stands. `copied`: the cloud is to hold one. */
+export function copyWords({ made_at, bundle }: { made_at: number | null; bundle: { at: number; bytes: number; up_to_date?: boolean; without_waiting?: boolean } | null }, copied: boolean, now: number): string {
+  if (!made_at) return "it needs a recovery code";
+  if (!bundle) return copied ? "not at the cloud yet: it follows by itself" : "there is none";
+  const parts = [`made ${ago(bundle.at, now)}`, sizeWords(bundle.bytes)];
+  if (bundle.up_to_date === false) parts.push(copied ? "a newer one follows by itself" : "out of date");
+  if (bundle.without_waiting) parts.push("without devices that nobody has claimed: keep their makers' files");
+  return parts.join(", ");
 }
 
 /** A size in the words of people. */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { markOf, spanWords } from "../src/cloud-mark.ts";
-import { addressError, AT_FIRST, bulletinIn, bulletinOf, cloudAddress, COMES_IN, CONSENTS, consentToSend, endOfCode, inFours, LEAVES, pendingWords, retryWords, sameSymbols, sizeWords, staleWords, standing, successWords } from "../src/cloud-words.ts";
+import { addressError, AT_FIRST, bulletinIn, bulletinOf, cloudAddress, COMES_IN, CONSENTS, consentToSend, copyWords, endOfCode, inFours, LEAVES, pendingWords, retryWords, sameSymbols, sizeWords, staleWords, standing, successWords } from "../src/cloud-words.ts";
 import type { CloudState, Consent } from "../src/types.ts";
 
 const NOW = 1_800_000_000_000;
@@ -43,6 +43,15 @@ test("spans, sizes and what waits are told in words", () => {
   assert.equal(retryWords(NOW - 1, NOW), "");
 });
 
+test("how the recovery copy stands is told with what follows by itself and what does not", () => {
+  const bundle = { at: NOW - 2 * HOUR, bytes: 41_200 };
+  assert.equal(copyWords({ made_at: null, bundle: null }, true, NOW), "it needs a recovery code");
+  assert.match(copyWords({ made_at: 1, bundle: null }, true, NOW), /follows by itself/);
+  assert.equal(copyWords({ made_at: 1, bundle: null }, false, NOW), "there is none");
+  assert.equal(copyWords({ made_at: 1, bundle: { ...bundle, up_to_date: true } }, true, NOW), "made 2 hours ago, 41 kB");
+  assert.match(copyWords({ made_at: 1, bundle: { ...bundle, up_to_date: false, without_waiting: true } }, true, NOW), /newer one follows by itself, without devices/);
+});
+
 test("knowledge that is old says which rights rest, and that those of the house do not", () => {
   assert.equal(staleWords(23 * HOUR), "");
   assert.match(staleWords(25 * HOUR), /critical.*Rights given at home hold/);
@@ -56,6 +65,7 @@ test("each way to fail is told with what to do, in the hub's words where it has 
     assert.ok(/\.$/.test(title) && /\.$/.test(next), code);
   }
   assert.equal(standing({ phase: "failing", problem: { code: "portal", detail: "302 to login.example", next: "Accept the terms." } }).next, "Accept the terms.");
+  assert.equal(standing({ phase: "waiting", problem: { code: "unreachable" } }).tone, "warn", "one failure is no alarm");
   assert.equal(standing({ phase: "idle" }).tone, "good");
   assert.equal(standing({ phase: "syncing" }).tone, "good");
   assert.equal(standing({ phase: "retired" }).tone, "bad");
@@ -64,10 +74,10 @@ test("each way to fail is told with what to do, in the hub's words where it has 
 
 test("pages carry a mark only when the cloud has been out of reach for long, or the hub is replaced", () => {
   const failing: CloudState = { linked: true, state: { phase: "failing", problem: { code: "unreachable" } }, last_success: NOW - 2 * DAY };
-  assert.deepEqual(markOf(failing, false, NOW), { tone: "warn", text: "The cloud has not been heard for 2 days" });
+  assert.deepEqual(markOf(failing, false, NOW), { tone: "warn", text: "No word from the cloud for 2 days" });
   assert.equal(markOf({ ...failing, last_success: NOW - HOUR }, false, NOW), null);
   assert.equal(markOf({ ...failing, state: { phase: "idle" } }, false, NOW), null, "a hub that was off and is back has nothing to say");
-  assert.match(markOf({ ...failing, last_success: null }, false, NOW)?.text ?? "", /not been heard yet/);
+  assert.match(markOf({ ...failing, last_success: null }, false, NOW)?.text ?? "", /No word from the cloud yet/);
   assert.equal(markOf({ linked: false }, false, NOW), null);
   assert.equal(markOf(null, false, NOW), null);
   assert.equal(markOf(null, true, NOW)?.tone, "bad");

@@ -82,9 +82,11 @@ test("a hub is linked: address, choice, recovery code, fingerprint", async () =>
   await page.getByRole("button", { name: "Go on" }).click();
 
   await page.getByRole("heading", { level: 3, name: "First, a recovery code" }).waitFor();
-  await comesTo(page.getByRole("heading", { name: "If this hub breaks or is stolen" }), 0, "the code is made in one place");
+  await comesTo(page.getByRole("heading", { name: "If this hub breaks or is stolen" }), 0, "nothing else is offered meanwhile");
+  await page.getByLabel("Your password").fill("x");
   await page.getByRole("button", { name: "Make the recovery code" }).click();
   await comesTo(page.locator(".code-groups code"), 9);
+  assert.deepEqual(sent(asked, "POST", "/recovery")[0].body, { password: "x" });
   await page.getByRole("img", { name: "QR code of the recovery code" }).waitFor();
   await page.locator(".sheet").getByText(HOME_CODE.hub).last().waitFor();
   await shot(page, "cloud-code-360");
@@ -124,7 +126,7 @@ test("a hub is linked: address, choice, recovery code, fingerprint", async () =>
 });
 
 test("a cloud with link codes wants one, one that is closed is left alone, and a region can be chosen", async () => {
-  const us = { ...LOOK, region: "us", url: "https://us.cloud.example", linking: "code" };
+  const us = { ...LOOK, region: "us", url: "https://us.cloud.example", linking: "code", trusted: false };
   const { page, asked } = await look({ some: linking({ "GET /recovery": MADE, "POST /cloud/look": ({ url }) => (url === us.url ? us : url.includes("closed") ? { ...LOOK, linking: "closed" } : LOOK) }) });
   await page.getByLabel("Address of the cloud").fill("https://closed.example");
   await page.getByRole("button", { name: "Look at it" }).click();
@@ -135,6 +137,7 @@ test("a cloud with link codes wants one, one that is closed is left alone, and a
   await page.getByRole("button", { name: "Look at it" }).click();
   await page.getByRole("button", { name: "Look at us" }).click();
   await page.getByText("https://us.cloud.example", { exact: true }).waitFor();
+  await page.getByText("could not check who answers").waitFor();
   await shot(page, "cloud-choose-1280");
   await page.getByRole("button", { name: "Go on" }).click();
   await page.getByLabel("I have compared it").check();
@@ -172,14 +175,14 @@ test("what a look comes to is told in the hub's words, and a hub that wants a re
 
 test("how hub and cloud stand: what waits, what was refused and why, what the cloud told, and sync now", async () => {
   const { page, asked } = await look({ some: { "GET /cloud": LINKED, "GET /recovery": MADE } });
-  await page.getByText("Hub and cloud agree.").waitFor();
+  await page.getByText("Hub and cloud are in touch.").waitFor();
   const fact = (term) => page.locator(".facts > div").filter({ has: page.getByText(term, { exact: true }) }).locator("dd");
   assert.equal(await fact("Last success").textContent(), "3 minutes ago");
   assert.match(await fact("Revocations").textContent(), /3 minutes old/);
   assert.equal(await fact("Waits to be sent").textContent(), "1 revocation, 3 changes and the recovery copy");
   assert.match(await fact("Wake-up").textContent(), /at once/);
   assert.equal(await fact("May come from outside").textContent(), "using devices from away");
-  assert.equal(await fact("Recovery copy").textContent(), "at the cloud since yesterday, 41 kB");
+  assert.equal(await fact("Recovery copy").textContent(), "made yesterday, 41 kB");
   await page.getByText("Tom Sand wanted to command Garage.").waitFor();
   await page.getByText("A service wanted to make an account.").waitFor();
   await page.getByText("commands that are critical may not come from outside").waitFor();
@@ -195,7 +198,7 @@ test("how hub and cloud stand: what waits, what was refused and why, what the cl
 test("what fails says what to do, what rests meanwhile, and every page carries a mark that leads here", async () => {
   let view = FAILING;
   const { page } = await look({ hash: "#/", some: { "GET /cloud": () => view } });
-  const mark = page.getByRole("link", { name: "The cloud has not been heard for 8 days" });
+  const mark = page.getByRole("link", { name: "No word from the cloud for 8 days" });
   await mark.click();
   await page.getByRole("heading", { level: 1, name: "Cloud" }).waitFor();
   await page.getByText("A sign-in page of this network answers instead of the cloud.").waitFor();
@@ -205,7 +208,7 @@ test("what fails says what to do, what rests meanwhile, and every page carries a
   await comesTo(mark, 0, "its own page says more");
   view = LINKED;
   await page.getByRole("button", { name: "Sync now" }).click();
-  await page.getByText("Hub and cloud agree.").waitFor();
+  await page.getByText("Hub and cloud are in touch.").waitFor();
   await page.evaluate(() => (location.hash = "#/"));
   await page.getByRole("heading", { level: 1, name: "Devices" }).waitFor();
   await comesTo(mark, 0);
@@ -257,6 +260,9 @@ test("a new recovery code is made only after the question, and the recovery copy
   await page.getByText("The one you have on paper then opens nothing any more").waitFor();
   assert.equal(sent(asked, "POST", "/recovery").length, 0);
   await page.getByRole("button", { name: "Make a new one" }).click();
+  assert.equal(await isFocused(page.getByLabel("Your password")), true);
+  await page.keyboard.type("x");
+  await page.getByRole("button", { name: "Make it, and end the old one" }).click();
   await comesTo(page.locator(".code-groups code"), 9);
   assert.equal(await isFocused(page.getByRole("group", { name: "Recovery code of this home" })), true);
   await done(page);
@@ -267,6 +273,30 @@ test("a new recovery code is made only after the question, and the recovery copy
   await other.page.getByText("Make the recovery code of this home first").waitFor();
   assert.equal(sent(other.asked, "PATCH", "/cloud").length, 0);
   await done(other.page);
+});
+
+test("after a hub has taken another's place, an owner looks through the rights before they hold again", async () => {
+  let pending = true;
+  const restored = () => ({ ...MADE, bundle: { ...MADE.bundle, up_to_date: false, without_waiting: true }, restored: { at: NOW - 60_000, bundle_at: NOW - DAY, epoch: 2, review_pending: pending } });
+  const { page, asked } = await look({
+    width: 360,
+    some: {
+      "GET /cloud": LINKED,
+      "GET /recovery": restored,
+      "POST /recovery/review": () => {
+        pending = false;
+        return [204];
+      },
+    },
+  });
+  const panel = page.getByRole("region", { name: "This hub has taken the place of another" });
+  await panel.getByText("those of everybody but owners rest").waitFor();
+  await shot(page, "cloud-review-360");
+  await panel.getByRole("button", { name: "Let the rights hold again" }).click();
+  await panel.getByRole("button", { name: "Let them hold" }).click();
+  await panel.waitFor({ state: "detached" });
+  assert.equal(sent(asked, "POST", "/recovery/review").length, 1);
+  await done(page);
 });
 
 test("a member makes a key for away, which shows once, and ends it; a bulletin is pasted or picked", async () => {
@@ -283,7 +313,7 @@ test("a member makes a key for away, which shows once, and ends it; a bulletin i
       },
     },
   });
-  await page.getByText("Hub and cloud agree.").waitFor();
+  await page.getByText("Hub and cloud are in touch.").waitFor();
   for (const hidden of ["Sync now", "Unlink this hub", "Make the recovery code"]) await comesTo(page.getByRole("button", { name: hidden }), 0, `${hidden} is for owners`);
   assert.equal(sent(asked, "GET", "/recovery").length, 0);
   await page.getByText("Make a key").click();
@@ -332,7 +362,7 @@ test("a hub that another has replaced says so on every page, and offers nothing 
   const { page } = await look({ hash: "#/", some: { "GET /cloud": { ...LINKED, retired: true } } });
   await page.getByRole("link", { name: "This hub has been replaced." }).click();
   await page.getByText("this one serves nobody any more").waitFor();
-  for (const hidden of ["Sync now", "Make the recovery code", "Make the key"]) await comesTo(page.getByRole("button", { name: hidden }), 0);
+  for (const hidden of ["Sync now", "Make the recovery code", "Make the key", "Unlink this hub"]) await comesTo(page.getByRole("button", { name: hidden }), 0);
   await done(page);
   // It may as well hear of it only when it asks for something.
   const other = await look({ hash: "#/", some: { "GET /devices": [410, "retired", "another hub has taken this one's place", "Use the new hub."] } });

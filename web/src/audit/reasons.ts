@@ -37,6 +37,8 @@ const REASONS: Record<string, string> = {
   used_up: "All the uses of their right were spent.",
   person_may_not: "The app may, but not the person it acts for.",
   not_attested: "It can hurt, and the device has not proved that it is genuine.",
+  policy_stale: "The hub had not heard for too long whether this right, which was given from outside, still stands.",
+  review_pending: "The hub has taken another's place, and it is not known yet what was revoked since.",
   privilege_too_low: "Their right to the device does not go that far.",
 };
 

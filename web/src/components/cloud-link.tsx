@@ -19,14 +19,11 @@ type Stage = "address" | "choose" | "code" | "confirm";
 
 /** `hasCode`: whether the home has a recovery code; `onStage` tells the page which step shows. */
 export function CloudLink({ hasCode, onCode, onStage }: { hasCode: boolean; onCode: () => void; onStage: (stage: Stage) => void }) {
-  const [stage, show] = useState<Stage>("address");
+  const [stage, to] = useState<Stage>("address");
   const [view, setView] = useState<CloudView | null>(null);
   const [consent, setConsent] = useState<Consent[]>([...AT_FIRST]);
   const [brands, setBrands] = useState<string[]>([]);
-  const to = (next: Stage) => {
-    show(next);
-    onStage(next);
-  };
+  useEffect(() => onStage(stage), [stage]);
   function chosen() {
     to(consent.includes("bundle") && !hasCode ? "code" : "confirm");
   }
@@ -40,8 +37,7 @@ export function CloudLink({ hasCode, onCode, onStage }: { hasCode: boolean; onCo
       ) : stage === "code" ? (
         <Step title="First, a recovery code">
           <p>The recovery copy is sealed with a code that only you have. There is none yet: make it now, and keep it on paper.</p>
-          <HomeCodeMaker again={false} onKept={() => { onCode(); to("confirm"); }} />
-          <div class="buttons"><button type="button" class="button" onClick={() => to("choose")}>Back</button></div>
+          <HomeCodeMaker again={false} onBack={() => to("choose")} onKept={() => { onCode(); to("confirm"); }} />
         </Step>
       ) : (
         <Confirm view={view} consent={consentToSend(consent)} brands={brands} onNeedsCode={() => to("code")} onBack={() => to("choose")} />
@@ -107,6 +103,7 @@ function Choose({ view, consent, setConsent, brands, setBrands, onOther, onBack,
         <div><dt>Address</dt><dd>{view.url}</dd></div>
         <div><dt>Fingerprint</dt><dd class="mono">{inFours(view.fingerprint)}</dd></div>
       </dl>
+      {view.trusted === false && <div class="note note-warn"><p>This hub could not check who answers at this address.</p><p class="note-next">Compare the fingerprint with care before you link.</p></div>}
       {others.length > 0 && !closed && (
         <div class="other-regions">
           <p class="quiet">What is mirrored stays in this region. The cloud also has others:</p>

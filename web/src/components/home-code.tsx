@@ -4,17 +4,17 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { clouds, type HomeCode, type Recovery } from "../cloud-api.ts";
 import { ago, fullTime, now } from "../clock.ts";
-import { endOfCode, sameSymbols, sizeWords } from "../cloud-words.ts";
+import { copyWords, endOfCode, sameSymbols } from "../cloud-words.ts";
 import { announcement, cloud, hub } from "../store.ts";
 import { Confirm } from "./confirm.tsx";
 import { TextField } from "./field.tsx";
 import { Qr } from "./link-card.tsx";
+import { PasswordStep } from "./password-step.tsx";
 import { ProblemNote } from "./problem.tsx";
 import { useTask } from "./use-task.ts";
 
 export function HomeRecovery({ recovery, onMade }: { recovery: Recovery | null; onMade: () => void }) {
-  const copy = recovery?.bundle;
-  const copied = cloud.value?.linked && cloud.value.consent?.includes("bundle");
+  const copied = cloud.value?.linked === true && cloud.value.consent?.includes("bundle") === true;
   return (
     <section class="panel" aria-labelledby="recovery-heading">
       <h2 id="recovery-heading">If this hub breaks or is stolen</h2>
@@ -22,38 +22,70 @@ export function HomeRecovery({ recovery, onMade }: { recovery: Recovery | null; 
       {recovery && (
         <dl class="facts">
           <div><dt>Recovery code</dt><dd>{recovery.made_at ? <>made <time title={fullTime(recovery.made_at)}>{ago(recovery.made_at, now.value)}</time></> : "there is none yet"}</dd></div>
-          <div><dt>Recovery copy</dt><dd>{copy ? <>{copied ? "at the cloud" : "of"} since <time title={fullTime(copy.at)}>{ago(copy.at, now.value)}</time>, {sizeWords(copy.bytes)}</> : copied ? recovery.made_at ? "not at the cloud yet: it follows by itself" : "it needs a recovery code" : "the cloud holds none"}</dd></div>
+          <div><dt>Recovery copy</dt><dd>{copyWords(recovery, copied, now.value)}</dd></div>
         </dl>
       )}
+      {recovery?.too_large && <div class="note note-warn after-summary"><p>This home is too large for a recovery copy.</p><p class="note-next">Back the hub up by hand: <code>hearthkey backup</code>.</p></div>}
       {recovery && <HomeCodeMaker again={recovery.made_at !== null} onKept={onMade} />}
     </section>
   );
 }
 
-/** Makes a code, shows it, and takes its end back. `again`: there is one that ends. */
-export function HomeCodeMaker({ again, onKept }: { again: boolean; onKept: () => void }) {
+/** After this hub has taken another's place: the rights of all but owners rest until somebody knows that they still stand. */
+export function Review({ recovery, onDone }: { recovery: Recovery | null; onDone: () => void }) {
   const task = useTask();
+  const restored = recovery?.restored;
+  if (!restored?.review_pending) return null;
+  function finish() {
+    void task.run(async () => {
+      await clouds.finishReview();
+      announcement.value = "All rights hold again.";
+      onDone();
+    });
+  }
+  return (
+    <section class="panel" aria-labelledby="review-heading">
+      <h2 id="review-heading">This hub has taken the place of another</h2>
+      <div class="note note-warn">
+        <p>It knows the home as it was on {fullTime(restored.bundle_at)}. Rights that were taken away after that may have come back with it, so those of everybody but owners rest.</p>
+        <p class="note-next">They hold again by themselves once the cloud has told what was revoked. Or look through <a href="#/people">the people</a> and who may use which device, take away what is not to be, and let the others hold.</p>
+      </div>
+      <ProblemNote problem={task.problem} />
+      <Confirm label="Let the rights hold again" question="Have you looked through all people and devices? From now on everybody may do again what stands there." yes={task.busy ? "One moment…" : "Let them hold"} no="Not yet" busy={task.busy} onYes={finish} />
+    </section>
+  );
+}
+
+/** Makes a code, shows it, and takes its end back. `again`: there is one that ends; `onBack`: the way back before it is made. */
+export function HomeCodeMaker({ again, onBack, onKept }: { again: boolean; onBack?: () => void; onKept: () => void }) {
   const [made, setMade] = useState<HomeCode | null>(null);
-  const make = () => void task.run(async () => setMade(await clouds.makeCode()));
+  const [sure, setSure] = useState(false);
+  const step = useRef<HTMLDivElement>(null);
+  // Who said yes goes on at the password.
+  useEffect(() => void (sure && step.current?.querySelector("input")?.focus()), [sure]);
+  const make = async (password: string) => setMade(await clouds.makeCode(password));
   if (made)
     return (
       <HomeCodeSheet
         made={made}
         onKept={() => {
           setMade(null);
+          setSure(false);
           announcement.value = "The recovery code is kept.";
           onKept();
         }}
       />
     );
+  if (again && !sure)
+    return (
+      <div class="inner">
+        <Confirm label="Make a new recovery code" question="Make a new recovery code? The one you have on paper then opens nothing any more, and is to be destroyed." yes="Make a new one" no="Keep the old one" busy={false} onYes={() => setSure(true)} />
+      </div>
+    );
   return (
-    <div class="inner">
-      <ProblemNote problem={task.problem} />
-      {again ? (
-        <Confirm label="Make a new recovery code" question="Make a new recovery code? The one you have on paper then opens nothing any more, and is to be destroyed." yes={task.busy ? "Making it…" : "Make a new one"} no="Keep the old one" busy={task.busy} onYes={make} />
-      ) : (
-        <button type="button" class="button" disabled={task.busy} onClick={make}>{task.busy ? "Making it…" : "Make the recovery code"}</button>
-      )}
+    <div class="inner" ref={step}>
+      <PasswordStep button={again ? "Make it, and end the old one" : "Make the recovery code"} busy="Making it…" onGo={make} />
+      {(again || onBack) && <button type="button" class="text-button" onClick={() => (again ? setSure(false) : onBack?.())}>{again ? "Keep the old one" : "Back"}</button>}
     </div>
   );
 }

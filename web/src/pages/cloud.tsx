@@ -7,7 +7,7 @@ import { AwayKeys } from "../components/away-keys.tsx";
 import { CarryBulletin } from "../components/bulletin.tsx";
 import { CloudLink } from "../components/cloud-link.tsx";
 import { CloudConsent, CloudNotices, CloudRefused, CloudStanding, Unlink } from "../components/cloud-state.tsx";
-import { HomeRecovery } from "../components/home-code.tsx";
+import { HomeRecovery, Review } from "../components/home-code.tsx";
 import { Page } from "../components/page.tsx";
 import { ProblemNote } from "../components/problem.tsx";
 import { SettingsNav } from "../components/settings-nav.tsx";
@@ -22,7 +22,7 @@ export function CloudPage() {
   const owner = me.value?.role === "owner";
   const [problem, setProblem] = useState<Problem | null>(null);
   const [recovery, setRecovery] = useState<Recovery | null>(null);
-  const [making, setMaking] = useState(false);
+  const [linking, setLinking] = useState(false);
   const view = cloud.value;
   const busy = view?.state?.phase === "linking" || view?.state?.phase === "syncing";
 
@@ -54,16 +54,17 @@ export function CloudPage() {
       <SettingsNav />
       <ProblemNote problem={problem} />
       {!view && !problem && <p class="quiet late" role="status">Loading…</p>}
+      {owner && !retired && <Review recovery={recovery} onDone={() => void loadRecovery()} />}
       {view && !linked && !retired && <NotLinked owner={owner} />}
       {view && (linked || retired) && <CloudStanding view={view} />}
       {view && linked && owner && <CloudNotices view={view} />}
       {view && linked && owner && <CloudRefused view={view} />}
-      {view && !linked && owner && !retired && <CloudLink hasCode={Boolean(recovery?.made_at)} onCode={() => void loadRecovery()} onStage={(stage) => setMaking(stage === "code")} />}
+      {view && !linked && owner && !retired && <CloudLink hasCode={Boolean(recovery?.made_at)} onCode={() => void loadRecovery()} onStage={(stage) => setLinking(stage !== "address")} />}
       {view && linked && owner && !retired && <CloudConsent view={view} hasCode={Boolean(recovery?.made_at)} />}
-      {owner && !retired && !making && <HomeRecovery recovery={recovery} onMade={() => void loadRecovery()} />}
+      {owner && !retired && (linked || !linking) && <HomeRecovery recovery={recovery} onMade={() => void loadRecovery()} />}
       {linked && !retired && <AwayKeys />}
       {linked && !retired && <CarryBulletin />}
-      {view && linked && owner && <Unlink view={view} />}
+      {view && linked && owner && !retired && <Unlink view={view} />}
     </Page>
   );
 }
