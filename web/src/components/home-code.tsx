@@ -51,7 +51,9 @@ export function Review({ recovery, onDone }: { recovery: Recovery | null; onDone
         <p class="note-next">They hold again by themselves once the cloud has told what was revoked. Or look through <a href="#/people">the people</a> and who may use which device, take away what is not to be, and let the others hold.</p>
       </div>
       <ProblemNote problem={task.problem} />
-      <Confirm label="Let the rights hold again" question="Have you looked through all people and devices? From now on everybody may do again what stands there." yes={task.busy ? "One moment…" : "Let them hold"} no="Not yet" busy={task.busy} onYes={finish} />
+      <div class="after-summary">
+        <Confirm label="Let the rights hold again" question="Have you looked through all people and devices? From now on everybody may do again what stands there." yes={task.busy ? "One moment…" : "Let them hold"} no="Not yet" busy={task.busy} onYes={finish} />
+      </div>
     </section>
   );
 }
