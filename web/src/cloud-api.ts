@@ -15,8 +15,6 @@ export interface CloudView {
   regions?: Record<string, string>;
   brands?: { id: string; fingerprint: string }[];
   linking: "open" | "code" | "closed";
-  /** Whether the hub could check who answers at the address. */
-  trusted?: boolean;
 }
 
 export interface LinkOrder {

@@ -135,12 +135,12 @@ const VERBS: Record<string, string> = {
   command: "wanted to command",
   grant: "wanted to share",
   user: "wanted to make an account",
-  revoke: "wanted to take a right away",
+  revoke: "wanted to take away a right to",
 };
 
 /** What was wanted from outside; it ends where the device's name follows, if it is about one. */
 export function verbWords(verb: string): string {
-  return VERBS[verb] ?? "wanted something of";
+  return VERBS[verb] ?? "wanted something from";
 }
 
 /** What is left of a code in mind: the group at its end, or the last two when that is very short. */

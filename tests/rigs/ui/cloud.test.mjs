@@ -126,7 +126,7 @@ test("a hub is linked: address, choice, recovery code, fingerprint", async () =>
 });
 
 test("a cloud with link codes wants one, one that is closed is left alone, and a region can be chosen", async () => {
-  const us = { ...LOOK, region: "us", url: "https://us.cloud.example", linking: "code", trusted: false };
+  const us = { ...LOOK, region: "us", url: "https://us.cloud.example", linking: "code" };
   const { page, asked } = await look({ some: linking({ "GET /recovery": MADE, "POST /cloud/look": ({ url }) => (url === us.url ? us : url.includes("closed") ? { ...LOOK, linking: "closed" } : LOOK) }) });
   await page.getByLabel("Address of the cloud").fill("https://closed.example");
   await page.getByRole("button", { name: "Look at it" }).click();
@@ -137,7 +137,6 @@ test("a cloud with link codes wants one, one that is closed is left alone, and a
   await page.getByRole("button", { name: "Look at it" }).click();
   await page.getByRole("button", { name: "Look at us" }).click();
   await page.getByText("https://us.cloud.example", { exact: true }).waitFor();
-  await page.getByText("could not check who answers").waitFor();
   await shot(page, "cloud-choose-1280");
   await page.getByRole("button", { name: "Go on" }).click();
   await page.getByLabel("I have compared it").check();
@@ -185,6 +184,8 @@ test("how hub and cloud stand: what waits, what was refused and why, what the cl
   assert.equal(await fact("Recovery copy").textContent(), "made yesterday, 41 kB");
   await page.getByText("Tom Sand wanted to command Garage.").waitFor();
   await page.getByText("A service wanted to make an account.").waitFor();
+  await page.getByText("The cloud wanted to take away a right to Garage.").waitFor();
+  await page.getByText("Nobody would be left who administers the device.").waitFor();
   await page.getByText("commands that are critical may not come from outside").waitFor();
   await page.getByText("Another hub has claimed this device too.").waitFor();
   const before = sent(asked, "GET", "/cloud").length;

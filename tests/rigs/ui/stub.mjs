@@ -44,12 +44,13 @@ export const pairing = (step, some = {}) => ({ id: "p-1", kind: "hearthkey", ste
 export const IMPROV = { kind: "improv", device_id: null, name: "Living room sensor", room: null, encrypted: false };
 
 /** A cloud as it shows itself, how a hub stands with it, and what a hub without one says. */
-export const LOOK = { v: 1, name: "Acme Cloud", region: "eu", key: "cQ7h0l3p4m5n6b7v8c9x0z1a2s3d4f5g6h7j8k9l0q1", fingerprint: "3f9a01c277de4b10", url: "https://eu.cloud.example", regions: { eu: "https://eu.cloud.example", us: "https://us.cloud.example" }, brands: [{ id: "acme", fingerprint: "ABCD-EFGH-IJKL-MNOP-QRST-UVWX-YZ23-4567" }, { id: "lumen", fingerprint: "ZZCD-EFGH-IJKL-MNOP-QRST-UVWX-YZ23-4567" }], linking: "open", trusted: true };
+export const LOOK = { v: 1, name: "Acme Cloud", region: "eu", key: "cQ7h0l3p4m5n6b7v8c9x0z1a2s3d4f5g6h7j8k9l0q1", fingerprint: "3f9a01c277de4b10", url: "https://eu.cloud.example", regions: { eu: "https://eu.cloud.example", us: "https://us.cloud.example" }, brands: [{ id: "acme", fingerprint: "ABCD-EFGH-IJKL-MNOP-QRST-UVWX-YZ23-4567" }, { id: "lumen", fingerprint: "ZZCD-EFGH-IJKL-MNOP-QRST-UVWX-YZ23-4567" }], linking: "open", trusted: false };
 export const LINKED = {
   linked: true, url: "https://eu.cloud.example", name: "Acme Cloud", region: "eu", fingerprint: "3f9a01c277de4b10", consent: ["devices", "bundle", "requests"],
   state: { phase: "idle", problem: null, retry_at: null, connected: true }, last_success: NOW - 3 * 60_000, policy_age_ms: 190_000, pending: { rows: 3, marks: 1, audit: 0, bundle: true },
   refused: [
     { at: NOW - HOUR, by: TOM.id, verb: "command", device: DOOR.id, code: "no_consent", detail: "commands that are critical may not come from outside" },
+    { at: NOW - 2 * HOUR, by: "cloud", verb: "revoke", device: DOOR.id, code: "last_administrator", detail: `binding ${DOOR.id}/user:${MARA.id}, up to 1: nobody would be left` },
     { at: NOW - 2 * HOUR, by: "service:s9", verb: "user", device: null, code: "no_consent", detail: "the operator of the cloud may not make accounts here" },
   ],
   notices: [{ at: NOW - DAY, code: "claimed_elsewhere", device: LOCK.id, text: "Another hub has claimed this device too. Compare its serial number with the label, and ask the seller.", seen: false }],

@@ -103,7 +103,6 @@ function Choose({ view, consent, setConsent, brands, setBrands, onOther, onBack,
         <div><dt>Address</dt><dd>{view.url}</dd></div>
         <div><dt>Fingerprint</dt><dd class="mono">{inFours(view.fingerprint)}</dd></div>
       </dl>
-      {view.trusted === false && <div class="note note-warn"><p>This hub could not check who answers at this address.</p><p class="note-next">Compare the fingerprint with care before you link.</p></div>}
       {others.length > 0 && !closed && (
         <div class="other-regions">
           <p class="quiet">What is mirrored stays in this region. The cloud also has others:</p>

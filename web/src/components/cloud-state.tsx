@@ -80,7 +80,7 @@ export function CloudRefused({ view }: { view: CloudState }) {
   const refused = [...(view.refused ?? [])].sort((a, b) => b.at - a.at);
   if (refused.length === 0) return null;
   const known = { people: people.value, devices: devices.value ?? new Map(), models: models.value };
-  const who = (by: string) => plainText([actorPart(known, by.includes(":") || by === "" ? by || "?" : `user:${by}`)]);
+  const who = (by: string) => plainText([actorPart(known, by.includes(":") || by === "cloud" || by === "" ? by || "?" : `user:${by}`)]);
   return (
     <section class="panel" aria-labelledby="refused-heading">
       <h2 id="refused-heading">What this hub refused from outside</h2>
@@ -88,13 +88,18 @@ export function CloudRefused({ view }: { view: CloudState }) {
         {refused.map((each) => (
           <li key={`${each.at}${each.by}${each.verb}${each.device ?? ""}`}>
             <p>{who(each.by)} {verbWords(each.verb)}{each.device ? <> <DeviceLink id={each.device} /></> : ""}.</p>
-            <p class="quiet sentence">{each.detail || explain(each.code) || each.code}</p>
+            <p class="quiet sentence">{whyRefused(each.verb, each.code, each.detail)}</p>
             <time dateTime={new Date(each.at).toISOString()} title={fullTime(each.at)}>{ago(each.at, now.value)}</time>
           </li>
         ))}
       </ul>
     </section>
   );
+}
+
+/** A revocation's detail names by ids what was to end. */
+function whyRefused(verb: string, code: string, detail: string): string {
+  return (verb === "revoke" && explain(code)) || detail || explain(code) || code;
 }
 
 function DeviceLink({ id }: { id: string }) {
