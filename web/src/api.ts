@@ -2,7 +2,7 @@
 
 // Here is what the first pages need; `access-api.ts` has the calls of the pages that are loaded later.
 
-import type { Action, Clock, CloudState, Command, Device, Explanation, Hub, Model, SupportSession, Twin, User, Values } from "./types.ts";
+import type { Action, Clock, CloudState, Command, Device, Explanation, Hub, Model, Recovery, SupportSession, Twin, User, Values } from "./types.ts";
 
 /** Why a call did not do what it should, in words for a person (RFC 9457 from the hub, or the same shape made here). */
 export class Problem extends Error {
@@ -29,6 +29,7 @@ export const api = {
   support: async () => listOf<SupportSession>(await call<unknown>("GET", "/support"), "sessions"),
   endSupport: (id: string) => call<void>("DELETE", `/support/${enc(id)}`),
   cloud: () => call<CloudState>("GET", "/cloud"),
+  recovery: () => call<Recovery>("GET", "/recovery"),
   devices: async () => listOf<Device>(await call<unknown>("GET", "/devices"), "devices"),
   device: (id: string) => call<Device>("GET", `/devices/${enc(id)}`),
   explain: (id: string, action: Action, about: { name?: string; username?: string } = {}) =>

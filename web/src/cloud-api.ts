@@ -34,17 +34,6 @@ export interface HomeCode {
   qr: string;
 }
 
-/** How the home is prepared for the day on which its hub dies. */
-export interface Recovery {
-  made_at: number | null;
-  /** The copy that was last handed over; `without_waiting`: devices that nobody has claimed yet are not in it. */
-  bundle: { at: number; bytes: number; up_to_date?: boolean; without_waiting?: boolean } | null;
-  /** What would be in it is more than a copy takes. */
-  too_large?: boolean;
-  /** This hub has taken another's place, with what was known at `bundle_at`. */
-  restored?: { at: number; bundle_at: number; review_pending: boolean } | null;
-}
-
 /** What somebody uses from away from home. */
 export interface AwayKey {
   id: string;
@@ -60,7 +49,6 @@ export const clouds = {
   sync: () => call<void>("POST", "/cloud/sync"),
   bulletin: (bulletin: string) => call<{ marks: number }>("POST", "/cloud/bulletin", { bulletin }),
 
-  recovery: () => call<Recovery>("GET", "/recovery"),
   makeCode: (password: string) => call<HomeCode>("POST", "/recovery", { password }),
   finishReview: () => call<void>("POST", "/recovery/review"),
 

@@ -13,8 +13,9 @@ export const RETIRED = {
 };
 
 /** The few words that every page carries when something is wrong for long; null while there is nothing to say. */
-export function markOf(view: CloudState | null, retired: boolean, now: number): { tone: "warn" | "bad"; text: string } | null {
+export function markOf(view: CloudState | null, retired: boolean, now: number, review = false): { tone: "warn" | "bad"; text: string } | null {
   if (retired || isRetired(view)) return { tone: "bad", text: RETIRED.title };
+  if (review) return { tone: "warn", text: "Rights rest until you have looked through them" };
   if (!view?.linked || !(view.state?.problem || view.state?.phase === "failing")) return null;
   if (!view.last_success) return { tone: "warn", text: "No word from the cloud yet" };
   const silent = now - view.last_success;

@@ -31,6 +31,8 @@ export const people = signal<readonly User[]>([]);
 export const hubClock = signal<Clock | null>(null);
 /** The support sessions that are open and concern who looks. */
 export const support = signal<readonly SupportSession[]>([]);
+/** Whether the rights of all but owners rest, because the hub has taken another's place; owners know. */
+export const reviewPending = signal(false);
 /** How the hub and its cloud stand; null while that is not known here. */
 export const cloud = signal<CloudState | null>(null);
 
@@ -65,6 +67,7 @@ export function signedOut(said = ""): void {
   people.value = [];
   support.value = [];
   cloud.value = null;
+  reviewPending.value = false;
   pairings.value = new Map();
   hubClock.value = null;
 }
@@ -95,8 +98,10 @@ export async function loadCloud(): Promise<void> {
   const user = me.value;
   if (!user || VENDOR_ROLES.includes(user.role)) return;
   try {
-    const found = await api.cloud();
-    if (me.value?.id === user.id) cloud.value = found;
+    const [found, recovery] = await Promise.all([api.cloud(), user.role === "owner" && api.recovery().catch(() => null)]);
+    if (me.value?.id !== user.id) return;
+    cloud.value = found;
+    if (recovery) reviewPending.value = recovery.restored?.review_pending === true;
   } catch (error) {
     if ([403, 404].includes(asProblem(error).status)) cloud.value = null;
   }

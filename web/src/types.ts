@@ -279,3 +279,14 @@ export interface CloudState {
   notices?: { at: number; code: string; device?: string | null; text: string; seen?: boolean }[];
   retired?: boolean;
 }
+
+/** How the home is prepared for the day on which its hub dies. */
+export interface Recovery {
+  made_at: number | null;
+  /** The copy that was last handed over; `without_waiting`: devices that nobody has claimed yet are not in it. */
+  bundle: { at: number; bytes: number; up_to_date?: boolean; without_waiting?: boolean } | null;
+  /** What would be in it is more than a copy takes. */
+  too_large?: boolean;
+  /** This hub has taken another's place, with what was known at `bundle_at`. */
+  restored?: { at: number; bundle_at: number; review_pending: boolean } | null;
+}

@@ -80,7 +80,8 @@ test("pages carry a mark only when the cloud has been out of reach for long, or 
   assert.match(markOf({ ...failing, last_success: null }, false, NOW)?.text ?? "", /No word from the cloud yet/);
   assert.equal(markOf({ linked: false }, false, NOW), null);
   assert.equal(markOf(null, false, NOW), null);
-  assert.equal(markOf(null, true, NOW)?.tone, "bad");
+  assert.match(markOf({ linked: false }, false, NOW, true)?.text ?? "", /Rights rest/);
+  assert.equal(markOf(null, true, NOW, true)?.tone, "bad");
   assert.equal(markOf({ linked: true, retired: true }, false, NOW)?.tone, "bad");
 });
 

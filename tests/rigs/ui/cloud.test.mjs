@@ -292,11 +292,18 @@ test("after a hub has taken another's place, an owner looks through the rights b
   });
   const panel = page.getByRole("region", { name: "This hub has taken the place of another" });
   await panel.getByText("those of everybody but owners rest").waitFor();
+  await page.evaluate(() => (location.hash = "#/"));
+  const mark = page.getByRole("link", { name: "Rights rest until you have looked through them" });
+  await mark.click();
+  await panel.waitFor();
   await shot(page, "cloud-review-360");
   await panel.getByRole("button", { name: "Let the rights hold again" }).click();
   await panel.getByRole("button", { name: "Let them hold" }).click();
   await panel.waitFor({ state: "detached" });
   assert.equal(sent(asked, "POST", "/recovery/review").length, 1);
+  await page.evaluate(() => (location.hash = "#/"));
+  await page.getByRole("heading", { level: 1, name: "Devices" }).waitFor();
+  await comesTo(mark, 0);
   await done(page);
 });
 

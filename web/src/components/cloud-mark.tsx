@@ -4,11 +4,11 @@ import { isRetired, markOf } from "../cloud-mark.ts";
 import { now } from "../clock.ts";
 import { mayClaim } from "../rights.ts";
 import { route } from "../route.ts";
-import { cloud, hub, me } from "../store.ts";
+import { cloud, hub, me, reviewPending } from "../store.ts";
 
 export function CloudMark() {
   const retired = hub.value?.retired === true;
-  const mark = markOf(cloud.value, retired, now.value);
+  const mark = markOf(cloud.value, retired, now.value, reviewPending.value);
   const concerns = retired || isRetired(cloud.value) || mayClaim(me.value);
   // Its own page says more.
   const here = route.value.page === "cloud" && me.value;

@@ -2,10 +2,11 @@
 // breaks. A new one ends the old one.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { clouds, type HomeCode, type Recovery } from "../cloud-api.ts";
+import { clouds, type HomeCode } from "../cloud-api.ts";
 import { ago, fullTime, now } from "../clock.ts";
 import { copyWords, endOfCode, sameSymbols } from "../cloud-words.ts";
 import { announcement, cloud, hub } from "../store.ts";
+import type { Recovery } from "../types.ts";
 import { Confirm } from "./confirm.tsx";
 import { TextField } from "./field.tsx";
 import { Qr } from "./link-card.tsx";
@@ -26,6 +27,13 @@ export function HomeRecovery({ recovery, onMade }: { recovery: Recovery | null; 
         </dl>
       )}
       {recovery?.too_large && <div class="note note-warn after-summary"><p>This home is too large for a recovery copy.</p><p class="note-next">Back the hub up by hand: <code>hearthkey backup</code>.</p></div>}
+      {recovery?.made_at && !recovery.too_large && (
+        <details class="inner">
+          <summary>Keep the recovery copy yourself</summary>
+          <p class="quiet">A file, sealed with your code: keep it on another computer or a stick, and take a new one when much has changed. You need it if no cloud keeps it for you.</p>
+          <a class="button" href="/api/v1/recovery/bundle" download="hearthkey-recovery-bundle.age">Save the recovery copy</a>
+        </details>
+      )}
       {recovery && <HomeCodeMaker again={recovery.made_at !== null} onKept={onMade} />}
     </section>
   );

@@ -2,7 +2,6 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { api, asProblem, type Problem } from "../api.ts";
-import { clouds, type Recovery } from "../cloud-api.ts";
 import { AwayKeys } from "../components/away-keys.tsx";
 import { CarryBulletin } from "../components/bulletin.tsx";
 import { CloudLink } from "../components/cloud-link.tsx";
@@ -12,7 +11,8 @@ import { Page } from "../components/page.tsx";
 import { ProblemNote } from "../components/problem.tsx";
 import { SettingsNav } from "../components/settings-nav.tsx";
 import { isRetired } from "../cloud-mark.ts";
-import { cloud, hub, loadPeople, me } from "../store.ts";
+import { cloud, hub, loadCloud, loadPeople, me } from "../store.ts";
+import type { Recovery } from "../types.ts";
 
 /** How often the page asks how things stand: closer while something goes on. */
 const BUSY_MS = 2_000;
@@ -34,7 +34,7 @@ export function CloudPage() {
       },
       (error) => setProblem(asProblem(error)),
     );
-  const loadRecovery = () => clouds.recovery().then(setRecovery, () => {});
+  const loadRecovery = () => api.recovery().then(setRecovery, () => {});
   useEffect(() => {
     void load();
     if (!owner) return;
@@ -54,7 +54,7 @@ export function CloudPage() {
       <SettingsNav />
       <ProblemNote problem={problem} />
       {!view && !problem && <p class="quiet late" role="status">Loading…</p>}
-      {owner && !retired && <Review recovery={recovery} onDone={() => void loadRecovery()} />}
+      {owner && !retired && <Review recovery={recovery} onDone={() => { void loadRecovery(); void loadCloud(); }} />}
       {view && !linked && !retired && <NotLinked owner={owner} />}
       {view && (linked || retired) && <CloudStanding view={view} />}
       {view && linked && owner && <CloudNotices view={view} />}
