@@ -53,6 +53,6 @@ export const clouds = {
   finishReview: () => call<void>("POST", "/recovery/review"),
 
   awayKeys: async () => listOf<AwayKey>(await call<unknown>("GET", "/me/away"), "away"),
-  makeAwayKey: (name: string, days: number) => call<{ id: string; token: string; url: string }>("POST", "/me/away", { name, days }),
+  makeAwayKey: (name: string, days: number) => call<{ id: string; token: string; url: string; until?: number }>("POST", "/me/away", { name, days }),
   endAwayKey: (id: string) => call<void>("DELETE", `/me/away/${enc(id)}`),
 };

@@ -266,15 +266,15 @@ export interface Pending {
 /** How the hub and its cloud stand; who is no owner is told less. */
 export interface CloudState {
   linked: boolean;
-  url?: string;
-  name?: string;
-  region?: string;
-  fingerprint?: string;
+  url?: string | null;
+  name?: string | null;
+  region?: string | null;
+  fingerprint?: string | null;
   consent?: Consent[];
   state?: MirrorState;
   last_success?: number | null;
   policy_age_ms?: number | null;
-  pending?: Pending;
+  pending?: Pending | null;
   refused?: { at: number; by: string; verb: string; device?: string | null; code: string; detail: string }[];
   notices?: { at: number; code: string; device?: string | null; text: string; seen?: boolean }[];
   retired?: boolean;

@@ -148,6 +148,10 @@ test("what comes from the cloud, and what is agreed with it, is told without ids
   assert.equal(says("user.end", { ...cloud, object: tom, detail: `tom, for user:${MARA}; 2 rights it had given ended with it` }), "The cloud ended the account of tom.");
   assert.match(why("user.end", { ...cloud, object: tom, detail: `tom, for user:${MARA}; 2 rights it had given ended with it` }), /^2 rights/);
   assert.equal(says("away.end", { ...cloud, object: tom, detail: "My phone" }), "The cloud ended the key “My phone” for use from away.");
+  assert.equal(says("cloud.request", { actor: tom, via: "cloud", outcome: "denied", reason: "no_consent", detail: "command" }), "tom wanted to command Garage, from away.");
+  assert.equal(says("cloud.request", { actor: "service:s1", object: "hub", outcome: "denied", reason: "no_consent", detail: "user" }), "A service wanted to make an account, from away.");
+  assert.match(why("cloud.request", { actor: tom, outcome: "denied", reason: "no_consent", detail: "command" }), /No owner has agreed/);
+  assert.equal(says("user.add", { ...cloud, object: "77", detail: "ida as Guest, for service:s1" }), "The cloud added ida as a guest.");
   const refused = { ...cloud, outcome: "denied", reason: "last_administrator", detail: `binding door-1/user:${tom}, up to 3: nobody would be left` } as const;
   assert.equal(says("cloud.mark", refused), "The cloud tried to take away something of Garage.");
   assert.match(why("cloud.mark", refused), /^Nobody would be left/);

@@ -57,7 +57,7 @@ export const LINKED = {
   epoch: 1, clock: { now: NOW, grade: "vouched" },
 };
 /** What people who are no owners are told. */
-export const REDUCED = { linked: true, name: LINKED.name, region: LINKED.region, state: LINKED.state, last_success: LINKED.last_success };
+export const REDUCED = { ...LINKED, pending: null, refused: [], notices: [] };
 export const FAILING = { ...LINKED, state: { phase: "failing", problem: { code: "portal", detail: "a page of the network answers instead of the cloud", next: "Open any page in a browser in this network and accept its terms, then sync now." }, retry_at: NOW + 4 * 60_000, connected: false }, last_success: NOW - 8 * DAY, policy_age_ms: 8 * DAY };
 export const HOME_CODE = { code: "7QK2-M9XV-TB4C-0WFY-H83R-K6ZP-1DJN-5SGE-A", hub: "k3q7m2n4p5r6s7t2u3v4w5x6y7", url: "https://eu.cloud.example", qr: QR };
 

@@ -1,5 +1,6 @@
 // Sentences for what is done with the cloud, with keys for away, and when one hub takes another's place. Pure, as `telling.ts`.
 
+import { verbWords } from "../cloud-words.ts";
 import { actorPart, cut, type Part } from "./names.ts";
 import type { Sentence } from "./telling.ts";
 
@@ -28,6 +29,10 @@ export const CLOUD_SENTENCES: Record<string, Sentence> = {
   "cloud.bulletin": ({ who, denied, detail }) => {
     const marks = Number(/^\d+/.exec(detail)?.[0] ?? 0);
     return { parts: [who, denied ? " brought something that is no bulletin of the cloud." : " brought revocations that the cloud has signed."], why: denied ? "" : marks > 0 ? `${marks} ${marks === 1 ? "was" : "were"} new.` : "None was new." };
+  },
+  "cloud.request": ({ known, entry, device, detail }) => {
+    const by = /^\w+$/.test(entry.actor) ? `user:${entry.actor}` : entry.actor;
+    return { parts: [actorPart(known, by), ` ${verbWords(detail)}`, ...(entry.object === "hub" ? [] : [" ", device]), ", from away."] };
   },
   "cloud.mark": ({ who, device, entry }) => ({ parts: [who, " tried to take away something", ...(entry.object === "hub" ? ["."] : [" of ", device, "."])] }),
   "away.make": ({ who, denied, detail }) => ({ parts: [who, denied ? " tried to make a key for use from away." : " made the key ", ...(denied ? [] : [{ name: `“${detail}”` } as Part, " for use from away."])] }),

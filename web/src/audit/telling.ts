@@ -61,7 +61,8 @@ const SENTENCES: Record<string, Sentence> = {
   }),
   "session.end": ({ who }) => ({ parts: [who, " signed out."] }),
   "user.add": ({ who, known, entry, detail }) => {
-    const [username, role] = cut(detail, " as ");
+    // Made from outside, it says for whom.
+    const [username, role] = cut(detail.replace(/, for .*$/, ""), " as ");
     return { parts: [who, " added ", { name: personName(known, entry.object) ?? username }, role ? ` as ${article(role.toLowerCase())}.` : "."] };
   },
 

@@ -86,8 +86,8 @@ function MakeKey({ onMade }: { onMade: (made: Made) => void }) {
     setTried(true);
     if (error) return (event.currentTarget as HTMLFormElement).querySelector<HTMLInputElement>("[name=away-name]")?.focus();
     void task.run(async () => {
-      const { token, url } = await clouds.makeAwayKey(name.trim(), days);
-      onMade({ name: name.trim(), token, url, until: present() + days * DAY });
+      const { token, url, until = present() + days * DAY } = await clouds.makeAwayKey(name.trim(), days);
+      onMade({ name: name.trim(), token, url, until });
     });
   }
   return (
