@@ -2,7 +2,7 @@
 
 // Here is what the first pages need; `access-api.ts` has the calls of the pages that are loaded later.
 
-import type { Action, Clock, Command, Device, Explanation, Hub, Model, SupportSession, Twin, User, Values } from "./types.ts";
+import type { Action, Clock, CloudState, Command, Device, Explanation, Hub, Model, Recovery, SupportSession, Twin, User, Values } from "./types.ts";
 
 /** Why a call did not do what it should, in words for a person (RFC 9457 from the hub, or the same shape made here). */
 export class Problem extends Error {
@@ -28,6 +28,8 @@ export const api = {
   tellTime: (now: number) => call<Clock>("POST", "/hub/clock", { now }),
   support: async () => listOf<SupportSession>(await call<unknown>("GET", "/support"), "sessions"),
   endSupport: (id: string) => call<void>("DELETE", `/support/${enc(id)}`),
+  cloud: () => call<CloudState>("GET", "/cloud"),
+  recovery: () => call<Recovery>("GET", "/recovery"),
   devices: async () => listOf<Device>(await call<unknown>("GET", "/devices"), "devices"),
   device: (id: string) => call<Device>("GET", `/devices/${enc(id)}`),
   explain: (id: string, action: Action, about: { name?: string; username?: string } = {}) =>
@@ -41,8 +43,8 @@ export const api = {
 
 export const EVENTS = "/api/v1/events";
 
-/** Called when the hub says that nobody is signed in any more. */
-export const session = { onSignedOut: () => {} };
+/** Called when the hub says that nobody is signed in any more, or that another hub has taken its place. */
+export const session = { onSignedOut: () => {}, onRetired: () => {} };
 
 export async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
   let response: Response;
@@ -60,6 +62,7 @@ export async function call<T>(method: string, path: string, body?: unknown): Pro
   if (!response.ok) {
     const problem = problemOf(response.status, text, response.headers.get("Retry-After"));
     if (problem.code === "signed_out") session.onSignedOut();
+    if (problem.code === "retired") session.onRetired();
     throw problem;
   }
   const json = text !== "" && response.headers.get("Content-Type")?.includes("json");

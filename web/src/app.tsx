@@ -2,6 +2,7 @@
 
 import { useEffect } from "preact/hooks";
 import { ClockNote } from "./components/clock-note.tsx";
+import { CloudMark } from "./components/cloud-mark.tsx";
 import { LiveBanner } from "./components/live-banner.tsx";
 import { Nav } from "./components/nav.tsx";
 import { ProblemNote } from "./components/problem.tsx";
@@ -10,7 +11,7 @@ import { later } from "./later.tsx";
 import { DevicePage } from "./pages/device.tsx";
 import { DevicesPage } from "./pages/devices.tsx";
 import { SignInPage } from "./pages/sign-in.tsx";
-import { mayClaim } from "./rights.ts";
+import { mayClaim, VENDOR_ROLES } from "./rights.ts";
 import { route } from "./route.ts";
 import { announcement, hub, me, start, startProblem } from "./store.ts";
 
@@ -19,6 +20,7 @@ const AddMqttPage = later(() => import("./pages/add-mqtt.tsx").then((piece) => p
 const AddPage = later(() => import("./pages/add.tsx").then((piece) => piece.AddPage));
 const AppsPage = later(() => import("./pages/apps.tsx").then((piece) => piece.AppsPage));
 const ClaimPage = later(() => import("./pages/claim.tsx").then((piece) => piece.ClaimPage));
+const CloudPage = later(() => import("./pages/cloud.tsx").then((piece) => piece.CloudPage));
 const ConsentPage = later(() => import("./pages/consent.tsx").then((piece) => piece.ConsentPage));
 const HubPage = later(() => import("./pages/hub.tsx").then((piece) => piece.HubPage));
 const JoinPage = later(() => import("./pages/join.tsx").then((piece) => piece.JoinPage));
@@ -68,6 +70,7 @@ function Frame() {
       <Nav />
       <main id="content" tabIndex={-1}>
         <SupportBanner />
+        <CloudMark />
         <ClockNote />
         <div class="page" key={here}>{pageFor(page, id)}</div>
       </main>
@@ -87,6 +90,7 @@ function pageFor(page: string, id: string) {
   if (page === "settings") return <SettingsPage />;
   if (page === "hub") return <HubPage />;
   if (page === "apps" && mayClaim(me.value)) return <AppsPage />;
+  if (page === "cloud" && me.value && !VENDOR_ROLES.includes(me.value.role)) return <CloudPage />;
   if (page === "services" && owner) return <ServicesPage />;
   if (page === "support" && owner) return <SupportPage />;
   return <DevicesPage />;

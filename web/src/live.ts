@@ -4,7 +4,7 @@
 import { effect, signal } from "@preact/signals";
 import { api, EVENTS } from "./api.ts";
 import { skewFrom } from "./clock.ts";
-import { dropDevice, loadDevices, loadSupport, me, meetClock, meetDevice, support, takeCommand, takePairing, takeTwin } from "./store.ts";
+import { dropDevice, loadCloud, loadDevices, loadSupport, me, meetClock, meetDevice, support, takeCommand, takePairing, takeTwin } from "./store.ts";
 import type { Command, Device, Pairing, SupportSession, Twin } from "./types.ts";
 
 export type LiveState = "off" | "connecting" | "live" | "lost";
@@ -27,7 +27,10 @@ export function followSession(): void {
     connect();
     void meetClock(user);
     void loadSupport();
+    void loadCloud();
   });
+  // A mirror that fails says so by staying silent.
+  setInterval(() => document.hidden || void loadCloud(), 300_000);
   window.addEventListener("offline", () => me.value && (live.value = "lost"));
   window.addEventListener("online", () => me.value && connect());
   // A phone that slept may hold a connection that is long dead and looks alive.

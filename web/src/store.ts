@@ -4,7 +4,8 @@
 import { signal } from "@preact/signals";
 import { api, asProblem, Problem, session } from "./api.ts";
 import { laterCommand, isOver } from "./controls.ts";
-import type { Clock, Command, Device, Hub, Json, Model, Pairing, PairingStep, SupportSession, Twin, User } from "./types.ts";
+import { VENDOR_ROLES } from "./rights.ts";
+import type { Clock, CloudState, Command, Device, Hub, Json, Model, Pairing, PairingStep, SupportSession, Twin, User } from "./types.ts";
 
 export const hub = signal<Hub | null>(null);
 /** `undefined`: not known yet; `null`: nobody is signed in. */
@@ -30,6 +31,10 @@ export const people = signal<readonly User[]>([]);
 export const hubClock = signal<Clock | null>(null);
 /** The support sessions that are open and concern who looks. */
 export const support = signal<readonly SupportSession[]>([]);
+/** Whether the rights of all but owners rest, because the hub has taken another's place; owners know. */
+export const reviewPending = signal(false);
+/** How the hub and its cloud stand; null while that is not known here. */
+export const cloud = signal<CloudState | null>(null);
 
 let touched: Set<string> | null = null;
 
@@ -61,12 +66,18 @@ export function signedOut(said = ""): void {
   models.value = new Map();
   people.value = [];
   support.value = [];
+  cloud.value = null;
+  reviewPending.value = false;
   pairings.value = new Map();
   hubClock.value = null;
 }
 
 session.onSignedOut = () => {
   if (me.value) signedOut("Your session has ended. Sign in again to go on.");
+};
+
+session.onRetired = () => {
+  if (hub.value) hub.value = { ...hub.value, retired: true };
 };
 
 export async function loadPeople(): Promise<void> {
@@ -79,6 +90,20 @@ export async function loadSupport(): Promise<void> {
     support.value = await api.support();
   } catch (error) {
     if ([403, 404].includes(asProblem(error).status)) support.value = [];
+  }
+}
+
+/** Loads how hub and cloud stand, for people of the house; a hub that knows of no clouds has none. */
+export async function loadCloud(): Promise<void> {
+  const user = me.value;
+  if (!user || VENDOR_ROLES.includes(user.role)) return;
+  try {
+    const [found, recovery] = await Promise.all([api.cloud(), user.role === "owner" && api.recovery().catch(() => null)]);
+    if (me.value?.id !== user.id) return;
+    cloud.value = found;
+    if (recovery) reviewPending.value = recovery.restored?.review_pending === true;
+  } catch (error) {
+    if ([403, 404].includes(asProblem(error).status)) cloud.value = null;
   }
 }
 

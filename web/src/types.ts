@@ -18,6 +18,8 @@ export interface Hub {
   ca_fingerprint: string;
   /** Whether anybody in the network may make a guest's account; not told by every hub. */
   open_registration?: boolean;
+  /** Whether another hub has taken this one's place. */
+  retired?: boolean;
 }
 
 export interface User {
@@ -240,4 +242,51 @@ export interface Pairing {
   encrypted: boolean;
   started: number;
   updated: number;
+}
+
+/** What an owner agrees to mirror, and to take from outside. */
+export type Consent = "devices" | "twins" | "people" | "audit" | "bundle" | "requests" | "grants" | "critical" | "people_requests";
+
+export interface MirrorState {
+  phase: "off" | "linking" | "idle" | "syncing" | "waiting" | "failing" | "retired";
+  problem?: { code: string; detail?: string; next?: string } | null;
+  retry_at?: number | null;
+  /** Whether the cloud can wake the hub at once. */
+  connected?: boolean;
+}
+
+/** What waits to be sent to the cloud. */
+export interface Pending {
+  rows?: number;
+  marks?: number;
+  audit?: number;
+  bundle?: boolean;
+}
+
+/** How the hub and its cloud stand; who is no owner is told less. */
+export interface CloudState {
+  linked: boolean;
+  url?: string | null;
+  name?: string | null;
+  region?: string | null;
+  fingerprint?: string | null;
+  consent?: Consent[];
+  state?: MirrorState;
+  last_success?: number | null;
+  policy_age_ms?: number | null;
+  pending?: Pending | null;
+  refused?: { at: number; by: string; verb: string; device?: string | null; code: string; detail: string }[];
+  notices?: { at: number; code: string; device?: string | null; text: string; seen?: boolean }[];
+  retired?: boolean;
+}
+
+/** How the home is prepared for the day on which its hub dies. */
+export interface Recovery {
+  made_at: number | null;
+  /** The copy that was last handed over; `without_waiting`: devices that nobody has claimed yet are not in it. */
+  bundle: { at: number; bytes: number; up_to_date?: boolean; without_waiting?: boolean } | null;
+  /** What would be in it is more than a copy takes. */
+  too_large?: boolean;
+  /** This hub has taken another's place, with what was known at `bundle_at`. */
+  restored?: { at: number; bundle_at: number; review_pending: boolean } | null;
 }

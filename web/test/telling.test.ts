@@ -138,6 +138,28 @@ test("what is done about access is told with names, never with ids", () => {
   assert.equal(text("service.sign_in", { actor: "?service:s1", object: "hub", outcome: "denied" }), "Something that calls itself “Backup” was refused.");
 });
 
+test("what comes from the cloud, and what is agreed with it, is told without ids", () => {
+  const tom = "2e".repeat(16);
+  const cloud = { actor: "cloud", via: "cloud" };
+  assert.equal(says("cloud.link", { object: "hub", detail: "https://cloud.example:8443 in eu: devices bundle" }), "Mara linked this hub to a cloud.");
+  assert.equal(why("cloud.link", { object: "hub", detail: "https://cloud.example:8443 in eu: devices bundle" }), "https://cloud.example:8443, region eu. Agreed to: names of devices, a sealed recovery copy.");
+  assert.equal(why("cloud.consent", { object: "hub", detail: "nothing beyond ids" }), "Agreed to now: only what rights need.");
+  assert.equal(says("binding.revoke", { ...cloud, detail: `user:${tom}, for user:${MARA}; 2 rights that it had given ended with it` }), "The cloud took away the right of tom to Garage.");
+  assert.equal(says("user.end", { ...cloud, object: tom, detail: `tom, for user:${MARA}; 2 rights it had given ended with it` }), "The cloud ended the account of tom.");
+  assert.match(why("user.end", { ...cloud, object: tom, detail: `tom, for user:${MARA}; 2 rights it had given ended with it` }), /^2 rights/);
+  assert.equal(says("away.end", { ...cloud, object: tom, detail: "My phone" }), "The cloud ended the key “My phone” for use from away.");
+  assert.equal(says("cloud.request", { actor: tom, via: "cloud", outcome: "denied", reason: "no_consent", detail: "command" }), "tom wanted to command Garage, from away.");
+  assert.equal(says("cloud.request", { actor: "service:s1", object: "hub", outcome: "denied", reason: "no_consent", detail: "user" }), "A service wanted to make an account, from away.");
+  assert.match(why("cloud.request", { actor: tom, outcome: "denied", reason: "no_consent", detail: "command" }), /No owner has agreed/);
+  assert.equal(says("user.add", { ...cloud, object: "77", detail: "ida as Guest, for service:s1" }), "The cloud added ida as a guest.");
+  const refused = { ...cloud, outcome: "denied", reason: "last_administrator", detail: `binding door-1/user:${tom}, up to 3: nobody would be left` } as const;
+  assert.equal(says("cloud.mark", refused), "The cloud tried to take away something of Garage.");
+  assert.match(why("cloud.mark", refused), /^Nobody would be left/);
+  assert.equal(why("cloud.bulletin", { object: "hub", detail: "1 marks" }), "1 was new.");
+  assert.match(why("recovery.code", { object: "hub", detail: "the one before serves no more" }), /opens nothing/);
+  for (const act of ["recovery.bundle", "recovery.review", "recovery.marks_known", "hub.restore", "hub.retire", "hub.retired"]) assert.doesNotMatch(says(act, { actor: "hub", object: "hub" }), /hub: |[a-z]\.[a-z]/, act);
+});
+
 test("each act that can be asked for has a sentence", () => {
   for (const act of Object.keys(ACTS)) assert.doesNotMatch(says(act, { detail: "x" }), /^Mara: /, act);
 });

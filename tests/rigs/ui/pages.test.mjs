@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { comesTo, launch, shot, visitor } from "./house.mjs";
-import { ADA, answers, DOOR, IMPROV, MARA, ORIGIN, pairing, pretend, RADIO, SUPPORT } from "./stub.mjs";
+import { ADA, answers, DOOR, FAILING, IDA, IMPROV, LINKED, MARA, ORIGIN, pairing, pretend, RADIO, REDUCED, SUPPORT } from "./stub.mjs";
 
 const dist = process.env.HEARTHKEY_DIST;
 assert.ok(dist, "HEARTHKEY_DIST says where the built page is");
@@ -63,6 +63,14 @@ const PAGES = {
   "stock-mqtt": { hash: "#/add-mqtt" },
   quarantine: { hash: "#/device/lock-0002" },
   activity: { hash: "#/activity" },
+  cloud: { hash: "#/cloud" },
+  "cloud-linked": { hash: "#/cloud", some: { "GET /cloud": LINKED, "GET /recovery": { made_at: 1_780_000_000_000, bundle: { at: 1_780_900_000_000, bytes: 41_200 } } } },
+  "cloud-failing": { hash: "#/cloud", some: { "GET /cloud": FAILING } },
+  "cloud-reduced": { hash: "#/cloud", me: IDA, some: { "GET /cloud": REDUCED } },
+  "cloud-none-member": { hash: "#/cloud", me: IDA },
+  "cloud-replaced": { hash: "#/cloud", some: { "GET /cloud": { ...LINKED, retired: true } } },
+  "cloud-silent": { hash: "#/", some: { "GET /cloud": FAILING } },
+  "sign-in-replaced": { hash: "#/", me: null, some: { "GET /hub": { ...answers()["GET /hub"], retired: true } } },
   "time-in-doubt": { hash: "#/", some: { "POST /hub/clock": { now: 1, grade: "none", time_zone: "Europe/Berlin", contradicted: true } } },
 };
 

@@ -14,14 +14,14 @@ export const NOW = Date.UTC(2026, 5, 9, 10, 0);
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 export const MARA = { id: "1f".repeat(16), username: "mara", display_name: "Mara Lind", role: "owner", second_factor: false };
-const TOM = { id: "2e".repeat(16), username: "tom", display_name: "Tom Sand", role: "guest" };
-const IDA = { id: "3d".repeat(16), username: "ida", display_name: null, role: "member" };
+export const TOM = { id: "2e".repeat(16), username: "tom", display_name: "Tom Sand", role: "guest" };
+export const IDA = { id: "3d".repeat(16), username: "ida", display_name: null, role: "member" };
 export const ADA = { id: "4c".repeat(16), username: "ada.berg", display_name: "Ada Berg", role: "support", brand: "acme", networks: ["192.0.2.0/24"] };
 const device = (id, name, some = {}) => ({ id, brand: "acme", model: "gate-2", hardware: "B", serial: `SN-${id}`, kind: "garage-door", title: "Garage door", trust: "attested", state: "ready", online: true, last_seen: NOW - HOUR, name, room: "Driveway", privilege: "administer", version: 3, ...some });
 export const DOOR = device("garage-door-0001", "Garage");
 const LAMP = device("lamp-0007", "Porch lamp", { kind: "lamp", model: "lamp-1", title: "Lamp" });
 const REMOTE = device("remote-0003", "Key ring", { kind: "plug", title: "Remote", room: "Hall" });
-const LOCK = device("lock-0002", "Front door", { kind: "lock", state: "quarantined", room: "Hall", online: false });
+export const LOCK = device("lock-0002", "Front door", { kind: "lock", state: "quarantined", room: "Hall", online: false });
 const NEW = device("garage-door-0009", null, { state: "waiting", privilege: null });
 /** Its code is its label's: the label's text is `HK1:<id>:<code without hyphens>`. */
 export const LABEL = "HK1:garage-door-0042:7QK2M9XVTB4C0WFYH83RK";
@@ -42,6 +42,24 @@ export const NEARBY = [
 /** A device on its way, at some step. */
 export const pairing = (step, some = {}) => ({ id: "p-1", kind: "hearthkey", step, position: null, device_id: "garage-door-0042", name: "Garage", room: "Driveway", trust: null, sent: null, total: null, problem: null, result_url: null, encrypted: true, started: NOW, updated: NOW, ...some });
 export const IMPROV = { kind: "improv", device_id: null, name: "Living room sensor", room: null, encrypted: false };
+
+/** A cloud as it shows itself, how a hub stands with it, and what a hub without one says. */
+export const LOOK = { v: 1, name: "Acme Cloud", region: "eu", key: "cQ7h0l3p4m5n6b7v8c9x0z1a2s3d4f5g6h7j8k9l0q1", fingerprint: "3f9a01c277de4b10", url: "https://eu.cloud.example", regions: { eu: "https://eu.cloud.example", us: "https://us.cloud.example" }, brands: [{ id: "acme", fingerprint: "ABCD-EFGH-IJKL-MNOP-QRST-UVWX-YZ23-4567" }, { id: "lumen", fingerprint: "ZZCD-EFGH-IJKL-MNOP-QRST-UVWX-YZ23-4567" }], linking: "open", trusted: false };
+export const LINKED = {
+  linked: true, url: "https://eu.cloud.example", name: "Acme Cloud", region: "eu", fingerprint: "3f9a01c277de4b10", consent: ["devices", "bundle", "requests"],
+  state: { phase: "idle", problem: null, retry_at: null, connected: true }, last_success: NOW - 3 * 60_000, policy_age_ms: 190_000, pending: { rows: 3, marks: 1, audit: 0, bundle: true },
+  refused: [
+    { at: NOW - HOUR, by: TOM.id, verb: "command", device: DOOR.id, code: "no_consent", detail: "commands that are critical may not come from outside" },
+    { at: NOW - 2 * HOUR, by: "cloud", verb: "revoke", device: DOOR.id, code: "last_administrator", detail: `binding ${DOOR.id}/user:${MARA.id}, up to 1: nobody would be left` },
+    { at: NOW - 2 * HOUR, by: "service:s9", verb: "user", device: null, code: "no_consent", detail: "the operator of the cloud may not make accounts here" },
+  ],
+  notices: [{ at: NOW - DAY, code: "claimed_elsewhere", device: LOCK.id, text: "Another hub has claimed this device too. Compare its serial number with the label, and ask the seller.", seen: false }],
+  epoch: 1, clock: { now: NOW, grade: "vouched" },
+};
+/** What people who are no owners are told. */
+export const REDUCED = { ...LINKED, pending: null, refused: [], notices: [] };
+export const FAILING = { ...LINKED, state: { phase: "failing", problem: { code: "portal", detail: "a page of the network answers instead of the cloud", next: "Open any page in a browser in this network and accept its terms, then sync now." }, retry_at: NOW + 4 * 60_000, connected: false }, last_success: NOW - 8 * DAY, policy_age_ms: 8 * DAY };
+export const HOME_CODE = { code: "7QK2-M9XV-TB4C-0WFY-H83R-K6ZP-1DJN-5SGE-A", hub: "k3q7m2n4p5r6s7t2u3v4w5x6y7", url: "https://eu.cloud.example", qr: QR };
 
 /** What the hub answers, by method and path; a function gets the body and the address. */
 export function answers(me = MARA, some = {}) {
@@ -84,6 +102,14 @@ export function answers(me = MARA, some = {}) {
       return { device: { ...BULB, name, room: room ?? null }, username: BULB.id, password: "hks1.2Yp0QmZt7w1Jc5r8XfUe3n6Lk9Hb4Gs", host: "hub-k3q7m2n4.local", port: 8883, ca, settings: { esphome, tasmota: "Backlog MqttHost hub-k3q7m2n4.local; MqttPort 8883; MqttUser lamp-0042; MqttPassword hks1.2Yp0QmZt7w1Jc5r8XfUe3n6Lk9Hb4Gs; SetOption103 1" } };
     },
     "GET /support": { sessions: [] },
+    "GET /cloud": { linked: false },
+    "POST /cloud/look": LOOK,
+    "POST /cloud/sync": [202],
+    "GET /recovery": { made_at: null, bundle: null },
+    "POST /recovery": HOME_CODE,
+    "GET /me/away": { away: [{ id: "w1", name: "My phone", until: NOW + 60 * DAY }] },
+    "POST /me/away": { id: "w2", token: "hka1.k3q7m2n4p5r6s7t2u3v4w5x6y7.2Yp0QmZt7w1Jc5r8XfUe3n6Lk9Hb4Gs2Yp0QmZt7w1J", url: "https://eu.cloud.example" },
+    "POST /cloud/bulletin": { marks: 2 },
     "GET /me/sessions": {
       sessions: [
         { id: "a", created_at: NOW - DAY, last_seen: NOW, expires: NOW + DAY, source: "192.0.2.7", agent: "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0", current: true },
@@ -168,7 +194,7 @@ export async function pretend(page, dist, given) {
     if (typeof answer === "function") answer = answer(body, url);
     if (!Array.isArray(answer)) return route.fulfill({ status: method === "POST" ? 201 : 200, contentType: "application/json", body: JSON.stringify(answer) });
     const [status, what, detail, next] = answer;
-    if (status === 204) return route.fulfill({ status });
+    if (status === 204 || status === 202) return route.fulfill({ status });
     if (what === "text") return route.fulfill({ status, contentType: "text/plain", body: detail });
     return route.fulfill({ status, contentType: "application/problem+json", body: JSON.stringify({ code: what ?? "not_found", detail: detail ?? "There is nothing here.", next: next ?? "Go back.", status }) });
   });

@@ -38,4 +38,10 @@ export const ACTS: Record<string, string> = {
   "hub.settings": "Changing the hub's settings",
   "brand.trust": "Trusting a maker",
   "registry.import": "Importing devices",
+  "cloud.link": "Linking a cloud",
+  "cloud.consent": "Changing what is mirrored",
+  "cloud.unlink": "Unlinking the cloud",
+  "away.make": "Making a key for away",
+  "away.end": "Ending a key for away",
+  "recovery.code": "Making the home's recovery code",
 };

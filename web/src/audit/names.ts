@@ -19,6 +19,7 @@ export function actorPart(known: Known, actor: string): Part {
   if (actor.startsWith("?")) return actor === "?" ? "Somebody" : { name: `“${triedName(known, actor)}”` };
   const [kind = "", id = ""] = cut(actor, ":");
   if (actor === "hub") return "The hub";
+  if (actor === "cloud") return "The cloud";
   if (actor === "console" || (kind === "user" && id === "console")) return "The box itself";
   if (kind === "user") return { name: personName(known, id) ?? "Somebody" };
   if (kind === "device") return devicePart(known, id);

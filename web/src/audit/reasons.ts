@@ -37,7 +37,18 @@ const REASONS: Record<string, string> = {
   used_up: "All the uses of their right were spent.",
   person_may_not: "The app may, but not the person it acts for.",
   not_attested: "It can hurt, and the device has not proved that it is genuine.",
-  policy_stale: "Their right came from outside, and the hub had not heard from there for too long.",
+  // From outside.
+  no_consent: "No owner has agreed that this may come from outside.",
+  no_away_key: "They had no key for use from away. They make one at home.",
+  unknown_person: "Nobody here is meant by that name.",
+  too_late: "It came too late to be done.",
+  mark_too_far: "It would have ended rights that nobody has given yet. If it happens again, ask the operator of the cloud, or unlink it.",
+  last_administrator: "Nobody would be left who administers the device. Take the right away at home, or give it to somebody else first.",
+  last_owner: "It is the last owner of this home.",
+  only_at_home: "Only people at home remove devices.",
+  malformed: "It named nothing that could be taken away.",
+  policy_stale: "The hub had not heard for too long whether this right, which was given from outside, still stands.",
+  review_pending: "The hub has taken another's place, and it is not known yet what was revoked since.",
   privilege_too_low: "Their right to the device does not go that far.",
 };
 

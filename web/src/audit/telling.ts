@@ -3,6 +3,7 @@
 
 import type { AuditEntry, Privilege } from "../types.ts";
 import { ACCESS_SENTENCES } from "./access-telling.ts";
+import { CLOUD_SENTENCES, whoseRight } from "./cloud-telling.ts";
 import { actorPart, cut, devicePart, personName, titleIn, triedName, type Known, type Part } from "./names.ts";
 import { RIGHTS } from "../rights.ts";
 import { countedBefore, explain } from "./reasons.ts";
@@ -53,18 +54,21 @@ export function plainText(parts: Part[]): string {
 
 const SENTENCES: Record<string, Sentence> = {
   ...ACCESS_SENTENCES,
+  ...CLOUD_SENTENCES,
   "hub.setup": ({ who, denied }) => ({ parts: denied ? [who, " tried to set up this hub."] : [who, " set up this hub and became its owner."] }),
   "session.open": ({ who, denied, known, entry }) => ({
     parts: denied ? entry.actor === "?" ? ["Somebody tried to sign in."] : ["Somebody tried to sign in as ", { name: `“${triedName(known, entry.actor)}”` }, "."] : [who, " signed in."],
   }),
   "session.end": ({ who }) => ({ parts: [who, " signed out."] }),
   "user.add": ({ who, known, entry, detail }) => {
-    const [username, role] = cut(detail, " as ");
+    // Made from outside, it says for whom.
+    const [username, role] = cut(detail.replace(/, for .*$/, ""), " as ");
     return { parts: [who, " added ", { name: personName(known, entry.object) ?? username }, role ? ` as ${article(role.toLowerCase())}.` : "."] };
   },
 
   "user.end": ({ who, detail }) => {
-    const [username, rest] = cut(detail, "; ");
+    // Ended from outside, it says for whom.
+    const [username, rest] = cut(detail.replace(/, for [^;]*/, ""), "; ");
     const given = Number(/^\d+/.exec(rest)?.[0] ?? 0);
     return { parts: [who, " ended the account of ", { name: username }, "."], why: given ? `${given} right${given === 1 ? "" : "s"} that it had given to others ended with it.` : "" };
   },
@@ -77,7 +81,7 @@ const SENTENCES: Record<string, Sentence> = {
     if (!subject) return { parts: [who, " shared ", device, "."] };
     return { parts: [who, " shared ", device, " with ", inside(whom), "."], why: right && `${plainText([whom])} ${right}.` };
   },
-  "binding.revoke": ({ who, device, known, detail }) => ({ parts: [who, " took away the right of ", detail ? inside(actorPart(known, detail)) : "somebody", " to ", device, "."] }),
+  "binding.revoke": ({ who, device, known, detail }) => ({ parts: [who, " took away the right of ", detail ? inside(whoseRight(known, detail)) : "somebody", " to ", device, "."] }),
   "binding.leave": ({ who, device }) => ({ parts: [who, " gave up their right to ", device, "."] }),
   "binding.take": ({ who, device }) => ({ parts: [who, " took the administration of ", device, "."], why: "An owner of the hub may do so without being asked." }),
 

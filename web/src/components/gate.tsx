@@ -2,6 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { hub } from "../store.ts";
+import { CloudMark } from "./cloud-mark.tsx";
 import { Logo } from "./icon.tsx";
 import { useTitle } from "./page.tsx";
 
@@ -10,6 +11,7 @@ export function Gate({ title, lead, children }: { title: string; lead: string; c
   return (
     <main class="gate">
       <div class="gate-brand"><Logo /><span>{hub.value?.name || "Hearthkey"}</span></div>
+      <CloudMark />
       <h1>{title}</h1>
       <p class="lead">{lead}</p>
       {children}

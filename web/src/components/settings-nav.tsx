@@ -1,6 +1,6 @@
 // The pages that belong to the settings, as links above each of them.
 
-import { mayClaim } from "../rights.ts";
+import { mayClaim, VENDOR_ROLES } from "../rights.ts";
 import { route } from "../route.ts";
 import { me } from "../store.ts";
 
@@ -9,6 +9,7 @@ export function SettingsNav() {
   const links: [page: string, label: string][] = [
     ["settings", "You"],
     ["hub", "This hub"],
+    ...(me.value && !VENDOR_ROLES.includes(me.value.role) ? [["cloud", "Cloud"] as [string, string]] : []),
     ...(mayClaim(me.value) ? [["apps", "Apps"] as [string, string]] : []),
     ...(owner ? [["services", "Services"] as [string, string], ["support", "Support"] as [string, string]] : []),
   ];
