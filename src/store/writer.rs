@@ -3,7 +3,8 @@
 //! redb has no group commit of its own, and a sync costs milliseconds on a card: batching is what makes many durable
 //! writers cheap. A job that fails after it wrote is undone by aborting the batch and running the others again.
 
-use super::{OpenFile, Read, Record, StoreError, Table, Vault, codec};
+use super::tables::ChangeCount;
+use super::{OpenFile, Read, Record, StoreError, Table, Vault, carried, codec};
 use redb::{Database, ReadableTable, ReadableTableMetadata, WriteTransaction};
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
@@ -23,6 +24,8 @@ pub struct Tx<'a> {
     txn: &'a WriteTransaction,
     vault: &'a Vault,
     writes: Cell<u64>,
+    /// Something was written that a replacing hub needs.
+    carried: Cell<bool>,
 }
 
 impl Tx<'_> {
@@ -40,9 +43,31 @@ impl Tx<'_> {
     /// The database's fault.
     pub fn put_counted<T: Record>(&self, key: &[u8], value: &T) -> Result<u64, StoreError> {
         let bytes = codec::encode(self.vault, key, value)?;
-        self.writes.set(self.writes.get() + 1);
-        self.txn.open_table(T::TABLE.definition())?.insert(key, bytes.as_slice())?;
+        self.put_bytes(T::TABLE, key, &bytes)?;
         Ok((key.len() + bytes.len()) as u64)
+    }
+
+    /// Inserts or replaces a row as it stands in the file.
+    pub(super) fn put_bytes(&self, table: Table, key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
+        self.wrote(table);
+        self.txn.open_table(table.definition())?.insert(key, bytes)?;
+        Ok(())
+    }
+
+    fn wrote(&self, table: Table) {
+        self.writes.set(self.writes.get() + 1);
+        if !self.carried.get() && carried::counts(table) {
+            self.carried.set(true);
+        }
+    }
+
+    /// Counts, once a commit, that something a replacing hub needs has changed.
+    fn count_changes(&self) -> Result<(), StoreError> {
+        if !self.carried.get() {
+            return Ok(());
+        }
+        let count = self.get::<ChangeCount>(ChangeCount::ROW)?.map_or(0, |c| c.count);
+        self.put(ChangeCount::ROW, &ChangeCount { count: count.saturating_add(1) })
     }
 
     /// Removes a record; says whether there was one.
@@ -50,7 +75,7 @@ impl Tx<'_> {
     /// # Errors
     /// The database's fault.
     pub fn delete<T: Record>(&self, key: &[u8]) -> Result<bool, StoreError> {
-        self.writes.set(self.writes.get() + 1);
+        self.wrote(T::TABLE);
         Ok(self.txn.open_table(T::TABLE.definition())?.remove(key)?.is_some())
     }
 
@@ -259,7 +284,7 @@ fn commit(db: &Database, vault: &Vault, mut batch: Vec<Box<dyn Job>>) -> bool {
             Ok(txn) => txn,
             Err(e) => break Err(e.into()),
         };
-        let tx = Tx { txn: &txn, vault, writes: Cell::new(0) };
+        let tx = Tx { txn: &txn, vault, writes: Cell::new(0), carried: Cell::new(false) };
         let mut undo = None;
         for (i, job) in batch.iter_mut().enumerate() {
             if matches!(job.run(&tx), Outcome::Undo) {
@@ -273,6 +298,9 @@ fn commit(db: &Database, vault: &Vault, mut batch: Vec<Box<dyn Job>>) -> bool {
                 break Err(e.into());
             }
             continue 'again;
+        }
+        if let Err(fault) = tx.count_changes() {
+            break Err(fault);
         }
         let wrote = tx.writes.get() > 0;
         break if wrote { txn.commit().map_err(StoreError::from) } else { txn.abort().map_err(StoreError::from) };
@@ -301,7 +329,7 @@ pub(super) fn in_one_transaction<R>(
     f: impl FnOnce(&Tx<'_>) -> Result<R, StoreError>,
 ) -> Result<R, StoreError> {
     let txn = db.begin_write()?;
-    let out = f(&Tx { txn: &txn, vault, writes: Cell::new(0) })?;
+    let out = f(&Tx { txn: &txn, vault, writes: Cell::new(0), carried: Cell::new(false) })?;
     txn.commit()?;
     Ok(out)
 }
