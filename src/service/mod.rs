@@ -84,7 +84,8 @@ use crate::domain::policy::Reason;
 use crate::domain::time::{Grade, Moment};
 use crate::domain::timekeeping::Word;
 use crate::domain::twin::Rejection;
-use crate::store::{Store, StoreError};
+use crate::store::tables::HubSecrets;
+use crate::store::{Read, Store, StoreError};
 use bytes::Bytes;
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -520,10 +521,15 @@ impl Service {
     }
 }
 
-/// What the hashes of this hub's secrets are keyed with; derived, so that the file alone does not have it.
+/// What the hashes of this hub's secrets are keyed with; derived, so that the file alone does not have it. A hub that took
+/// another's place has that one's.
 fn pepper(store: &Store) -> Result<Zeroizing<[u8; 32]>, StoreError> {
-    use crate::store::Read;
-    store.read(|v| Ok(v.vault().derive(b"hearthkey pepper v1")))
+    store.read(|v| pepper_in(v))
+}
+
+fn pepper_in<R: Read>(rows: &R) -> Result<Zeroizing<[u8; 32]>, StoreError> {
+    let carried = rows.get::<HubSecrets>(HubSecrets::ROW)?.and_then(|secrets| secrets.pepper);
+    Ok(carried.map_or_else(|| rows.vault().derive(b"hearthkey pepper v1"), Zeroizing::new))
 }
 
 fn keyed_hash(pepper: &[u8; 32], label: &[u8], secret: &[u8]) -> [u8; 32] {

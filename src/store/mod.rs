@@ -4,11 +4,13 @@
 //! Use cases live in `service`: nothing here decides anything. A write is acknowledged only after the commit
 //! that holds it has been synced to disk.
 
+mod carried;
 pub mod codec;
 pub mod tables;
 mod vault;
 mod writer;
 
+pub use carried::{OpenRow, carried_table, carried_tables, changes, opened_rows};
 pub use codec::{Mirroring, Record, Table};
 pub use vault::{MasterKey, Vault};
 pub use writer::Tx;

@@ -2,12 +2,15 @@
 
 mod access;
 mod mirror;
+mod recovery;
 
 pub use access::{AppLastUsed, AppToken, AuthorizationCode, ConsentedDevice, Invitation, Promise, RefreshToken};
 pub use mirror::{
     AwayKey, Doing, DoneRow, MirrorLink, MirrorMark, MirrorSwitch, NoticeRow, OfferRow, OutboxRow, PreparedBatch, RefusedRow, Resync, Sent,
     entity_key, kind_prefix, outbox_key, outbox_prefix,
 };
+
+pub use recovery::{BundleSent, ChangeCount, RecoveryKeys, Restored, Retired};
 
 use super::{Mirroring, Record, StoreError, Table, Tx};
 use crate::domain::account::{User, UserId};
@@ -147,6 +150,16 @@ records! {
     plain("mirror_offers"): OfferRow;
     /// What people use from away from home, by its id.
     plain("away_keys"): AwayKey => Mirroring::Own;
+    /// The public halves of the recovery code, one row `hub`.
+    plain("recovery"): RecoveryKeys;
+    /// How often what a replacing hub needs has changed, one row `hub`.
+    plain("carried_changes"): ChangeCount;
+    /// The newest recovery bundle that was handed over, one row `hub`.
+    plain("bundle_sent"): BundleSent;
+    /// By what this hub has taken another's place, one row `hub`.
+    plain("restored"): Restored;
+    /// By what another hub has taken this one's place, one row `hub`.
+    plain("retired"): Retired;
 }
 
 /// A device's hub-scoped key.
@@ -444,6 +457,10 @@ pub struct HubSecrets {
     pub ca_pem: String,
     /// Private key of the server's certificates, PKCS#8 PEM.
     pub server_key_pem: String,
+    /// What the hashes of secrets are keyed with, on a hub that took another's place: what was handed out goes on serving.
+    /// Others derive it from their master key.
+    #[serde(default)]
+    pub pepper: Option<[u8; 32]>,
 }
 
 impl HubSecrets {
@@ -456,6 +473,7 @@ impl Drop for HubSecrets {
         self.identity_seed.zeroize();
         self.mirror_seed.zeroize();
         self.age_identity.zeroize();
+        self.pepper.zeroize();
         self.ca_key_pem.zeroize();
         self.server_key_pem.zeroize();
     }
@@ -547,6 +565,11 @@ pub fn twin_key(device: &DeviceId, shadow: Option<&str>) -> Vec<u8> {
 #[must_use]
 pub fn model_key(brand: &BrandId, model: &ModelName) -> Vec<u8> {
     format!("{brand}\0{model}").into_bytes()
+}
+
+/// The table with this name.
+pub(super) fn named(name: &str) -> Option<Table> {
+    ALL.iter().copied().find(|table| table.name == name)
 }
 
 /// Every table exists from the first opening on, so that a look never meets a missing one.

@@ -3,8 +3,8 @@
 //! redb has no group commit of its own, and a sync costs milliseconds on a card: batching is what makes many durable
 //! writers cheap. A job that fails after it wrote is undone by aborting the batch and running the others again.
 
-use super::tables::{MirrorSwitch, OutboxRow, outbox_key};
-use super::{Mirroring, OpenFile, Read, Record, StoreError, Table, Vault, codec};
+use super::tables::{ChangeCount, MirrorSwitch, OutboxRow, outbox_key};
+use super::{Mirroring, OpenFile, Read, Record, StoreError, Table, Vault, carried, codec};
 use redb::{Database, ReadableTable, ReadableTableMetadata, WriteTransaction};
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
@@ -24,6 +24,8 @@ pub struct Tx<'a> {
     txn: &'a WriteTransaction,
     vault: &'a Vault,
     writes: Cell<u64>,
+    /// Something was written that a replacing hub needs.
+    carried: Cell<bool>,
     /// Whether a cloud is linked, once that was looked up.
     mirrors: Cell<Option<bool>>,
     /// Something was put into the outbox.
@@ -32,7 +34,7 @@ pub struct Tx<'a> {
 
 impl<'a> Tx<'a> {
     fn new(txn: &'a WriteTransaction, vault: &'a Vault) -> Tx<'a> {
-        Tx { txn, vault, writes: Cell::new(0), mirrors: Cell::new(None), captured: Cell::new(false) }
+        Tx { txn, vault, writes: Cell::new(0), carried: Cell::new(false), mirrors: Cell::new(None), captured: Cell::new(false) }
     }
 }
 
@@ -51,8 +53,7 @@ impl Tx<'_> {
     /// The database's fault.
     pub fn put_counted<T: Record>(&self, key: &[u8], value: &T) -> Result<u64, StoreError> {
         let bytes = codec::encode(self.vault, key, value)?;
-        self.writes.set(self.writes.get() + 1);
-        self.txn.open_table(T::TABLE.definition())?.insert(key, bytes.as_slice())?;
+        self.put_bytes(T::TABLE, key, &bytes)?;
         if T::TABLE == MirrorSwitch::TABLE {
             self.mirrors.set(None);
         }
@@ -60,12 +61,35 @@ impl Tx<'_> {
         Ok((key.len() + bytes.len()) as u64)
     }
 
+    /// Inserts or replaces a row as it stands in the file.
+    pub(super) fn put_bytes(&self, table: Table, key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
+        self.wrote(table);
+        self.txn.open_table(table.definition())?.insert(key, bytes)?;
+        Ok(())
+    }
+
+    fn wrote(&self, table: Table) {
+        self.writes.set(self.writes.get() + 1);
+        if !self.carried.get() && carried::counts(table) {
+            self.carried.set(true);
+        }
+    }
+
+    /// Counts, once a commit, that something a replacing hub needs has changed.
+    fn count_changes(&self) -> Result<(), StoreError> {
+        if !self.carried.get() {
+            return Ok(());
+        }
+        let count = self.get::<ChangeCount>(ChangeCount::ROW)?.map_or(0, |c| c.count);
+        self.put(ChangeCount::ROW, &ChangeCount { count: count.saturating_add(1) })
+    }
+
     /// Removes a record; says whether there was one.
     ///
     /// # Errors
     /// The database's fault.
     pub fn delete<T: Record>(&self, key: &[u8]) -> Result<bool, StoreError> {
-        self.writes.set(self.writes.get() + 1);
+        self.wrote(T::TABLE);
         let found = self.txn.open_table(T::TABLE.definition())?.remove(key)?.is_some();
         if found {
             self.capture::<T>(key)?;
@@ -335,6 +359,9 @@ fn commit(db: &Database, vault: &Vault, mut batch: Vec<Box<dyn Job>>, captured: 
                 break Err(e.into());
             }
             continue 'again;
+        }
+        if let Err(fault) = tx.count_changes() {
+            break Err(fault);
         }
         let wrote = tx.writes.get() > 0;
         noted = tx.captured.get();
