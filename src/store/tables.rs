@@ -6,8 +6,8 @@ mod recovery;
 
 pub use access::{AppLastUsed, AppToken, AuthorizationCode, ConsentedDevice, Invitation, Promise, RefreshToken};
 pub use mirror::{
-    AwayKey, Doing, DoneRow, MirrorLink, MirrorMark, MirrorSwitch, NoticeRow, OfferRow, OutboxRow, PreparedBatch, RefusedRow, Resync, Sent,
-    entity_key, kind_prefix, outbox_key, outbox_prefix,
+    AwayKey, Doing, DoneRow, MirrorLink, MirrorMark, MirrorProgress, MirrorSwitch, NoticeRow, OfferRow, OutboxRow, PreparedBatch,
+    RefusedRow, Resync, Sent, entity_key, kind_prefix, outbox_key, outbox_prefix,
 };
 
 pub use recovery::{BundleSent, ChangeCount, RecoveryKeys, Restored, Retired};
@@ -132,6 +132,8 @@ records! {
     plain("mirror_switch"): MirrorSwitch;
     /// The cloud, one row `hub`.
     sealed("mirror_link"): MirrorLink;
+    /// How far the mirror is, one row `hub`.
+    plain("mirror_progress"): MirrorProgress;
     /// What has changed and is to be sent, by table and key: [`outbox_key`].
     plain("outbox"): OutboxRow;
     /// The batch that was sent and is not acknowledged yet, one row `hub`.

@@ -76,10 +76,20 @@ pub struct MirrorLink {
     pub linked_at: u64,
     /// By whom: a subject's text.
     pub linked_by: String,
-    /// The cloud is to be told of the link, or of a change of it.
-    pub to_link: bool,
     /// It was unlinked, and the cloud is to be told.
     pub ending: bool,
+}
+
+impl MirrorLink {
+    /// The key of the only row.
+    pub const ROW: &[u8] = b"hub";
+}
+
+/// How far the mirror is. Apart from the link, as it changes with every exchange; one row `hub`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MirrorProgress {
+    /// The cloud is to be told of the link, or of a change of it.
+    pub to_link: bool,
     /// How far what came down has been taken.
     pub cursor: u64,
     /// The number of the last entry of the audit that the cloud has.
@@ -100,7 +110,7 @@ pub struct MirrorLink {
     pub resync_at: u64,
 }
 
-impl MirrorLink {
+impl MirrorProgress {
     /// The key of the only row.
     pub const ROW: &[u8] = b"hub";
 }
