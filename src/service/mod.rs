@@ -22,6 +22,7 @@ mod handover;
 mod idle;
 mod invitations;
 mod lockout;
+mod mirror;
 mod oauth;
 mod oauth_tokens;
 mod pace;
@@ -56,6 +57,10 @@ pub use devices::{DeviceChange, DeviceView};
 pub use explain::{Explanation, Question};
 pub use gate::{SignInAttempt, SignInRefusal, SignedIn};
 pub use invitations::{GiftView, InvitationLook, InvitationView, MadeInvitation, NewInvitation, PromiseView, Registration};
+pub use mirror::{
+    Applied, AwayKeyView, CloudLook, CloudStatus, LinkTarget, LookProblem, Looking, MadeAwayKey, MirrorPhase, MirrorProblem, MirrorState,
+    NewLink, NoticeView, Pending, Prepared, Ticket,
+};
 pub use oauth::{AuthorizationRequest, ClientView, Consent, RequestRefusal, RequestView};
 pub use oauth_tokens::{CodeExchange, GrantError, IssuedTokens};
 pub use pairing::{
@@ -84,7 +89,8 @@ use crate::domain::policy::Reason;
 use crate::domain::time::{Grade, Moment};
 use crate::domain::timekeeping::{Voice, Word};
 use crate::domain::twin::Rejection;
-use crate::store::{Store, StoreError};
+use crate::store::tables::HubSecrets;
+use crate::store::{Read, Store, StoreError};
 use bytes::Bytes;
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -290,6 +296,12 @@ pub enum Refusal {
     /// The device is not connected.
     #[error("the device is not connected")]
     Offline,
+    /// The recovery bundle is to be kept elsewhere, and there is no code that would open it.
+    #[error("make a recovery code first: without it nobody could open the bundle")]
+    RecoveryCodeFirst,
+    /// A cloud cannot be looked at.
+    #[error("{}", .0.detail)]
+    Cloud(LookProblem),
     /// A twin request was rejected.
     #[error("{}", .0.message)]
     Twin(Rejection),
@@ -299,6 +311,20 @@ pub enum Refusal {
     /// The store failed: nothing was done.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// A moment, and how old the knowledge of revocations from outside is in it.
+struct Now {
+    moment: Moment,
+    /// In ms; 0 while no cloud is linked.
+    policy_age_ms: u64,
+}
+
+impl std::ops::Deref for Now {
+    type Target = Moment;
+    fn deref(&self) -> &Moment {
+        &self.moment
+    }
 }
 
 /// What the hub is, fixed at start.
@@ -351,6 +377,7 @@ pub struct Service {
     timed: Mutex<clock::Seen>,
     pairings: pairing::Desk,
     air: pairing::Air,
+    mirror: mirror::Desk,
     /// Says where the hub is reached over MQTT with TLS.
     reached_at: OnceLock<Box<dyn Fn() -> Vec<String> + Send + Sync>>,
     pepper: Zeroizing<[u8; 32]>,
@@ -406,11 +433,13 @@ impl Service {
             clock,
             pairings: pairing::Desk::default(),
             air: pairing::Air::default(),
+            mirror: mirror::Desk::default(),
             reached_at: OnceLock::new(),
             pepper,
         });
         service.load_zone()?;
         service.drop_all_momentary().await?;
+        service.start_mirror().await?;
         Ok(service)
     }
 
@@ -436,11 +465,11 @@ impl Service {
         self.clock.now_ms()
     }
 
-    /// What decisions know of the time now.
-    fn moment(&self) -> Moment {
+    /// What decisions know of the time now, and of revocations from outside.
+    fn moment(&self) -> Now {
         let zone = self.zone.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         let Timing { now, grade, .. } = self.clock.timing();
-        Moment { at: now, grade, zone }
+        Now { moment: Moment { at: now, grade, zone }, policy_age_ms: self.policy_age() }
     }
 
     /// The hub as it stands in rows that it writes.
@@ -522,10 +551,15 @@ impl Service {
     }
 }
 
-/// What the hashes of this hub's secrets are keyed with; derived, so that the file alone does not have it.
+/// What the hashes of this hub's secrets are keyed with; derived, so that the file alone does not have it. A hub that took
+/// another's place has that one's.
 fn pepper(store: &Store) -> Result<Zeroizing<[u8; 32]>, StoreError> {
-    use crate::store::Read;
-    store.read(|v| Ok(v.vault().derive(b"hearthkey pepper v1")))
+    store.read(|v| pepper_in(v))
+}
+
+fn pepper_in<R: Read>(rows: &R) -> Result<Zeroizing<[u8; 32]>, StoreError> {
+    let carried = rows.get::<HubSecrets>(HubSecrets::ROW)?.and_then(|secrets| secrets.pepper);
+    Ok(carried.map_or_else(|| rows.vault().derive(b"hearthkey pepper v1"), Zeroizing::new))
 }
 
 fn keyed_hash(pepper: &[u8; 32], label: &[u8], secret: &[u8]) -> [u8; 32] {

@@ -4,12 +4,14 @@
 //! Use cases live in `service`: nothing here decides anything. A write is acknowledged only after the commit
 //! that holds it has been synced to disk.
 
+mod carried;
 pub mod codec;
 pub mod tables;
 mod vault;
 mod writer;
 
-pub use codec::{Record, Table};
+pub use carried::{OpenRow, carried_table, carried_tables, changes, opened_rows};
+pub use codec::{Mirroring, Record, Table};
 pub use vault::{MasterKey, Vault};
 pub use writer::Tx;
 
@@ -251,6 +253,12 @@ impl Store {
         self.writer.failed()
     }
 
+    /// Told after each commit that has put something into the outbox.
+    #[must_use]
+    pub fn captured(&self) -> Arc<tokio::sync::Notify> {
+        self.writer.captured()
+    }
+
     /// How many write jobs and how many synced commits there have been since the start.
     #[must_use]
     pub fn write_counts(&self) -> (u64, u64) {
@@ -306,6 +314,16 @@ pub trait Read {
     /// The database's fault, or a damaged row.
     fn scan_back<T: Record>(&self, before: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
         self.decode_all(self.rows(T::TABLE, &[], before, limit, true)?)
+    }
+
+    /// Up to `limit` keys of `table` that begin with `prefix` and come after `after` (the first ones when that is empty).
+    ///
+    /// # Errors
+    /// The database's fault.
+    fn keys_after(&self, table: Table, prefix: &[u8], after: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        let from = if after.is_empty() { prefix.to_vec() } else { [after, &[0]].concat() };
+        let rows = self.rows(table, &from, &codec::after_prefix(prefix), limit, false)?;
+        Ok(rows.into_iter().map(|(key, _)| key).collect())
     }
 
     /// Decodes rows of one table.

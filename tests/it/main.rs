@@ -23,6 +23,7 @@ mod listed;
 mod matrix;
 mod meeting;
 mod mirror_model;
+mod mirror;
 mod model;
 mod network;
 mod page;
