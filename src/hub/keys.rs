@@ -138,6 +138,7 @@ fn first_boot() -> Result<HubSecrets, KeyError> {
         ca_key_pem,
         ca_pem: ca.certificate().pem(),
         server_key_pem: ServerKey::generate()?.to_pem()?.to_string(),
+        pepper: None,
     })
 }
 

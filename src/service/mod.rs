@@ -22,6 +22,7 @@ mod handover;
 mod idle;
 mod invitations;
 mod lockout;
+mod mirror;
 mod oauth;
 mod oauth_tokens;
 mod pace;
@@ -56,6 +57,7 @@ pub use devices::{DeviceChange, DeviceView};
 pub use explain::{Explanation, Question};
 pub use gate::{SignInAttempt, SignInRefusal, SignedIn};
 pub use invitations::{GiftView, InvitationLook, InvitationView, MadeInvitation, NewInvitation, PromiseView, Registration};
+pub use mirror::{Applied, CloudLook, LinkTarget, LookProblem, Looking, MirrorPhase, MirrorProblem, MirrorState, Prepared, Ticket};
 pub use oauth::{AuthorizationRequest, ClientView, Consent, RequestRefusal, RequestView};
 pub use oauth_tokens::{CodeExchange, GrantError, IssuedTokens};
 pub use pairing::{
@@ -84,7 +86,8 @@ use crate::domain::policy::Reason;
 use crate::domain::time::{Grade, Moment};
 use crate::domain::timekeeping::Word;
 use crate::domain::twin::Rejection;
-use crate::store::{Store, StoreError};
+use crate::store::tables::HubSecrets;
+use crate::store::{Read, Store, StoreError};
 use bytes::Bytes;
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -349,6 +352,7 @@ pub struct Service {
     timed: Mutex<clock::Seen>,
     pairings: pairing::Desk,
     air: pairing::Air,
+    mirror: mirror::Desk,
     /// Says where the hub is reached over MQTT with TLS.
     reached_at: OnceLock<Box<dyn Fn() -> Vec<String> + Send + Sync>>,
     pepper: Zeroizing<[u8; 32]>,
@@ -404,6 +408,7 @@ impl Service {
             clock,
             pairings: pairing::Desk::default(),
             air: pairing::Air::default(),
+            mirror: mirror::Desk::default(),
             reached_at: OnceLock::new(),
             pepper,
         });
@@ -520,10 +525,15 @@ impl Service {
     }
 }
 
-/// What the hashes of this hub's secrets are keyed with; derived, so that the file alone does not have it.
+/// What the hashes of this hub's secrets are keyed with; derived, so that the file alone does not have it. A hub that took
+/// another's place has that one's.
 fn pepper(store: &Store) -> Result<Zeroizing<[u8; 32]>, StoreError> {
-    use crate::store::Read;
-    store.read(|v| Ok(v.vault().derive(b"hearthkey pepper v1")))
+    store.read(|v| pepper_in(v))
+}
+
+fn pepper_in<R: Read>(rows: &R) -> Result<Zeroizing<[u8; 32]>, StoreError> {
+    let carried = rows.get::<HubSecrets>(HubSecrets::ROW)?.and_then(|secrets| secrets.pepper);
+    Ok(carried.map_or_else(|| rows.vault().derive(b"hearthkey pepper v1"), Zeroizing::new))
 }
 
 fn keyed_hash(pepper: &[u8; 32], label: &[u8], secret: &[u8]) -> [u8; 32] {

@@ -3,6 +3,7 @@
 
 use super::{StoreError, Vault};
 use serde::{Serialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
 
 const FORMAT_PLAIN: u8 = 1;
 const FORMAT_SEALED: u8 = 2;
@@ -11,6 +12,19 @@ const FORMAT_SEALED: u8 = 2;
 pub trait Record: Serialize + DeserializeOwned {
     /// Where its rows stand.
     const TABLE: Table;
+    /// Whether a linked cloud is to hear of its changes.
+    const MIRRORED: Mirroring = Mirroring::No;
+}
+
+/// What a change of a record means to the mirror.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mirroring {
+    /// Nothing.
+    No,
+    /// Its row is to be sent.
+    Own,
+    /// The row with the same key in this table is to be sent, if there is one.
+    With(Table),
 }
 
 /// A table: its name in the file, and whether its values are sealed.
@@ -64,6 +78,28 @@ pub(super) fn decode<T: Record>(vault: &Vault, key: &[u8], bytes: &[u8]) -> Resu
     }
 }
 
+/// The value of a row of `table`, opened: the CBOR alone.
+pub(super) fn open(vault: &Vault, table: Table, key: &[u8], bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    let bad = |reason: String| StoreError::Row { table: table.name, key: String::from_utf8_lossy(key).into_owned(), reason };
+    match (table.sealed, bytes.split_first()) {
+        (false, Some((&FORMAT_PLAIN, body))) => Ok(Zeroizing::new(body.to_vec())),
+        (true, Some((&FORMAT_SEALED, body))) => vault.open(&bound_to(table, key), body).map_err(|e| bad(e.into())),
+        (_, Some((format, _))) => Err(bad(format!("format {format} is not known"))),
+        (_, None) => Err(bad("it is empty".into())),
+    }
+}
+
+/// The row's bytes for a value that is CBOR already.
+pub(super) fn close(vault: &Vault, table: Table, key: &[u8], plain: &[u8]) -> Result<Vec<u8>, StoreError> {
+    if !table.sealed {
+        return Ok([&[FORMAT_PLAIN], plain].concat());
+    }
+    let bad =
+        |reason: &str| StoreError::Row { table: table.name, key: String::from_utf8_lossy(key).into_owned(), reason: reason.to_owned() };
+    let body = vault.seal(&bound_to(table, key), plain).map_err(bad)?;
+    Ok([&[FORMAT_SEALED], body.as_slice()].concat())
+}
+
 /// The first key after all that begin with `prefix` (at most 512 bytes of 0xFF for an empty prefix).
 pub(super) fn after_prefix(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
@@ -77,7 +113,12 @@ pub(super) fn after_prefix(prefix: &[u8]) -> Vec<u8> {
 }
 
 fn associated<T: Record>(key: &[u8]) -> Vec<u8> {
-    [T::TABLE.name.as_bytes(), &[0], key].concat()
+    bound_to(T::TABLE, key)
+}
+
+/// A sealed value belongs to its place: it opens nowhere else.
+fn bound_to(table: Table, key: &[u8]) -> Vec<u8> {
+    [table.name.as_bytes(), &[0], key].concat()
 }
 
 fn unreadable<T: Record>(key: &[u8], reason: String) -> StoreError {

@@ -81,6 +81,7 @@ mod tests {
             ca_key_pem: String::new(),
             ca_pem: String::new(),
             server_key_pem: String::new(),
+            pepper: None,
         }
     }
 
