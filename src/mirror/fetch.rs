@@ -15,6 +15,8 @@ use tokio::io::AsyncWriteExt;
 
 /// Bytes of one part.
 const PART: u64 = 256 * 1024;
+/// Parts that are fetched before there is an exchange again: no revocation waits for a long batch.
+pub(super) const AT_ONCE: u32 = 16;
 /// How long one part may take: 4 kB/s.
 const PART_DEADLINE: Duration = Duration::from_secs(70);
 /// Bytes of a batch at most.
@@ -31,6 +33,8 @@ pub(super) enum FetchError {
     Offer(&'static str),
     /// The hub's disk.
     Disk(io::Error),
+    /// Nothing is wrong: there is more of it.
+    More,
 }
 
 impl From<Failure> for FetchError {
@@ -71,11 +75,11 @@ pub(super) async fn forget(path: &Path) {
     }
 }
 
-/// Fetches what is offered into a file in `dir`, and checks it against its hash.
+/// Fetches what is offered into a file in `dir`, at most so many `parts` of it, and checks it against its hash.
 ///
 /// # Errors
 /// [`FetchError`]. What has come is kept, unless it is not what was offered.
-pub(super) async fn fetch(line: &Line, dir: &Path, offer: &BatchOffer) -> Result<PathBuf, FetchError> {
+pub(super) async fn fetch(line: &Line, dir: &Path, offer: &BatchOffer, parts: &mut u32) -> Result<PathBuf, FetchError> {
     check(offer).map_err(FetchError::Offer)?;
     fs::create_dir_all(dir).await?;
     let path = place(dir, offer);
@@ -86,7 +90,7 @@ pub(super) async fn fetch(line: &Line, dir: &Path, offer: &BatchOffer) -> Result
     }
     let mut anew = had == 0;
     loop {
-        complete(line, &path, offer, had).await?;
+        complete(line, &path, offer, had, parts).await?;
         if hash(path.clone()).await? == offer.sha256 {
             return Ok(path);
         }
@@ -99,12 +103,13 @@ pub(super) async fn fetch(line: &Line, dir: &Path, offer: &BatchOffer) -> Result
     }
 }
 
-async fn complete(line: &Line, path: &Path, offer: &BatchOffer, mut had: u64) -> Result<(), FetchError> {
+async fn complete(line: &Line, path: &Path, offer: &BatchOffer, mut had: u64, parts: &mut u32) -> Result<(), FetchError> {
     let mut file: File = OpenOptions::new().create(true).append(true).open(path).await?;
     while had < offer.bytes {
         if line.meter().left() == 0 {
             return Err(Failure::from(answer::budget()).into());
         }
+        *parts = parts.checked_sub(1).ok_or(FetchError::More)?;
         let range = had..offer.bytes.min(had + PART);
         let part = part(line, offer, range).await?;
         file.write_all(&part).await?;

@@ -16,7 +16,7 @@ use data_encoding::BASE64URL_NOPAD;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -46,6 +46,8 @@ pub(super) struct Uplink {
     dir: PathBuf,
     meter: Arc<Meter>,
     told: Mutex<MirrorState>,
+    /// Pauses before a cloud that does not know this hub is told of it again.
+    strangers: Mutex<Backoff>,
 }
 
 /// Why a line is put down.
@@ -64,6 +66,8 @@ struct Life<'a> {
     wake: &'a Wake,
     /// Bytes of the next request at most.
     most: usize,
+    /// The cloud may have taken a batch whose answer did not come: it is sent again as it was, however long it is.
+    unanswered: bool,
     /// When batches are asked for again, after a failure.
     batches_from: Instant,
     batches: Backoff,
@@ -71,7 +75,7 @@ struct Life<'a> {
 
 impl Uplink {
     pub(super) fn new(service: Arc<Service>, config: Config, dir: PathBuf, meter: Arc<Meter>) -> Uplink {
-        Uplink { service, config, dir, meter, told: Mutex::default() }
+        Uplink { service, config, dir, meter, told: Mutex::default(), strangers: Mutex::default() }
     }
 
     /// Calls whatever cloud is linked, for ever.
@@ -92,8 +96,6 @@ impl Uplink {
                 changed = targets.changed() => if changed.is_err() { return },
                 () = end => {}
             }
-            // What an owner has changed is worth an attempt.
-            backoff.reset();
         }
     }
 
@@ -123,6 +125,7 @@ impl Uplink {
             line: &line,
             wake: &wake,
             most: BYTES_MAX,
+            unanswered: true,
             batches_from: Instant::now(),
             batches: Backoff::default(),
         };
@@ -169,6 +172,10 @@ impl Uplink {
         });
     }
 
+    fn strangers(&self) -> MutexGuard<'_, Backoff> {
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn phase(&self, phase: MirrorPhase) {
         self.tell(|state| (state.phase, state.retry_at) = (phase, None));
     }
@@ -206,6 +213,9 @@ impl Life<'_> {
 
     /// Waits for something to do, `wait` at most.
     async fn idle(&mut self, wait: Duration, wish: &tokio::sync::Notify) {
+        if wait.is_zero() {
+            return;
+        }
         if self.line.meter().left() == 0 {
             let pause = LEAN_PAUSE.saturating_add(pace::share(LEAN_PAUSE / 4, random()));
             self.uplink.waits(MirrorPhase::Waiting, Some(answer::budget()), pause);
@@ -240,9 +250,11 @@ impl Life<'_> {
         let mut wait = Duration::from_secs(WAIT.1);
         let (mut futile, mut otherwise) = (0, 0);
         loop {
-            let bound = if self.line.meter().left() == 0 { self.most.min(LEAN) } else { self.most };
+            let lean = self.line.meter().left() == 0 && !self.unanswered;
+            let bound = if lean { self.most.min(LEAN) } else { self.most };
             let Some(prepared) = self.uplink.service.next_batch(bound).await.map_err(own)? else { break };
             let moves = moves(&prepared);
+            self.unanswered = true;
             match self.exchange(prepared).await? {
                 Exchange::Taken { again, brought, wait_s } => {
                     wait = Duration::from_secs(wait_s.clamp(WAIT.0, WAIT.1));
@@ -260,8 +272,7 @@ impl Life<'_> {
                 Exchange::End(end) => return Ok(Err(end)),
             }
         }
-        self.batches().await?;
-        Ok(Ok(wait))
+        Ok(Ok(if self.batches().await? { Duration::ZERO } else { wait }))
     }
 
     async fn link(&self) -> Result<Result<(), End>, Failure> {
@@ -301,6 +312,8 @@ impl Life<'_> {
                 self.most = usize::try_from(answer.max_bytes).unwrap_or(BYTES_MAX).clamp(REQUEST_LEAST, BYTES_MAX);
                 let service = &self.uplink.service;
                 let applied = service.batch_acked(ticket, &answer, reply.created_s, reply.rtt_ms).await.map_err(own)?;
+                self.unanswered = false;
+                self.uplink.strangers().reset();
                 self.wake.taken(answer.cursor);
                 return Ok(Exchange::Taken {
                     again: applied.again || answer.more,
@@ -319,9 +332,19 @@ impl Life<'_> {
                 Ok(Exchange::Otherwise(Box::new(failure)))
             }
             (413, _) if length > REQUEST_LEAST => {
+                self.unanswered = false;
                 let told = problem.get("max_bytes").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
                 self.most = told.unwrap_or(usize::MAX).min(length / 2).clamp(REQUEST_LEAST, BYTES_MAX);
                 Ok(Exchange::Otherwise(Box::new(failure)))
+            }
+            (_, "not_linked") => {
+                tracing::warn!("the cloud does not know this hub any more: it is told anew");
+                let pause = self.uplink.strangers().pause(random(), failure.asked);
+                self.uplink.meter.ended(failure.problem.code);
+                self.uplink.waits(MirrorPhase::Failing, Some(failure.problem), pause);
+                tokio::time::sleep(pause).await;
+                self.uplink.service.mirror_unlinked().await.map_err(own)?;
+                Ok(Exchange::End(End::Anew))
             }
             _ => self.replaced(failure).await.map(Exchange::End),
         }
@@ -339,48 +362,55 @@ impl Life<'_> {
         }
     }
 
-    /// Fetches registry batches. That this fails keeps no revocation from coming: it has a pace of its own.
-    async fn batches(&mut self) -> Result<(), Failure> {
+    /// Fetches registry batches; whether there is more of them to fetch. That this fails, or takes long, keeps no revocation
+    /// from coming: it has a pace of its own.
+    async fn batches(&mut self) -> Result<bool, Failure> {
         if Instant::now() < self.batches_from {
-            return Ok(());
+            return Ok(false);
         }
+        let mut parts = fetch::AT_ONCE;
         let offers = self.uplink.service.pending_batches();
         fetch::tidy(&self.uplink.dir, &offers).await;
         for offer in &offers {
-            match self.batch(offer).await {
-                Ok(()) => self.batches.reset(),
+            match self.batch(offer, &mut parts).await {
+                Ok(true) => self.batches.reset(),
+                Ok(false) => {
+                    self.batches_from = Instant::now() + self.batches.pause(random(), None);
+                    return Ok(false);
+                }
+                Err(FetchError::More) => return Ok(true),
                 Err(FetchError::Offer(why)) => {
                     tracing::warn!(batch = %offer.id, why, "a registry batch of the cloud's will not be taken");
                     self.uplink.service.offer_failed(offer, why, true).await.map_err(own)?;
                 }
-                Err(error) => {
-                    let (detail, asked) = match &error {
-                        FetchError::Line(failure) => (failure.problem.detail.clone(), failure.asked),
-                        FetchError::Disk(error) => (error.to_string(), None),
-                        FetchError::Offer(why) => ((*why).to_owned(), None),
-                    };
-                    tracing::warn!(batch = %offer.id, %detail, "a registry batch has not come yet; the hub goes on where it was");
-                    self.batches_from = Instant::now() + self.batches.pause(random(), asked);
-                    return Ok(());
-                }
+                Err(FetchError::Line(failure)) => return Ok(self.batches_later(offer, &failure.problem.detail, failure.asked)),
+                Err(FetchError::Disk(error)) => return Ok(self.batches_later(offer, &error.to_string(), None)),
             }
         }
-        Ok(())
+        Ok(false)
     }
 
-    async fn batch(&mut self, offer: &BatchOffer) -> Result<(), FetchError> {
-        let path = fetch::fetch(self.line, &self.uplink.dir, offer).await?;
+    fn batches_later(&mut self, offer: &BatchOffer, why: &str, asked: Option<Duration>) -> bool {
+        tracing::warn!(batch = %offer.id, why, "a registry batch has not come yet; the hub goes on where it was");
+        self.batches_from = Instant::now() + self.batches.pause(random(), asked);
+        false
+    }
+
+    /// Fetches one, and whether it was taken.
+    async fn batch(&self, offer: &BatchOffer, parts: &mut u32) -> Result<bool, FetchError> {
+        let path = fetch::fetch(self.line, &self.uplink.dir, offer, parts).await?;
         match self.uplink.service.import_offer(offer, path.clone()).await {
             Ok(report) => {
                 tracing::info!(brand = %report.brand, added = report.added, known = report.known, "a registry batch came from the cloud");
                 fetch::forget(&path).await;
+                Ok(true)
             }
             Err(error) => {
                 tracing::warn!(batch = %offer.id, %error, "a registry batch of the cloud's was not taken");
                 self.uplink.service.offer_failed(offer, &error.to_string(), false).await.map_err(own)?;
+                Ok(false)
             }
         }
-        Ok(())
     }
 }
 
