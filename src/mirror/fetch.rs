@@ -2,14 +2,13 @@
 //! directory. A cut line or a killed hub goes on where it was. Whether what came is a good batch is the service's to say.
 
 use super::answer;
-use super::line::{Ask, Failure, Line};
+use super::line::{self, Ask, Failure, Line};
 use crate::domain::mirror::wire::BatchOffer;
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use tokio::fs::{self, File, OpenOptions};
 use tokio::io::AsyncWriteExt;
 
@@ -17,8 +16,6 @@ use tokio::io::AsyncWriteExt;
 const PART: u64 = 256 * 1024;
 /// Parts that are fetched before there is an exchange again: no revocation waits for a long batch.
 pub(super) const AT_ONCE: u32 = 16;
-/// How long one part may take: 4 kB/s.
-const PART_DEADLINE: Duration = Duration::from_secs(70);
 /// Bytes of a batch at most.
 const BATCH_MOST: u64 = 512 * 1024 * 1024;
 /// What the name of an unfinished file ends with.
@@ -120,9 +117,9 @@ async fn complete(line: &Line, path: &Path, offer: &BatchOffer, mut had: u64, pa
     Ok(())
 }
 
-async fn part(line: &Line, offer: &BatchOffer, range: Range<u64>) -> Result<Vec<u8>, FetchError> {
+async fn part(way: &Line, offer: &BatchOffer, range: Range<u64>) -> Result<Vec<u8>, FetchError> {
     let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-    let path = line.own(&format!("/batches/{}", offer.id));
+    let path = way.own(&format!("/batches/{}", offer.id));
     let ask = Ask {
         method: "GET",
         path: &path,
@@ -131,9 +128,9 @@ async fn part(line: &Line, offer: &BatchOffer, range: Range<u64>) -> Result<Vec<
         range: Some(range.clone()),
         // A problem's details may be longer than the last part.
         most: length.max(64 * 1024),
-        deadline: PART_DEADLINE,
+        deadline: line::deadline(length),
     };
-    let reply = match line.ask(ask).await {
+    let reply = match way.ask(ask).await {
         Err(Failure { refused: Some(refused), .. }) if matches!(refused.status, 404 | 410 | 416) => {
             return Err(FetchError::Offer("the cloud does not have it any more"));
         }

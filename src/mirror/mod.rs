@@ -80,6 +80,7 @@ pub fn run(
                 () = shutdown.cancelled() => {}
                 () = uplink.run() => {}
             }
+            uplink.settle().await;
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use super::answer::{self, Problem};
 use super::fetch::{self, FetchError};
-use super::line::{Ask, Failure, Line, Refused, Way};
+use super::line::{self, Ask, Failure, Line, Refused, Way};
 use super::meter::Meter;
 use super::pace::{self, Backoff};
 use super::wake::{self, Wake};
@@ -19,9 +19,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
-/// How long one exchange may take.
-const EXCHANGE: Duration = Duration::from_secs(120);
 /// Bytes of an answer at most: what was agreed on, and room for the marks that go beyond every bound.
 const ANSWER_MOST: usize = 4 * BYTES_MAX;
 /// Bytes of a request at least, whatever the cloud says: smaller ones make no progress.
@@ -48,6 +47,8 @@ pub(super) struct Uplink {
     told: Mutex<MirrorState>,
     /// Pauses before a cloud that does not know this hub is told of it again.
     strangers: Mutex<Backoff>,
+    /// What the service has begun is finished, whatever becomes of the line meanwhile.
+    begun: TaskTracker,
 }
 
 /// Why a line is put down.
@@ -75,7 +76,25 @@ struct Life<'a> {
 
 impl Uplink {
     pub(super) fn new(service: Arc<Service>, config: Config, dir: PathBuf, meter: Arc<Meter>) -> Uplink {
-        Uplink { service, config, dir, meter, told: Mutex::default(), strangers: Mutex::default() }
+        Uplink { service, config, dir, meter, told: Mutex::default(), strangers: Mutex::default(), begun: TaskTracker::new() }
+    }
+
+    /// Waits until what the service has begun is finished.
+    pub(super) async fn settle(&self) {
+        self.begun.close();
+        self.begun.wait().await;
+    }
+
+    /// Has the service do something to its end, also when nobody waits for that any more.
+    async fn finish<T, F>(&self, doing: F) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Refusal>> + Send + 'static,
+    {
+        match self.begun.spawn(doing).await {
+            Ok(done) => done.map_err(own),
+            Err(error) => Err(fault(&error.to_string())),
+        }
     }
 
     /// Calls whatever cloud is linked, for ever.
@@ -281,7 +300,8 @@ impl Life<'_> {
         match self.line.ask(post("POST", "/v1/hubs", body.to_string().into_bytes())).await {
             Ok(reply) => {
                 let linked: Linked = read(&reply.body)?;
-                self.uplink.service.mirror_linked(linked).await.map_err(own)?;
+                let service = self.uplink.service.clone();
+                self.uplink.finish(async move { service.mirror_linked(linked).await }).await?;
                 tracing::info!(url = %self.target.url, "the cloud has taken the link");
                 Ok(Ok(()))
             }
@@ -298,7 +318,13 @@ impl Life<'_> {
             Err(failure) => return Err(failure),
         }
         tracing::info!(url = %self.target.url, "the cloud has erased what it had of this hub");
-        self.uplink.service.mirror_unlinked().await.map_err(own)
+        self.forgotten().await
+    }
+
+    /// The cloud knows nothing of this hub.
+    async fn forgotten(&self) -> Result<(), Failure> {
+        let service = self.uplink.service.clone();
+        self.uplink.finish(async move { service.mirror_unlinked().await }).await
     }
 
     async fn exchange(&mut self, prepared: Prepared) -> Result<Exchange, Failure> {
@@ -310,16 +336,14 @@ impl Life<'_> {
             Ok(reply) => {
                 let answer: SyncReply = read(&reply.body)?;
                 self.most = usize::try_from(answer.max_bytes).unwrap_or(BYTES_MAX).clamp(REQUEST_LEAST, BYTES_MAX);
-                let service = &self.uplink.service;
-                let applied = service.batch_acked(ticket, &answer, reply.created_s, reply.rtt_ms).await.map_err(own)?;
+                let (cursor, more, wait_s) = (answer.cursor, answer.more, answer.wait_s);
+                let service = self.uplink.service.clone();
+                let taking = async move { service.batch_acked(ticket, &answer, reply.created_s, reply.rtt_ms).await };
+                let applied = self.uplink.finish(taking).await?;
                 self.unanswered = false;
                 self.uplink.strangers().reset();
-                self.wake.taken(answer.cursor);
-                return Ok(Exchange::Taken {
-                    again: applied.again || answer.more,
-                    brought: applied.marks + applied.items > 0,
-                    wait_s: answer.wait_s,
-                });
+                self.wake.taken(cursor);
+                return Ok(Exchange::Taken { again: applied.again || more, brought: applied.marks + applied.items > 0, wait_s });
             }
             Err(failure) => failure,
         };
@@ -328,7 +352,8 @@ impl Life<'_> {
             (409, "resync") => {
                 let expected = problem.get("batch").and_then(Value::as_u64).unwrap_or(1);
                 tracing::info!(expected, batch = ticket.batch, "the cloud expects another batch: what is mirrored is sent again");
-                self.uplink.service.mirror_resync(expected).await.map_err(own)?;
+                let service = self.uplink.service.clone();
+                self.uplink.finish(async move { service.mirror_resync(expected).await }).await?;
                 Ok(Exchange::Otherwise(Box::new(failure)))
             }
             (413, _) if length > REQUEST_LEAST => {
@@ -343,7 +368,7 @@ impl Life<'_> {
                 self.uplink.meter.ended(failure.problem.code);
                 self.uplink.waits(MirrorPhase::Failing, Some(failure.problem), pause);
                 tokio::time::sleep(pause).await;
-                self.uplink.service.mirror_unlinked().await.map_err(own)?;
+                self.forgotten().await?;
                 Ok(Exchange::End(End::Anew))
             }
             _ => self.replaced(failure).await.map(Exchange::End),
@@ -357,8 +382,12 @@ impl Life<'_> {
             _ => None,
         };
         match statement.and_then(|text| BASE64URL_NOPAD.decode(text.as_bytes()).ok()) {
-            Some(statement) if self.uplink.service.epoch_stale(&statement).await => Ok(End::Replaced),
-            _ => Err(failure),
+            Some(statement) => {
+                let service = self.uplink.service.clone();
+                let proven = self.uplink.finish(async move { Ok(service.epoch_stale(&statement).await) }).await?;
+                if proven { Ok(End::Replaced) } else { Err(failure) }
+            }
+            None => Err(failure),
         }
     }
 
@@ -399,7 +428,8 @@ impl Life<'_> {
     /// Fetches one, and whether it was taken.
     async fn batch(&self, offer: &BatchOffer, parts: &mut u32) -> Result<bool, FetchError> {
         let path = fetch::fetch(self.line, &self.uplink.dir, offer, parts).await?;
-        match self.uplink.service.import_offer(offer, path.clone()).await {
+        let (service, taken, file) = (self.uplink.service.clone(), offer.clone(), path.clone());
+        match self.uplink.finish(async move { Ok(service.import_offer(&taken, file).await) }).await? {
             Ok(report) => {
                 tracing::info!(brand = %report.brand, added = report.added, known = report.known, "a registry batch came from the cloud");
                 fetch::forget(&path).await;
@@ -432,7 +462,8 @@ fn moves(prepared: &Prepared) -> bool {
 }
 
 fn post<'a>(method: &'static str, path: &'a str, body: Vec<u8>) -> Ask<'a> {
-    Ask { method, path, body, content_type: "application/json", range: None, most: BYTES_MAX, deadline: EXCHANGE }
+    let deadline = line::deadline(body.len().max(BYTES_MAX / 4));
+    Ask { method, path, body, content_type: "application/json", range: None, most: BYTES_MAX, deadline }
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
@@ -442,8 +473,13 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     })
 }
 
-/// A fault of the hub's own.
+/// What the hub's own service refuses.
 fn own(error: Refusal) -> Failure {
+    fault(&error.to_string())
+}
+
+/// A fault of the hub's own.
+fn fault(detail: &str) -> Failure {
     let next = "Look at the hub's log; if its disk is full or broken, that comes first";
-    Problem { code: "hub", detail: answer::plain(&error.to_string()), next }.into()
+    Problem { code: "hub", detail: answer::plain(detail), next }.into()
 }
