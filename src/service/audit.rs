@@ -106,6 +106,6 @@ pub(super) fn joined<R: Read>(rows: &R, entry: Entry) -> Result<Recorded, StoreE
 }
 
 /// The key by which the hub signs.
-fn identity<R: Read>(rows: &R) -> Result<Option<SigningKey>, StoreError> {
+pub(super) fn identity<R: Read>(rows: &R) -> Result<Option<SigningKey>, StoreError> {
     Ok(rows.get::<HubSecrets>(HubSecrets::ROW)?.map(|secrets| SigningKey::from_bytes(&secrets.identity_seed)))
 }
