@@ -20,8 +20,8 @@ use crate::store::tables::HubSecrets;
 use crate::store::{Read, Record, StoreError, Tx};
 use ed25519_dalek::SigningKey;
 
-const HEAD: &[u8] = b"head";
-const CUT: &[u8] = b"cut";
+pub(super) const HEAD: &[u8] = b"head";
+pub(super) const CUT: &[u8] = b"cut";
 /// Rows read at a time.
 const BLOCK: usize = 500;
 /// After every entry's key.

@@ -73,8 +73,7 @@ pub(super) struct Party {
 impl Party {
     pub(super) fn load<R: Read>(rows: &R, subject: &Subject, now: u64) -> Result<Party, StoreError> {
         let review_pending = super::recovery::review_pending(rows)?;
-        let nobody =
-            Party { active: false, authority: Authority::Nothing, behalf: None, networks: None, support: None, review_pending };
+        let nobody = Party { active: false, authority: Authority::Nothing, behalf: None, networks: None, support: None, review_pending };
         Ok(match subject {
             Subject::User(id) => match rows.get::<User>(id.as_str().as_bytes())? {
                 Some(user) if !user.ended && user.role.is_vendor() => Party {

@@ -81,11 +81,8 @@ pub(super) fn close(vault: &Vault, table: Table, key: &[u8], plain: &[u8]) -> Re
     if !table.sealed {
         return Ok([&[FORMAT_PLAIN], plain].concat());
     }
-    let bad = |reason: &str| StoreError::Row {
-        table: table.name,
-        key: String::from_utf8_lossy(key).into_owned(),
-        reason: reason.to_owned(),
-    };
+    let bad =
+        |reason: &str| StoreError::Row { table: table.name, key: String::from_utf8_lossy(key).into_owned(), reason: reason.to_owned() };
     let body = vault.seal(&bound_to(table, key), plain).map_err(bad)?;
     Ok([&[FORMAT_SEALED], body.as_slice()].concat())
 }

@@ -32,7 +32,10 @@ pub(super) struct Due {
 enum Look {
     UpToDate,
     /// It is wanted; at once when there is none yet that the present code opens.
-    Wanted { count: u64, at_once: bool },
+    Wanted {
+        count: u64,
+        at_once: bool,
+    },
 }
 
 impl Service {
@@ -157,13 +160,13 @@ fn sealed(recipient: &str, whole: &Zeroizing<Vec<u8>>) -> Result<Vec<u8>, Refusa
     let failed = |_| Refusal::Conflict("the recovery bundle could not be sealed; make a new recovery code".into());
     let recipient: age::x25519::Recipient = recipient.parse().map_err(failed)?;
     let mut out = Vec::with_capacity(whole.len() + AROUND);
-    let write = || -> Result<(), std::io::Error> {
-        let encryptor = age::Encryptor::with_recipients(std::iter::once(&recipient as &dyn age::Recipient)).map_err(std::io::Error::other)?;
+    let mut write = || -> Result<(), std::io::Error> {
+        let encryptor =
+            age::Encryptor::with_recipients(std::iter::once(&recipient as &dyn age::Recipient)).map_err(std::io::Error::other)?;
         let mut writer = encryptor.wrap_output(&mut out)?;
         writer.write_all(whole)?;
         writer.finish().map(|_| ())
     };
-    let mut write = write;
     write().map_err(|_| Refusal::Conflict("the recovery bundle could not be sealed; try again".into()))?;
     Ok(out)
 }

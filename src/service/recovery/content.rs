@@ -94,7 +94,8 @@ fn put_all<R: Read>(out: &mut Items, rows: &R, secrets: &HubSecrets, hub: &HubId
                     continue;
                 }
                 if table == <HubSecrets as Record>::TABLE {
-                    out.row(key, &handed_on(secrets, &pepper_in(rows)?)?)?;
+                    let pepper = pepper_in(rows)?;
+                    out.row(key, &handed_on(secrets, &pepper)?)?;
                 } else {
                     out.row(key, value)?;
                 }
@@ -114,7 +115,10 @@ fn is_of_identity(table: Table) -> bool {
 /// The secrets as another hub gets them: with what hashes are keyed with, and without the key that signs for the mirror,
 /// which is this box's alone.
 fn handed_on(secrets: &HubSecrets, pepper: &[u8; 32]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-    encoded(&HubSecrets { mirror_seed: [0; 32], pepper: Some(*pepper), ..secrets.clone() })
+    let mut secrets = secrets.clone();
+    secrets.mirror_seed = [0; 32];
+    secrets.pepper = Some(*pepper);
+    encoded(&secrets)
 }
 
 /// A row's value.

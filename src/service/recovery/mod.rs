@@ -11,7 +11,7 @@ mod retired;
 #[cfg(test)]
 mod tests;
 
-pub use content::{About, ContentError};
+pub use content::About;
 pub use restore::{BundleError, NewLife, OpenedBundle, fill, open_bundle};
 
 use super::rights::require_role;

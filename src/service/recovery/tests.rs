@@ -1,0 +1,1 @@
+//! Bundles and restored stores, without a network.
