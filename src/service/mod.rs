@@ -22,6 +22,7 @@ mod handover;
 mod idle;
 mod invitations;
 mod lockout;
+mod mirror;
 mod oauth;
 mod oauth_tokens;
 mod pace;
@@ -57,6 +58,7 @@ pub use devices::{DeviceChange, DeviceView};
 pub use explain::{Explanation, Question};
 pub use gate::{SignInAttempt, SignInRefusal, SignedIn};
 pub use invitations::{GiftView, InvitationLook, InvitationView, MadeInvitation, NewInvitation, PromiseView, Registration};
+pub use mirror::{Applied, CloudLook, LinkTarget, LookProblem, Looking, MirrorPhase, MirrorProblem, MirrorState, Prepared, Ticket};
 pub use oauth::{AuthorizationRequest, ClientView, Consent, RequestRefusal, RequestView};
 pub use oauth_tokens::{CodeExchange, GrantError, IssuedTokens};
 pub use pairing::{
@@ -361,6 +363,7 @@ pub struct Service {
     timed: Mutex<clock::Seen>,
     pairings: pairing::Desk,
     air: pairing::Air,
+    mirror: mirror::Desk,
     /// Says where the hub is reached over MQTT with TLS.
     reached_at: OnceLock<Box<dyn Fn() -> Vec<String> + Send + Sync>>,
     pepper: Zeroizing<[u8; 32]>,
@@ -418,6 +421,7 @@ impl Service {
             clock,
             pairings: pairing::Desk::default(),
             air: pairing::Air::default(),
+            mirror: mirror::Desk::default(),
             reached_at: OnceLock::new(),
             pepper,
             recovery: recovery::Desk::default(),

@@ -12,6 +12,19 @@ const FORMAT_SEALED: u8 = 2;
 pub trait Record: Serialize + DeserializeOwned {
     /// Where its rows stand.
     const TABLE: Table;
+    /// Whether a linked cloud is to hear of its changes.
+    const MIRRORED: Mirroring = Mirroring::No;
+}
+
+/// What a change of a record means to the mirror.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mirroring {
+    /// Nothing.
+    No,
+    /// Its row is to be sent.
+    Own,
+    /// The row with the same key in this table is to be sent, if there is one.
+    With(Table),
 }
 
 /// A table: its name in the file, and whether its values are sealed.

@@ -11,7 +11,7 @@ mod vault;
 mod writer;
 
 pub use carried::{OpenRow, carried_table, carried_tables, changes, opened_rows};
-pub use codec::{Record, Table};
+pub use codec::{Mirroring, Record, Table};
 pub use vault::{MasterKey, Vault};
 pub use writer::Tx;
 
@@ -251,6 +251,12 @@ impl Store {
     #[must_use]
     pub fn failed(&self) -> CancellationToken {
         self.writer.failed()
+    }
+
+    /// Told after each commit that has put something into the outbox.
+    #[must_use]
+    pub fn captured(&self) -> Arc<tokio::sync::Notify> {
+        self.writer.captured()
     }
 
     /// How many write jobs and how many synced commits there have been since the start.

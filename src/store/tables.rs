@@ -1,13 +1,18 @@
 //! Every table: what it holds, by which key. A key is text, with `\0` between parts, so that a prefix is a range.
 
 mod access;
+mod mirror;
 mod recovery;
 
 pub use access::{AppLastUsed, AppToken, AuthorizationCode, ConsentedDevice, Invitation, Promise, RefreshToken};
+pub use mirror::{
+    AwayKey, Doing, DoneRow, MirrorLink, MirrorMark, MirrorProgress, MirrorSwitch, NoticeRow, OfferRow, OutboxRow, PreparedBatch,
+    RefusedRow, Resync, Sent, entity_key, kind_prefix, outbox_key, outbox_prefix,
+};
 
 pub use recovery::{BundleSent, ChangeCount, RecoveryKeys, Restored, Retired};
 
-use super::{Record, StoreError, Table, Tx};
+use super::{Mirroring, Record, StoreError, Table, Tx};
 use crate::domain::account::{User, UserId};
 use crate::domain::app::{Authorization, Client, ServiceAccount};
 use crate::domain::audit::chain::Head;
@@ -23,33 +28,36 @@ use std::net::IpAddr;
 use zeroize::Zeroize;
 
 macro_rules! records {
-    ($($(#[$doc:meta])* $kind:ident($name:literal): $type:ty;)*) => {
-        $($(#[$doc])* impl Record for $type { const TABLE: Table = Table::$kind($name); })*
+    ($($(#[$doc:meta])* $kind:ident($name:literal): $type:ty $(=> $mirrored:expr)?;)*) => {
+        $($(#[$doc])* impl Record for $type {
+            const TABLE: Table = Table::$kind($name);
+            $(const MIRRORED: Mirroring = $mirrored;)?
+        })*
         const ALL: &[Table] = &[$(Table::$kind($name)),*];
     };
 }
 
 records! {
     /// Identities the hub recognises, by device id.
-    plain("registry"): Registered;
+    plain("registry"): Registered => Mirroring::With(Table::plain("household"));
     /// Hub-scoped keys, by device id.
     sealed("device_keys"): StoredDeviceKey;
     /// What the house made of a device, by device id.
-    plain("household"): Household;
+    plain("household"): Household => Mirroring::Own;
     /// Last accepted counters, by device id.
     plain("counters"): SignInCounter;
     /// How often devices have been reset by hand, by device id.
-    plain("resets"): ResetCounter;
+    plain("resets"): ResetCounter => Mirroring::With(Table::plain("household"));
     /// What speaks for a clone, by device id and a big-endian number.
     plain("evidence"): Evidence;
     /// When a device was last heard, by device id.
     plain("last_seen"): LastSeen;
     /// Rights, by device id and subject: [`binding_key`].
-    plain("bindings"): Binding;
+    plain("bindings"): Binding => Mirroring::Own;
     /// The same rights found by their subject: [`binding_index_key`].
     plain("bindings_by_subject"): BindingIndex;
     /// Revocation marks, by the binding's key.
-    plain("revocations"): RevocationMark;
+    plain("revocations"): RevocationMark => Mirroring::Own;
     /// Operational secrets, by device id.
     sealed("credentials"): Credential;
     /// What devices said when they were paired, for whoever can check it later, by device id.
@@ -57,7 +65,7 @@ records! {
     /// Certificates issued to devices, by device id and serial number.
     plain("certificates"): IssuedCertificate;
     /// Twins, by device id and shadow name: [`twin_key`].
-    plain("twins"): Twin;
+    plain("twins"): Twin => Mirroring::Own;
     /// Momentary desires of critical attributes, by device id and attribute.
     plain("momentary"): Momentary;
     /// Trusted brands, by brand id.
@@ -67,7 +75,7 @@ records! {
     /// Batches taken, by batch id.
     plain("batches"): ImportedBatch;
     /// Accounts, by user id.
-    plain("users"): User;
+    plain("users"): User => Mirroring::Own;
     /// User ids, by folded user name.
     plain("usernames"): UserName;
     /// Leaves of people for apps to act for them, by app id.
@@ -120,6 +128,30 @@ records! {
     sealed("setup"): SetupCode;
     /// Retained messages, by topic.
     plain("retained"): RetainedMessage;
+    /// Whether changes are noted for a cloud, and the number of its next batch, one row `hub`.
+    plain("mirror_switch"): MirrorSwitch;
+    /// The cloud, one row `hub`.
+    sealed("mirror_link"): MirrorLink;
+    /// How far the mirror is, one row `hub`.
+    plain("mirror_progress"): MirrorProgress;
+    /// What has changed and is to be sent, by table and key: [`outbox_key`].
+    plain("outbox"): OutboxRow;
+    /// The batch that was sent and is not acknowledged yet, one row `hub`.
+    plain("mirror_batch"): PreparedBatch;
+    /// As what an entity was sent last, by kind and key: [`entity_key`].
+    plain("mirror_sent"): Sent;
+    /// Marks of what has no table of marks of its own, and marks that were refused, by kind and key: [`entity_key`].
+    plain("mirror_marks"): MirrorMark => Mirroring::Own;
+    /// How what came from the cloud ended, by its id.
+    plain("mirror_done"): DoneRow;
+    /// What was refused that came from the cloud, by big-endian number.
+    plain("mirror_refused"): RefusedRow;
+    /// What the cloud tells owners, by big-endian number.
+    plain("mirror_notices"): NoticeRow;
+    /// Registry batches that wait at the cloud, by their id.
+    plain("mirror_offers"): OfferRow;
+    /// What people use from away from home, by its id.
+    plain("away_keys"): AwayKey => Mirroring::Own;
     /// The public halves of the recovery code, one row `hub`.
     plain("recovery"): RecoveryKeys;
     /// How often what a replacing hub needs has changed, one row `hub`.

@@ -3,15 +3,15 @@
 //! redb has no group commit of its own, and a sync costs milliseconds on a card: batching is what makes many durable
 //! writers cheap. A job that fails after it wrote is undone by aborting the batch and running the others again.
 
-use super::tables::ChangeCount;
-use super::{OpenFile, Read, Record, StoreError, Table, Vault, carried, codec};
+use super::tables::{ChangeCount, MirrorSwitch, OutboxRow, outbox_key};
+use super::{Mirroring, OpenFile, Read, Record, StoreError, Table, Vault, carried, codec};
 use redb::{Database, ReadableTable, ReadableTableMetadata, WriteTransaction};
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// At most so many jobs share one commit; more wait for the next.
@@ -26,6 +26,16 @@ pub struct Tx<'a> {
     writes: Cell<u64>,
     /// Something was written that a replacing hub needs.
     carried: Cell<bool>,
+    /// Whether a cloud is linked, once that was looked up.
+    mirrors: Cell<Option<bool>>,
+    /// Something was put into the outbox.
+    captured: Cell<bool>,
+}
+
+impl<'a> Tx<'a> {
+    fn new(txn: &'a WriteTransaction, vault: &'a Vault) -> Tx<'a> {
+        Tx { txn, vault, writes: Cell::new(0), carried: Cell::new(false), mirrors: Cell::new(None), captured: Cell::new(false) }
+    }
 }
 
 impl Tx<'_> {
@@ -44,6 +54,10 @@ impl Tx<'_> {
     pub fn put_counted<T: Record>(&self, key: &[u8], value: &T) -> Result<u64, StoreError> {
         let bytes = codec::encode(self.vault, key, value)?;
         self.put_bytes(T::TABLE, key, &bytes)?;
+        if T::TABLE == MirrorSwitch::TABLE {
+            self.mirrors.set(None);
+        }
+        self.capture::<T>(key)?;
         Ok((key.len() + bytes.len()) as u64)
     }
 
@@ -76,7 +90,45 @@ impl Tx<'_> {
     /// The database's fault.
     pub fn delete<T: Record>(&self, key: &[u8]) -> Result<bool, StoreError> {
         self.wrote(T::TABLE);
-        Ok(self.txn.open_table(T::TABLE.definition())?.remove(key)?.is_some())
+        let found = self.txn.open_table(T::TABLE.definition())?.remove(key)?.is_some();
+        if found {
+            self.capture::<T>(key)?;
+        }
+        Ok(found)
+    }
+
+    /// Notes in the outbox, in this transaction, that a mirrored row has changed. Every write comes by here, so that no
+    /// use case can forget it; with no cloud linked nothing is noted.
+    fn capture<T: Record>(&self, key: &[u8]) -> Result<(), StoreError> {
+        match T::MIRRORED {
+            Mirroring::Own if self.mirrors()? => self.note(T::TABLE, key, false),
+            Mirroring::With(table) if self.mirrors()? && self.bytes(table, key)?.is_some() => self.note(table, key, false),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes that a row is to be sent though it has not changed.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn send_again(&self, table: Table, key: &[u8]) -> Result<(), StoreError> {
+        self.note(table, key, true)
+    }
+
+    fn note(&self, table: Table, key: &[u8], again: bool) -> Result<(), StoreError> {
+        let at = outbox_key(table, key);
+        let known = self.get::<OutboxRow>(&at)?.unwrap_or_default();
+        self.captured.set(true);
+        self.put(&at, &OutboxRow { changes: known.changes + 1, again: known.again || again })
+    }
+
+    fn mirrors(&self) -> Result<bool, StoreError> {
+        if let Some(known) = self.mirrors.get() {
+            return Ok(known);
+        }
+        let on = self.get::<MirrorSwitch>(MirrorSwitch::ROW)?.is_some_and(|switch| switch.on);
+        self.mirrors.set(Some(on));
+        Ok(on)
     }
 
     /// Removes all records whose key begins with `prefix`; says how many.
@@ -181,6 +233,7 @@ pub(super) struct Handle {
     queue: mpsc::SyncSender<Message>,
     counts: Arc<Counts>,
     failed: CancellationToken,
+    captured: Arc<Notify>,
 }
 
 impl Handle {
@@ -190,12 +243,14 @@ impl Handle {
         let shared = counts.clone();
         let failed = CancellationToken::new();
         let fails = failed.clone();
+        let captured = Arc::new(Notify::new());
+        let tell = captured.clone();
         std::thread::Builder::new()
             .name("store-writer".into())
             .spawn(move || {
                 // Cancels also when the thread ends by a panic.
                 let guard = fails.clone().drop_guard();
-                let stopped = write_loop(&db, &vault, &jobs, &shared, &fails);
+                let stopped = write_loop(&db, &vault, &jobs, &shared, &fails, &tell);
                 guard.disarm();
                 // Who waits for the end may open the file again: let go of it first.
                 drop(db);
@@ -204,7 +259,7 @@ impl Handle {
                 }
             })
             .map_err(|_| StoreError::Stopped)?;
-        Ok(Handle { queue, counts, failed })
+        Ok(Handle { queue, counts, failed, captured })
     }
 
     pub(super) async fn submit<R, E, F>(&self, work: F) -> Result<R, E>
@@ -236,6 +291,10 @@ impl Handle {
         self.failed.clone()
     }
 
+    pub(super) fn captured(&self) -> Arc<Notify> {
+        self.captured.clone()
+    }
+
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.counts.jobs.load(Ordering::Relaxed), self.counts.commits.load(Ordering::Relaxed))
     }
@@ -248,6 +307,7 @@ fn write_loop(
     jobs: &mpsc::Receiver<Message>,
     counts: &Counts,
     failed: &CancellationToken,
+    captured: &Notify,
 ) -> Option<oneshot::Sender<()>> {
     while let Ok(first) = jobs.recv() {
         let mut batch = Vec::new();
@@ -263,7 +323,7 @@ fn write_loop(
         }
         counts.jobs.fetch_add(batch.len() as u64, Ordering::Relaxed);
         if !batch.is_empty() {
-            if !commit(db, vault, batch) {
+            if !commit(db, vault, batch, captured) {
                 // redb refuses every write after a fault of the disk, until the file is opened anew.
                 failed.cancel();
             }
@@ -277,14 +337,15 @@ fn write_loop(
 }
 
 /// Runs a batch in one transaction, again without each job that has to be undone. Whether the database served.
-fn commit(db: &Database, vault: &Vault, mut batch: Vec<Box<dyn Job>>) -> bool {
+fn commit(db: &Database, vault: &Vault, mut batch: Vec<Box<dyn Job>>, captured: &Notify) -> bool {
+    let mut noted = false;
     let mut out: Vec<Box<dyn Job>> = Vec::new();
     let result = 'again: loop {
         let txn = match db.begin_write() {
             Ok(txn) => txn,
             Err(e) => break Err(e.into()),
         };
-        let tx = Tx { txn: &txn, vault, writes: Cell::new(0), carried: Cell::new(false) };
+        let tx = Tx::new(&txn, vault);
         let mut undo = None;
         for (i, job) in batch.iter_mut().enumerate() {
             if matches!(job.run(&tx), Outcome::Undo) {
@@ -303,8 +364,12 @@ fn commit(db: &Database, vault: &Vault, mut batch: Vec<Box<dyn Job>>) -> bool {
             break Err(fault);
         }
         let wrote = tx.writes.get() > 0;
+        noted = tx.captured.get();
         break if wrote { txn.commit().map_err(StoreError::from) } else { txn.abort().map_err(StoreError::from) };
     };
+    if noted && result.is_ok() {
+        captured.notify_one();
+    }
     // A fault is told to everyone: nothing of this batch was acknowledged.
     let fault = result.as_ref().err().map(|e| match e {
         // Only the cause: what to do is said by whoever is told.
@@ -329,7 +394,7 @@ pub(super) fn in_one_transaction<R>(
     f: impl FnOnce(&Tx<'_>) -> Result<R, StoreError>,
 ) -> Result<R, StoreError> {
     let txn = db.begin_write()?;
-    let out = f(&Tx { txn: &txn, vault, writes: Cell::new(0), carried: Cell::new(false) })?;
+    let out = f(&Tx::new(&txn, vault))?;
     txn.commit()?;
     Ok(out)
 }

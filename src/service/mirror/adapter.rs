@@ -1,0 +1,260 @@
+//! What the adapter that carries the mirror calls, and what it tells.
+
+use crate::domain::ids::HubId;
+use crate::domain::mirror::wire::{BatchOffer, CloudView, Consent, Linked, SyncReply, SyncRequest};
+use crate::service::{ImportReport, Refusal, Service, lock};
+use ed25519_dalek::SigningKey;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::sync::{Notify, watch};
+
+/// The cloud to talk to, and what it is to be told first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkTarget {
+    /// Its public URL, on which requests are signed.
+    pub url: String,
+    /// Its Ed25519 public key: nothing that another key has signed is believed.
+    pub key: [u8; 32],
+    /// Its region.
+    pub region: String,
+    /// This hub.
+    pub hub: HubId,
+    /// The epoch that requests carry.
+    pub epoch: u64,
+    /// What an owner agreed to.
+    pub consent: BTreeSet<Consent>,
+    /// [`Service::link_statement`] is to be sent before anything else: the link is new, or was changed.
+    pub needs_link: bool,
+    /// [`Service::unlink_statement`] is to be sent, and nothing else.
+    pub needs_unlink: bool,
+}
+
+/// Which batch a reply answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// The epoch.
+    pub epoch: u64,
+    /// The batch.
+    pub batch: u64,
+}
+
+/// A batch to send. It is the same, byte by byte, until it is acknowledged.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The request.
+    pub request: SyncRequest,
+    /// The same as JSON: this is what is signed and sent.
+    pub body: Vec<u8>,
+    /// What [`Service::batch_acked`] is told.
+    pub ticket: Ticket,
+}
+
+/// What has become of a reply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// There is more, on this side or the other: exchange again at once.
+    pub again: bool,
+    /// Marks that were new.
+    pub marks: u64,
+    /// Items that were new.
+    pub items: u64,
+}
+
+/// How the link stands, as a word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MirrorPhase {
+    /// There is none, or the adapter is switched off.
+    #[default]
+    Off,
+    /// The cloud is being told of the link.
+    Linking,
+    /// Everything is told, and the hub waits to be woken.
+    Idle,
+    /// An exchange is under way.
+    Syncing,
+    /// The last exchange failed: it waits to try again.
+    Waiting,
+    /// It fails again and again, or needs somebody to do something.
+    Failing,
+}
+
+/// What is wrong with the link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MirrorProblem {
+    /// `unreachable`, `portal`, `intercepted`, `proxy`, `signature`, `wrong_region`, `refused`, `clock` or `stale`.
+    pub code: &'static str,
+    /// What is so.
+    pub detail: String,
+    /// What to do.
+    pub next: String,
+}
+
+/// How the link stands, as the adapter tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MirrorState {
+    /// As a word.
+    pub phase: MirrorPhase,
+    /// What is wrong, if something is.
+    pub problem: Option<MirrorProblem>,
+    /// When it is tried again, ms since 1970.
+    pub retry_at: Option<u64>,
+    /// Whether the cloud can wake the hub.
+    pub connected: bool,
+}
+
+/// Why a cloud could not be looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookProblem {
+    /// As [`MirrorProblem::code`].
+    pub code: &'static str,
+    /// What is so.
+    pub detail: String,
+    /// What to do.
+    pub next: String,
+}
+
+/// A look under way.
+pub type Looking<'a> = Pin<Box<dyn Future<Output = Result<CloudView, LookProblem>> + Send + 'a>>;
+
+/// Whoever can look at a cloud that is not linked yet.
+pub trait CloudLook: Send + Sync {
+    /// What the cloud at `url` says of itself.
+    fn look<'a>(&'a self, url: &'a str) -> Looking<'a>;
+}
+
+impl Service {
+    /// The cloud to talk to, as owners link, unlink and change what they agree to; `None` while there is none.
+    #[must_use]
+    pub fn mirror_target(&self) -> watch::Receiver<Option<LinkTarget>> {
+        self.mirror.target.subscribe()
+    }
+
+    /// Told whenever something waits to be sent. The adapter waits a little, so that one exchange takes many changes.
+    #[must_use]
+    pub fn mirror_wish(&self) -> Arc<Notify> {
+        self.store.captured()
+    }
+
+    /// Connects whoever can look at clouds; once.
+    pub fn connect_cloud_look(&self, look: Arc<dyn CloudLook>) {
+        let _ = self.mirror.look.set(look);
+    }
+
+    /// The adapter tells how the link stands.
+    pub fn mirror_reports(&self, state: MirrorState) {
+        *lock(&self.mirror.state) = state;
+    }
+
+    /// The key that signs requests in the present epoch.
+    ///
+    /// # Errors
+    /// The store's fault; [`Refusal::Conflict`] on a hub without keys.
+    pub fn mirror_key(&self) -> Result<SigningKey, Refusal> {
+        Err(Refusal::Conflict("not yet".into()))
+    }
+
+    /// The statement that links this hub, signed by its identity.
+    ///
+    /// # Errors
+    /// The store's fault; [`Refusal::Conflict`] when no cloud is linked.
+    pub fn link_statement(&self) -> Result<Vec<u8>, Refusal> {
+        Err(Refusal::Conflict("not yet".into()))
+    }
+
+    /// The statement that ends the link, signed by the hub's identity.
+    ///
+    /// # Errors
+    /// The store's fault; [`Refusal::Conflict`] when no link is to be ended.
+    pub fn unlink_statement(&self) -> Result<Vec<u8>, Refusal> {
+        Err(Refusal::Conflict("not yet".into()))
+    }
+
+    /// The cloud has taken the link.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub async fn mirror_linked(&self, linked: Linked) -> Result<(), Refusal> {
+        let _ = linked;
+        Err(Refusal::Conflict("not yet".into()))
+    }
+
+    /// The cloud has erased what it had, or says that it knows nothing of this hub.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub async fn mirror_unlinked(&self) -> Result<(), Refusal> {
+        Err(Refusal::Conflict("not yet".into()))
+    }
+
+    /// The batch to send now, of at most `max_bytes`; `None` when no cloud is linked. One that has nothing to say is sent
+    /// too: it asks what there is.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub async fn next_batch(self: &Arc<Self>, max_bytes: usize) -> Result<Option<Prepared>, Refusal> {
+        let _ = max_bytes;
+        Err(Refusal::Conflict("not yet".into()))
+    }
+
+    /// The cloud has answered a batch: `vouched_s` is the time that it vouches for (s since 1970), `rtt_ms` how long the
+    /// answer took. Marks come first, in a transaction of their own; then what else came; the cursor last. When this
+    /// returns, nothing more reaches who has lost a right.
+    ///
+    /// # Errors
+    /// [`Refusal::Conflict`] for the answer to another batch; the store's fault: then the batch is sent again.
+    pub async fn batch_acked(self: &Arc<Self>, ticket: Ticket, reply: &SyncReply, vouched_s: u64, rtt_ms: u64) -> Result<Applied, Refusal> {
+        let _ = (ticket, reply, vouched_s, rtt_ms);
+        Err(Refusal::Conflict("not yet".into()))
+    }
+
+    /// The cloud expects another batch: everything is sent anew, beginning with that number.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub async fn mirror_resync(&self, expected_batch: u64) -> Result<(), Refusal> {
+        let _ = expected_batch;
+        Err(Refusal::Conflict("not yet".into()))
+    }
+
+    /// The cloud says that there is a newer epoch. True when the statement proves it: then this hub has been replaced, and
+    /// serves nobody any more. Without proof nothing changes.
+    pub async fn epoch_stale(&self, statement: &[u8]) -> bool {
+        let _ = statement;
+        false
+    }
+
+    /// Whether another hub has taken this one's place, as that changes.
+    #[must_use]
+    pub fn retired(&self) -> watch::Receiver<bool> {
+        self.mirror.retired.subscribe()
+    }
+
+    /// Registry batches that wait at the cloud, the oldest first.
+    #[must_use]
+    pub fn pending_batches(&self) -> Vec<BatchOffer> {
+        Vec::new()
+    }
+
+    /// Takes the batch that was offered, from the file at `path`. When it returns an error, [`Service::offer_failed`] is
+    /// still the adapter's to call.
+    ///
+    /// # Errors
+    /// [`Refusal::Conflict`] for what is not what was offered; [`Refusal::Registry`].
+    pub async fn import_offer(&self, offer: &BatchOffer, path: PathBuf) -> Result<ImportReport, Refusal> {
+        let _ = (offer, path);
+        Err(Refusal::Conflict("not yet".into()))
+    }
+
+    /// A batch could not be taken, and why. With `for_good` it is not offered again; else after some tries.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub async fn offer_failed(&self, offer: &BatchOffer, why: &str, for_good: bool) -> Result<(), Refusal> {
+        let _ = (offer, why, for_good);
+        Err(Refusal::Conflict("not yet".into()))
+    }
+}
