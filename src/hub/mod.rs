@@ -9,6 +9,7 @@ mod metrics;
 mod network;
 mod opening;
 mod provision;
+mod recover;
 mod tls;
 
 pub use crate::domain::audit::chain::Verdict as AuditVerdict;
@@ -17,6 +18,9 @@ pub use clock::{BoxClock, ClockConfig, SystemBox, SystemClock};
 pub use config::{Config, Listen};
 pub use keys::KeyError;
 pub use opening::make_console_code;
+pub use recover::{
+    BundleSource, CloudFacts, Courier, CourierError, Fetching, RecoverError, RecoverOrder, Recovered, recover,
+};
 
 use crate::ble;
 use crate::broker::{self, Broker};

@@ -12,7 +12,7 @@ mod retired;
 mod tests;
 
 pub use content::About;
-pub use restore::{BundleError, NewLife, OpenedBundle, fill, open_bundle};
+pub use restore::{BundleError, NewLife, OpenedBundle, begun_in, fill, open_bundle};
 
 use super::rights::require_role;
 use super::{Actor, Refusal, Service, SessionToken, audit, random};
@@ -239,11 +239,7 @@ impl Service {
     /// # Errors
     /// The store's fault.
     pub async fn epoch_begun(&self) -> Result<(), Refusal> {
-        let begun = |tx: &crate::store::Tx<'_>| match tx.get::<Restored>(Restored::ROW)? {
-            Some(restored) => tx.put(Restored::ROW, &Restored { statement: Vec::new(), ..restored }),
-            None => Ok(()),
-        };
-        Ok(self.store.write::<_, StoreError, _>(begun).await?)
+        begun_in(&self.store).await
     }
 
     /// How the hub stands, as it was stored.

@@ -9,8 +9,10 @@ use crate::domain::ids::HubId;
 use crate::domain::mirror::recovery::RecoveryCode;
 use crate::domain::mirror::statement::{BundleSeal, EpochStatement};
 use crate::domain::mirror::wire::BUNDLE_MAX;
-use crate::service::audit;
-use crate::store::tables::{AuditCut, HubSecrets, RecoveryKeys, Restored, StoredDeviceKey};
+use crate::service::{Refusal, audit};
+use crate::store::tables::{
+    AuditCut, HubSecrets, MirrorLink, MirrorProgress, MirrorSwitch, RecoveryKeys, Restored, StoredDeviceKey,
+};
 use crate::store::{OpenRow, Read, Record, Store, StoreError, Table, Tx};
 use ed25519_dalek::SigningKey;
 use std::io::Read as _;
@@ -56,6 +58,7 @@ pub struct OpenedBundle {
     whole: Zeroizing<Vec<u8>>,
     secrets: HubSecrets,
     keys: RecoveryKeys,
+    link: Option<MirrorLink>,
 }
 
 /// What the new hub has of its own.
@@ -100,12 +103,14 @@ pub fn open_bundle(code: &RecoveryCode, hub: &HubId, bundle: &[u8]) -> Result<Op
     let (seal, content) = BundleSeal::part(&whole).ok_or(BundleError::Damaged("it has no seal"))?;
     let mut reader = Reader::new(content)?;
     let about = reader.about.clone();
-    let (mut secrets, mut keys) = (None, None);
+    let (mut secrets, mut keys, mut link) = (None, None, None);
     while let Some((table, (key, value))) = reader.next()? {
         if table == <HubSecrets as Record>::TABLE && key == HubSecrets::ROW {
             secrets = Some(content::decoded::<HubSecrets>(&value)?);
         } else if table == <RecoveryKeys as Record>::TABLE && key == RecoveryKeys::ROW {
             keys = Some(content::decoded::<RecoveryKeys>(&value)?);
+        } else if table == <MirrorLink as Record>::TABLE && key == MirrorLink::ROW {
+            link = Some(content::decoded::<MirrorLink>(&value)?);
         }
     }
     let (Some(secrets), Some(keys)) = (secrets, keys) else { return Err(BundleError::Damaged("the hub's keys are not in it")) };
@@ -119,7 +124,7 @@ pub fn open_bundle(code: &RecoveryCode, hub: &HubId, bundle: &[u8]) -> Result<Op
     if !signed.is_of(content) || signed.epoch != about.epoch || about.hub != found {
         return Err(BundleError::Damaged("the hub has signed another content"));
     }
-    Ok(OpenedBundle { about, whole, secrets, keys })
+    Ok(OpenedBundle { about, whole, secrets, keys, link })
 }
 
 fn decrypted(code: &RecoveryCode, hub: &HubId, bundle: &[u8]) -> Result<Zeroizing<Vec<u8>>, BundleError> {
@@ -145,6 +150,12 @@ impl OpenedBundle {
     #[must_use]
     pub fn recovery_key(&self) -> [u8; 32] {
         self.keys.public
+    }
+
+    /// The key of the cloud that was linked, if one was.
+    #[must_use]
+    pub fn cloud_key(&self) -> Option<[u8; 32]> {
+        self.link.as_ref().filter(|link| !link.ending).map(|link| link.key)
     }
 }
 
@@ -204,6 +215,12 @@ fn finish(tx: &Tx<'_>, bundle: &OpenedBundle, life: &NewLife) -> Result<(), Stor
     secrets.mirror_seed = *life.mirror_seed;
     secrets.epoch = life.epoch;
     tx.put(HubSecrets::ROW, &secrets)?;
+    if let Some(link) = bundle.link.as_ref().filter(|link| !link.ending) {
+        // From the beginning: numbers count anew in an epoch, and every mark comes down again.
+        tx.put(MirrorSwitch::ROW, &MirrorSwitch { on: true, epoch: life.epoch, batch: 1 })?;
+        tx.put(MirrorProgress::ROW, &MirrorProgress { to_link: true, digest_due: true, ..MirrorProgress::default() })?;
+        tx.put(MirrorLink::ROW, link)?;
+    }
     let bundle_at = bundle.about.at;
     let restored = Restored { at: life.now, bundle_at, epoch: life.epoch, review: true, statement: life.statement.clone() };
     tx.put(Restored::ROW, &restored)?;
@@ -211,6 +228,18 @@ fn finish(tx: &Tx<'_>, bundle: &OpenedBundle, life: &NewLife) -> Result<(), Stor
     let now = life.now.max(bundle_at);
     audit::append(tx, now, audit::event("hub", "hub.restore", "hub", Outcome::Done, "recovery_code", detail, "console"))?;
     tx.mark_layout(bundle.about.layout)
+}
+
+/// A cloud has taken the statement that begins the epoch of the hub in `store`.
+///
+/// # Errors
+/// The store's fault.
+pub async fn begun_in(store: &Store) -> Result<(), Refusal> {
+    let begun = |tx: &Tx<'_>| match tx.get::<Restored>(Restored::ROW)? {
+        Some(restored) => tx.put(Restored::ROW, &Restored { statement: Vec::new(), ..restored }),
+        None => Ok(()),
+    };
+    Ok(store.write::<_, StoreError, _>(begun).await?)
 }
 
 fn row<T: Record>(key: &[u8], value: &[u8]) -> Result<T, StoreError> {
