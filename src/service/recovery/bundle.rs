@@ -156,7 +156,7 @@ fn look(rows: &View<'_>) -> Result<Look, StoreError> {
     })
 }
 
-fn sealed(recipient: &str, whole: &Zeroizing<Vec<u8>>) -> Result<Vec<u8>, Refusal> {
+pub(super) fn sealed(recipient: &str, whole: &Zeroizing<Vec<u8>>) -> Result<Vec<u8>, Refusal> {
     let failed = |_| Refusal::Conflict("the recovery bundle could not be sealed; make a new recovery code".into());
     let recipient: age::x25519::Recipient = recipient.parse().map_err(failed)?;
     let mut out = Vec::with_capacity(whole.len() + AROUND);
