@@ -18,7 +18,7 @@ use super::rights::require_role;
 use super::{Actor, Refusal, Service, SessionToken, audit, random};
 use crate::domain::authority::HubAction;
 use crate::domain::mirror::recovery::RecoveryCode;
-use crate::store::tables::{BundleSent, RecoveryKeys, Restored, Retired};
+use crate::store::tables::{BundleSent, MirrorLink, MirrorProgress, RecoveryKeys, Restored, Retired};
 use crate::store::{Read, StoreError, changes};
 use serde::Serialize;
 use std::sync::Mutex;
@@ -42,7 +42,12 @@ pub struct MadeRecoveryCode {
     pub code: Zeroizing<String>,
     /// Which hub it is for: it belongs to the code.
     pub hub: String,
+    /// The URL of the cloud that keeps the bundle, if one is linked.
+    pub cloud: Option<String>,
 }
+
+/// What the text of the recovery code's QR code begins with; the hub's id and the code follow, with a colon between.
+pub const QR_RECOVERY_PREFIX: &str = "HKR1:";
 
 /// The bundle that was last handed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -114,17 +119,24 @@ impl Service {
             public: code.epoch_key(&hub).verifying_key().to_bytes(),
             recipient: code.age_recipient(&hub),
         };
-        self.store
+        let cloud = self
+            .store
             .write::<_, Refusal, _>(move |tx| {
                 require_role(tx, &who, HubAction::ManageAccess, now)?;
                 verified.still(tx)?;
                 let detail = if tx.get::<RecoveryKeys>(RecoveryKeys::ROW)?.is_some() { "the one before serves no more" } else { "" };
                 tx.put(RecoveryKeys::ROW, &keys)?;
                 audit::append(tx, now, audit::done(&who, "recovery.code", "hub", detail))?;
-                Ok(())
+                // The cloud has to know the new halves: the link is told again.
+                let link = tx.get::<MirrorLink>(MirrorLink::ROW)?.filter(|link| !link.ending);
+                if link.is_some() {
+                    let progress = tx.get::<MirrorProgress>(MirrorProgress::ROW)?.unwrap_or_default();
+                    tx.put(MirrorProgress::ROW, &MirrorProgress { to_link: true, ..progress })?;
+                }
+                Ok(link.map(|link| link.url))
             })
             .await?;
-        Ok(MadeRecoveryCode { code: Zeroizing::new(code.to_string()), hub: hub.to_string() })
+        Ok(MadeRecoveryCode { code: Zeroizing::new(code.to_string()), hub: hub.to_string(), cloud })
     }
 
     /// How the home is prepared for the day on which its hub dies.
