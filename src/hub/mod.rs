@@ -25,6 +25,7 @@ pub use recover::{
 use crate::ble;
 use crate::broker::{self, Broker};
 use crate::mdns;
+use crate::mirror;
 use crate::net::{self, Counters, Security, SourceLimiter};
 use crate::service::{HubIdentity, Refusal, Service};
 use crate::store::OpenError;
@@ -135,6 +136,7 @@ pub struct Hub {
     service: Arc<Service>,
     broker: Arc<Broker>,
     network: Network,
+    cloud: Arc<mirror::Meter>,
     shutdown: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -189,6 +191,7 @@ impl Hub {
             service,
             broker,
             network: Network::default(),
+            cloud: Arc::new(mirror::Meter::new(config.cloud.max_bytes_per_day)),
             shutdown: CancellationToken::new(),
             tasks: JoinSet::new(),
         };
@@ -263,6 +266,8 @@ impl Hub {
         self.announce(config, &certificates);
         self.tasks.spawn(self.broker.clone().expire_sessions(self.shutdown.clone()));
         self.tasks.spawn(ble::run(self.service.clone(), config.bluetooth.clone(), self.shutdown.clone()));
+        let (dir, meter) = (config.data_dir.join("mirror"), self.cloud.clone());
+        self.tasks.spawn(mirror::run(self.service.clone(), config.cloud.clone(), dir, meter, self.shutdown.clone()));
         self.tasks.spawn(check_audit(self.service.clone(), self.shutdown.clone()));
         self.tasks.spawn(run_clock(self.service.clone(), certificates, self.shutdown.clone()));
         Ok(())
@@ -327,7 +332,7 @@ impl Hub {
         mqtt: mpsc::Sender<web::MqttSocket>,
     ) -> web::Hooks {
         let (issuer, broker, service, counters) = (certificates.clone(), self.broker.clone(), self.service.clone(), counters.clone());
-        let (not_provisioned, network) = (self.not_provisioned.len(), self.network.clone());
+        let (not_provisioned, network, cloud) = (self.not_provisioned.len(), self.network.clone(), self.cloud.clone());
         web::Hooks {
             certify: Arc::new(move |csr, device| {
                 let (certificate, until) = issuer.certify_device(csr, device.as_str()).map_err(|e| e.to_string())?;
@@ -339,7 +344,7 @@ impl Hub {
                 })
             }),
             mqtt,
-            metrics: Arc::new(move || metrics::page(&broker, &service, &counters, &network, not_provisioned)),
+            metrics: Arc::new(move || metrics::page(&broker, &service, &counters, &network, &cloud, not_provisioned)),
             data_dir: config.data_dir.clone(),
             shutdown: self.shutdown.clone(),
         }

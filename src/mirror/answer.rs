@@ -143,9 +143,11 @@ pub(super) fn refusal(seen: Refusal<'_>) -> Problem {
         ),
         (429 | 503, _) => ("busy", format!("the cloud asks to come later: {said}"), WAIT),
         (500..=599, _) => ("unreachable", format!("the cloud has a fault: {said}"), WAIT),
-        (404 | 410, "not_linked") => {
-            ("refused", "the cloud does not know this hub (any more)".to_owned(), "If you still want a cloud, unlink under Cloud, and link again")
-        }
+        (404 | 410, "not_linked") => (
+            "refused",
+            "the cloud does not know this hub (any more)".to_owned(),
+            "If you still want a cloud, unlink under Cloud, and link again",
+        ),
         (_, "clock") => ("clock", format!("the cloud does not accept the hub's time: {said}"), "Set the hub's time under Settings"),
         (_, "signature") => (
             "refused",
@@ -157,7 +159,11 @@ pub(super) fn refusal(seen: Refusal<'_>) -> Problem {
             "the cloud says that another hub has taken this one's place, and does not prove it".to_owned(),
             "If you have replaced this hub, switch it off. If not, ask whoever runs the cloud",
         ),
-        _ => ("refused", format!("the cloud refuses ({status} {}): {said}", plain(code)), "Ask whoever runs the cloud, or unlink under Cloud"),
+        _ => (
+            "refused",
+            format!("the cloud refuses ({status} {}): {said}", plain(code)),
+            "Ask whoever runs the cloud, or unlink under Cloud",
+        ),
     };
     Problem { code: word, detail, next }
 }

@@ -11,7 +11,7 @@ use crate::domain::mirror::signature::{self, Headers, RequestParts, SignedHeader
 use crate::domain::mirror::wire::EPOCH_HEADER;
 use crate::domain::time::Grade;
 use crate::net::tls::Clock;
-use crate::service::Service;
+use crate::service::{LinkTarget, Service};
 use ed25519_dalek::SigningKey;
 use reqwest::header::{ACCEPT, CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RANGE, RETRY_AFTER};
 use reqwest::redirect;
@@ -231,7 +231,7 @@ fn prove(headers: &HeaderMap, status: u16, cloud: &[u8; 32], body: &[u8], reques
 
 impl Line {
     /// The way to the cloud at `base`, whose key is `cloud`.
-    pub(super) fn new(way: Way, service: Arc<Service>, target: &super::LinkTarget, key: SigningKey) -> Line {
+    pub(super) fn new(way: Way, service: Arc<Service>, target: &LinkTarget, key: SigningKey) -> Line {
         let base = target.url.trim_end_matches('/').to_owned();
         Line { way, service, base, cloud: target.key, hub: target.hub, epoch: target.epoch, key }
     }

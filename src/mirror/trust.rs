@@ -85,9 +85,8 @@ struct Verifier {
 
 impl Verifier {
     fn new(roots: RootCertStore, provider: Arc<CryptoProvider>, knows_time: bool) -> Result<Verifier, TrustError> {
-        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .map_err(|_| TrustError::NoAuthorities)?;
+        let inner =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(|_| TrustError::NoAuthorities)?;
         Ok(Verifier { inner, knows_time })
     }
 }
@@ -108,7 +107,11 @@ impl ServerCertVerifier for Verifier {
         }
         let Ok(own) = read::validity(end_entity) else { return judged };
         // When it was made, its issuer was valid too; some are dated back before their issuer, and end with it.
-        [own.not_before, own.not_after].into_iter().map(|s| UnixTime::since_unix_epoch(Duration::from_secs(s))).find_map(|t| at(t).ok()).map_or(judged, Ok)
+        [own.not_before, own.not_after]
+            .into_iter()
+            .map(|s| UnixTime::since_unix_epoch(Duration::from_secs(s)))
+            .find_map(|t| at(t).ok())
+            .map_or(judged, Ok)
     }
 
     fn verify_tls12_signature(
