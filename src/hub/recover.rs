@@ -3,11 +3,12 @@
 
 use super::opening::STORE_FILE;
 use super::{BoxClock, Config, KeyError, StartError, SystemClock, keys, opening};
-use crate::domain::ids::HubId;
-use crate::domain::mirror::recovery::RecoveryCode;
+use crate::domain::ids::{HubId, IdError};
+use crate::domain::mirror::recovery::{RecoveryCode, RecoveryCodeError};
 use crate::domain::mirror::statement::RecoveryRequest;
 use crate::domain::time::Grade;
-use crate::service::{BundleError, Clock, NewLife, OpenedBundle, Refusal, begun_in, fill, open_bundle};
+use crate::mirror::Rescue;
+use crate::service::{BundleError, Clock, LookProblem, NewLife, OpenedBundle, QR_RECOVERY_PREFIX, Refusal, begun_in, fill, open_bundle};
 use crate::store::{OpenError, Store};
 use ed25519_dalek::SigningKey;
 use std::path::Path;
@@ -53,6 +54,38 @@ pub struct CourierError {
     pub next: String,
 }
 
+/// The cloud at `url`, by the settings of `config`.
+///
+/// # Errors
+/// [`CourierError`]: the URL or a setting is wrong.
+pub async fn cloud_at(config: &Config, source: Arc<dyn BoxClock>, url: &str) -> Result<Arc<dyn Courier>, CourierError> {
+    let clock = Arc::new(SystemClock::new(source, 0, 0));
+    let knows_time = clock.grade() > Grade::None;
+    let rescue = Rescue::new(&config.cloud, url, Arc::new(move || clock.now_ms() / 1000), knows_time).await?;
+    Ok(Arc::new(rescue))
+}
+
+impl Courier for Rescue {
+    fn look(&self) -> Fetching<'_, CloudFacts> {
+        Box::pin(async move {
+            let (key, now_s) = Rescue::look(self).await?;
+            Ok(CloudFacts { key, now_s })
+        })
+    }
+    fn bundle<'a>(&'a self, hub: &'a HubId, request: Vec<u8>) -> Fetching<'a, (Vec<u8>, u64)> {
+        Box::pin(async move { Ok(Rescue::bundle(self, hub, &request).await?) })
+    }
+    fn begin<'a>(&'a self, hub: &'a HubId, epoch: u64, statement: Vec<u8>, mirror: SigningKey, now_s: u64) -> Fetching<'a, ()> {
+        Box::pin(async move { Ok(Rescue::begin(self, hub, epoch, &statement, mirror, now_s).await?) })
+    }
+}
+
+impl From<LookProblem> for CourierError {
+    fn from(problem: LookProblem) -> Self {
+        CourierError { code: problem.code.to_owned(), detail: problem.detail, next: problem.next }
+    }
+}
+
 /// From where the bundle comes.
 pub enum BundleSource {
     /// From the cloud that keeps it, where the new epoch begins too.
@@ -69,6 +102,36 @@ pub struct RecoverOrder {
     pub code: RecoveryCode,
     /// Where the bundle is.
     pub from: BundleSource,
+}
+
+/// Why what somebody typed is no order.
+#[derive(Debug, thiserror::Error)]
+pub enum OrderError {
+    /// The hub's id.
+    #[error("the hub id is wrong ({0}): it is printed beside the recovery code")]
+    Hub(#[from] IdError),
+    /// No hub was named.
+    #[error("name the hub with --hub: its id is printed beside the recovery code")]
+    NoHub,
+    /// The code.
+    #[error("{0}")]
+    Code(#[from] RecoveryCodeError),
+}
+
+impl RecoverOrder {
+    /// From what somebody typed, or scanned: the QR code names the hub too.
+    ///
+    /// # Errors
+    /// [`OrderError`].
+    pub fn read(hub: Option<&str>, typed: &str, from: BundleSource) -> Result<RecoverOrder, OrderError> {
+        let typed = typed.trim();
+        let scanned = typed.split_at_checked(QR_RECOVERY_PREFIX.len()).filter(|(p, _)| p.eq_ignore_ascii_case(QR_RECOVERY_PREFIX));
+        let scanned = scanned.and_then(|(_, rest)| rest.split_once(':'));
+        let code = scanned.map_or(typed, |(_, code)| code);
+        let hub = hub.or(scanned.map(|(hub, _)| hub)).ok_or(OrderError::NoHub)?;
+        let hub = HubId::parse(&hub.trim().to_ascii_lowercase())?;
+        Ok(RecoverOrder { hub, code: RecoveryCode::parse(code)?, from })
+    }
 }
 
 /// What has become of it.
@@ -155,13 +218,7 @@ pub async fn recover(config: &Config, source: Arc<dyn BoxClock>, order: RecoverO
     made.map(|()| recovered)
 }
 
-async fn make(
-    config: &Config,
-    bundle: OpenedBundle,
-    life: NewLife,
-    courier: Option<&dyn Courier>,
-    now_s: u64,
-) -> Result<(), RecoverError> {
+async fn make(config: &Config, bundle: OpenedBundle, life: NewLife, courier: Option<&dyn Courier>, now_s: u64) -> Result<(), RecoverError> {
     let dir = config.data_dir.as_path();
     let unfinished = dir.join(UNFINISHED);
     let file_error = |source| StartError::DataDir { path: unfinished.display().to_string(), source };

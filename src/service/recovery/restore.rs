@@ -10,9 +10,7 @@ use crate::domain::mirror::recovery::RecoveryCode;
 use crate::domain::mirror::statement::{BundleSeal, EpochStatement};
 use crate::domain::mirror::wire::BUNDLE_MAX;
 use crate::service::{Refusal, audit};
-use crate::store::tables::{
-    AuditCut, HubSecrets, MirrorLink, MirrorProgress, MirrorSwitch, RecoveryKeys, Restored, StoredDeviceKey,
-};
+use crate::store::tables::{AuditCut, HubSecrets, MirrorLink, RecoveryKeys, Restored, StoredDeviceKey};
 use crate::store::{OpenRow, Read, Record, Store, StoreError, Table, Tx};
 use ed25519_dalek::SigningKey;
 use std::io::Read as _;
@@ -215,12 +213,6 @@ fn finish(tx: &Tx<'_>, bundle: &OpenedBundle, life: &NewLife) -> Result<(), Stor
     secrets.mirror_seed = *life.mirror_seed;
     secrets.epoch = life.epoch;
     tx.put(HubSecrets::ROW, &secrets)?;
-    if let Some(link) = bundle.link.as_ref().filter(|link| !link.ending) {
-        // From the beginning: numbers count anew in an epoch, and every mark comes down again.
-        tx.put(MirrorSwitch::ROW, &MirrorSwitch { on: true, epoch: life.epoch, batch: 1 })?;
-        tx.put(MirrorProgress::ROW, &MirrorProgress { to_link: true, digest_due: true, ..MirrorProgress::default() })?;
-        tx.put(MirrorLink::ROW, link)?;
-    }
     let bundle_at = bundle.about.at;
     let restored = Restored { at: life.now, bundle_at, epoch: life.epoch, review: true, statement: life.statement.clone() };
     tx.put(Restored::ROW, &restored)?;

@@ -11,9 +11,7 @@ use crate::domain::mirror::statement::{BundleSeal, EpochStatement};
 use crate::domain::mirror::wire::BUNDLE_MAX;
 use crate::domain::time::Grade;
 use crate::service::{Clock, HubIdentity, lock, verify_audit};
-use crate::store::tables::{
-    BindingIndex, Credential, HubSecrets, ImportedBatch, StoredDeviceKey, binding_index_key, binding_key,
-};
+use crate::store::tables::{BindingIndex, Credential, HubSecrets, ImportedBatch, StoredDeviceKey, binding_index_key, binding_key};
 use crate::store::{MasterKey, Store, Tx};
 use ed25519_dalek::SigningKey;
 use std::sync::Arc;
@@ -234,7 +232,10 @@ async fn a_restored_hub_has_what_the_one_before_had_and_a_life_of_its_own() {
     assert_eq!(new.row::<Binding>(&right), old.row::<Binding>(&right));
     assert_eq!(new.row::<RevocationMark>(&binding_key(&id(0), &Subject::User(user(3)))).unwrap().generation, 1);
     let (before, now) = (secrets(), new.row::<HubSecrets>(HubSecrets::ROW).unwrap());
-    assert_eq!((now.identity_seed, &now.ca_key_pem, &now.server_key_pem), (before.identity_seed, &before.ca_key_pem, &before.server_key_pem));
+    assert_eq!(
+        (now.identity_seed, &now.ca_key_pem, &now.server_key_pem),
+        (before.identity_seed, &before.ca_key_pem, &before.server_key_pem)
+    );
     assert_eq!((now.mirror_seed, now.epoch), ([5; 32], 4));
     // What was handed out goes on serving, under another master key.
     assert_eq!(new.service.keyed_hash(b"operational", b"x"), old.service.keyed_hash(b"operational", b"x"));

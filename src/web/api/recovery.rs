@@ -4,7 +4,6 @@ use super::accounts::{again, password_again};
 use super::caller::Session;
 use super::request::Request;
 use super::{Answered, Context, answer, qr, refusal};
-use crate::net::problem::Problem;
 use crate::service::QR_RECOVERY_PREFIX;
 use serde_json::json;
 use std::sync::Arc;
