@@ -34,6 +34,7 @@ mod people;
 mod recovery;
 mod registry;
 mod remotes;
+mod replacement;
 mod resets;
 mod revocation;
 mod sharing;
