@@ -95,6 +95,8 @@ pub enum Reason {
     NotAttested,
     /// The right came from outside, where it can be ended, and the hub has not heard from there for too long.
     PolicyStale,
+    /// The hub has taken another's place and does not know what was revoked since.
+    ReviewPending,
 }
 
 impl Reason {
@@ -125,6 +127,9 @@ impl Reason {
             Reason::PolicyStale => {
                 "the hub has not heard for too long whether this right from outside still stands; connect it to the internet, or ask who administers the device"
             }
+            Reason::ReviewPending => {
+                "this hub has taken the place of a broken one and does not know yet what was revoked in the meantime: connect it to the internet, or ask an owner to look through who has which right"
+            }
         }
     }
 
@@ -149,6 +154,7 @@ impl Reason {
             Reason::Quarantined => "quarantined",
             Reason::NotAttested => "not_attested",
             Reason::PolicyStale => "policy_stale",
+            Reason::ReviewPending => "review_pending",
         }
     }
 }
@@ -190,6 +196,8 @@ pub struct Facts<'a> {
     pub name: Option<&'a str>,
     /// How old the knowledge of revocations from outside is, in ms; 0 with no cloud linked.
     pub policy_age_ms: u64,
+    /// The hub has taken another's place, and it is not known yet what was revoked after what it was made from.
+    pub review_pending: bool,
 }
 
 impl<'a> Facts<'a> {
@@ -256,6 +264,10 @@ fn of_holder(facts: &Facts<'_>, holder: &Holder<'_>, action: Action, now: &Momen
     let Some(binding) = holder.binding else { return Reason::NotBound };
     if binding.generation <= holder.revoked_generation {
         return Reason::Revoked;
+    }
+    // An owner reviews, so an owner's rights stand.
+    if facts.review_pending && holder.role != Some(Role::Owner) {
+        return Reason::ReviewPending;
     }
     let terms = &binding.terms;
     if terms.are_timed() && now.grade == Grade::None {
