@@ -144,7 +144,15 @@ impl Call {
 }
 
 /// All calls, by area.
-static AREAS: &[&[Call]] = &[super::about::CALLS];
+static AREAS: &[&[Call]] = &[
+    super::about::CALLS,
+    super::hubs::CALLS,
+    super::sync::CALLS,
+    super::wake::CALLS,
+    super::bundle::CALLS,
+    super::replacement::CALLS,
+    super::download::CALLS,
+];
 
 /// All calls.
 pub(super) fn calls() -> impl Iterator<Item = &'static Call> {

@@ -22,7 +22,6 @@ mod lifetime;
 mod listed;
 mod matrix;
 mod meeting;
-mod mirror_model;
 mod model;
 mod network;
 mod page;
