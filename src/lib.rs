@@ -9,6 +9,8 @@
 pub mod ble;
 pub mod broker;
 pub mod cli;
+#[cfg(feature = "cloud")]
+pub mod cloud;
 pub mod config;
 pub mod domain;
 pub mod factory;

@@ -146,7 +146,7 @@ fn flags(args: &HubArgs) -> anyhow::Result<Dict> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "systemd says with a variable that the journal is listening")]
-fn start_log(directives: &str) -> anyhow::Result<()> {
+pub(super) fn start_log(directives: &str) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(directives).context("--log is not a list of directives such as `info`")?;
     let registry = tracing_subscriber::registry().with(filter);
     let journal = std::env::var("JOURNAL_STREAM").is_ok().then(tracing_journald::layer).and_then(Result::ok);

@@ -1,12 +1,18 @@
 //! The command line: one thin file per subcommand, which turns arguments into a call and results into text.
 
 pub mod audit;
+#[cfg(feature = "cloud")]
+pub mod cloud;
 pub mod demo;
 pub mod device;
 pub mod factory;
 pub mod hub;
+#[cfg(not(feature = "cloud"))]
+pub mod no_cloud;
 
 use clap::{Parser, Subcommand};
+#[cfg(not(feature = "cloud"))]
+use no_cloud as cloud;
 
 /// Hearthkey: the home's authority on things.
 #[derive(Parser)]
@@ -28,6 +34,8 @@ enum Command {
     Audit(audit::AuditArgs),
     /// The maker's tool: brands, models, identities, batches, labels.
     Factory(factory::FactoryArgs),
+    /// Run the reference cloud.
+    Cloud(cloud::CloudArgs),
 }
 
 /// Runs what the arguments ask for.
@@ -44,6 +52,10 @@ pub fn run(cli: Cli) -> anyhow::Result<std::process::ExitCode> {
             Ok(std::process::ExitCode::SUCCESS)
         }
         Command::Audit(args) => audit::run(args, &mut std::io::stdout()).map(|()| std::process::ExitCode::SUCCESS),
+        #[cfg(feature = "cloud")]
+        Command::Cloud(args) => cloud::run(args, &mut std::io::stdout()).map(|()| std::process::ExitCode::SUCCESS),
+        #[cfg(not(feature = "cloud"))]
+        Command::Cloud(args) => cloud::run(&args).map(|()| std::process::ExitCode::SUCCESS),
         Command::Factory(args) => factory::run(args).map(|()| std::process::ExitCode::SUCCESS),
     }
 }

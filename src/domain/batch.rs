@@ -132,7 +132,7 @@ impl HubRequest {
 }
 
 /// The form only; that it is a point on the curve shows when age takes it.
-fn recipient(text: &str) -> Result<String, &'static str> {
+pub(super) fn recipient(text: &str) -> Result<String, &'static str> {
     let plain = text.strip_prefix("age1").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
     if plain && text.len() == 62 { Ok(text.to_owned()) } else { Err("is not an age X25519 recipient") }
 }

@@ -223,6 +223,10 @@ impl Terms {
     }
 }
 
+/// The [`Binding::origin`] of a right that was given, or made, from outside the house: what gave it, the household's cloud
+/// may end again, so it goes stale when the hub does not hear from there.
+pub const FROM_CLOUD: &str = "cloud";
+
 /// A right of one subject on one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
@@ -242,7 +246,7 @@ pub struct Binding {
     /// Rises each time this row changes within its generation.
     #[serde(default)]
     pub version: u64,
-    /// The hub that wrote it last.
+    /// The hub that wrote it last, or [`FROM_CLOUD`].
     #[serde(default)]
     pub origin: String,
 }

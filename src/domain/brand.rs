@@ -91,6 +91,18 @@ pub enum Purpose {
     Request,
     /// A hub's word about its audit: `hearthkey audit point v1`.
     AuditPoint,
+    /// A hub joins a cloud: `hearthkey link v1`.
+    Link,
+    /// It leaves it: `hearthkey unlink v1`.
+    Unlink,
+    /// Another hub takes its place: `hearthkey epoch v1`.
+    Epoch,
+    /// Whoever has the recovery code asks for the bundle: `hearthkey recover v1`.
+    Recover,
+    /// A cloud's marks, to be carried: `hearthkey bulletin v1`.
+    Bulletin,
+    /// A hub's word about its recovery bundle: `hearthkey bundle v1`.
+    Bundle,
 }
 
 impl Purpose {
@@ -102,6 +114,12 @@ impl Purpose {
             Self::Batch => b"hearthkey batch v1",
             Self::Request => b"hearthkey request v1",
             Self::AuditPoint => b"hearthkey audit point v1",
+            Self::Link => b"hearthkey link v1",
+            Self::Unlink => b"hearthkey unlink v1",
+            Self::Epoch => b"hearthkey epoch v1",
+            Self::Recover => b"hearthkey recover v1",
+            Self::Bulletin => b"hearthkey bulletin v1",
+            Self::Bundle => b"hearthkey bundle v1",
         }
     }
 
@@ -113,6 +131,12 @@ impl Purpose {
             Self::Batch => "batch manifest",
             Self::Request => "hub request",
             Self::AuditPoint => "audit point",
+            Self::Link => "link statement",
+            Self::Unlink => "unlink statement",
+            Self::Epoch => "epoch statement",
+            Self::Recover => "recovery request",
+            Self::Bulletin => "bulletin",
+            Self::Bundle => "bundle's seal",
         }
     }
 }

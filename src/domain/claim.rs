@@ -203,7 +203,7 @@ impl fmt::Debug for ClaimHash {
 
 /// The sum over i of symbolᵢ · α^(i+1) in GF(32), x⁵+x²+1, α = 2. All 21 weights (1 for the check symbol itself) differ and none is 0: so any
 /// one wrong symbol, and any exchange of two different symbols, changes the sum. Horner's rule, from the last symbol.
-fn check_symbol(symbols: &[u8; PROPER]) -> u8 {
+pub(super) fn check_symbol(symbols: &[u8]) -> u8 {
     symbols.iter().rev().fold(0, |sum, &symbol| times_alpha(sum ^ symbol))
 }
 
@@ -212,7 +212,7 @@ const fn times_alpha(value: u8) -> u8 {
     if shifted & 32 == 0 { shifted } else { shifted ^ 0b10_0101 }
 }
 
-fn value_of(character: char) -> Option<u8> {
+pub(super) fn value_of(character: char) -> Option<u8> {
     let upper = match character.to_ascii_uppercase() {
         'I' | 'L' => '1',
         'O' => '0',
@@ -221,7 +221,7 @@ fn value_of(character: char) -> Option<u8> {
     ALPHABET.iter().position(|&b| char::from(b) == upper).and_then(|at| u8::try_from(at).ok())
 }
 
-fn symbol(value: u8) -> char {
+pub(super) fn symbol(value: u8) -> char {
     ALPHABET.get(usize::from(value)).copied().map_or('?', char::from)
 }
 

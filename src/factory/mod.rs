@@ -169,6 +169,8 @@ fn random<const N: usize>() -> Result<[u8; N], FactoryError> {
 }
 
 #[cfg(test)]
+mod mirror_vectors;
+#[cfg(test)]
 mod pairing_vectors;
 #[cfg(test)]
 mod tests;

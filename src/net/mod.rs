@@ -5,6 +5,7 @@
 //! may sign in and what a connection speaks is left to the adapters.
 
 pub mod ca;
+pub mod http;
 pub mod listener;
 pub mod problem;
 pub mod ratelimit;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::time_provider::TimeProvider;
@@ -69,6 +70,9 @@ pub enum TlsError {
     /// No verifier can be built on the CA's certificate.
     #[error("client certificates cannot be verified: {0}")]
     Verifier(#[from] VerifierBuilderError),
+    /// A file that holds none.
+    #[error("the {0} is not there, or cannot be read as PEM")]
+    Pem(&'static str),
     /// The leaf certificate cannot be read.
     #[error(transparent)]
     Certificate(#[from] CaError),
@@ -78,6 +82,22 @@ impl TlsReloader {
     /// Builds the first configuration.
     pub fn new(protocol: Protocol, material: &Material<'_>, clock: Clock) -> Result<Self, TlsError> {
         let state = state(protocol, material, &clock)?;
+        Ok(Self { protocol, clock, current: ArcSwap::from_pointee(state) })
+    }
+
+    /// The configuration over a certificate from elsewhere: the chain in PEM, leaf first, and its key in PEM.
+    ///
+    /// # Errors
+    /// [`TlsError`] for what cannot be read or does not belong together.
+    pub fn from_pem(protocol: Protocol, chain: &[u8], key: &[u8], clock: Clock) -> Result<Self, TlsError> {
+        let chain: Vec<CertificateDer<'static>> =
+            CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>().map_err(|_| TlsError::Pem("certificate"))?;
+        let leaf = chain.first().ok_or(TlsError::Pem("certificate"))?;
+        let spki = ca::read::spki_sha256(leaf)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Pem("private key"))?;
+        let builder = ServerConfig::builder_with_details(Arc::new(ring::default_provider()), Arc::new(clock.clone()));
+        let config = builder.with_safe_default_protocol_versions()?.with_no_client_auth().with_single_cert(chain, key)?;
+        let state = TlsState { config: Arc::new(settled(protocol, config)), spki };
         Ok(Self { protocol, clock, current: ArcSwap::from_pointee(state) })
     }
 
@@ -125,7 +145,13 @@ fn state(protocol: Protocol, material: &Material<'_>, clock: &Clock) -> Result<T
         }
     };
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(material.key.pkcs8().to_vec()));
-    let mut config = builder.with_single_cert(vec![der(material.leaf), der(material.ca)], key)?;
+    let config = builder.with_single_cert(vec![der(material.leaf), der(material.ca)], key)?;
+    let spki = ca::read::spki_sha256(material.leaf.der())?;
+    Ok(TlsState { config: Arc::new(settled(protocol, config)), spki })
+}
+
+/// What holds for every configuration, wherever its certificate comes from.
+fn settled(protocol: Protocol, mut config: ServerConfig) -> ServerConfig {
     // A resumed session carries the client certificate of the first handshake past the
     // verifier, and so past a revocation or a reload. Resumption must authorise anew; the
     // simplest form that cannot fail is none: no session cache, no TLS 1.3 tickets (the
@@ -136,8 +162,7 @@ fn state(protocol: Protocol, material: &Material<'_>, clock: &Clock) -> Result<T
     if protocol == Protocol::Https {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     }
-    let spki = ca::read::spki_sha256(material.leaf.der())?;
-    Ok(TlsState { config: Arc::new(config), spki })
+    config
 }
 
 fn der(certificate: &Certificate) -> CertificateDer<'static> {

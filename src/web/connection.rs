@@ -3,26 +3,14 @@
 use super::caller::Caller;
 use super::{Config, Router};
 use crate::net::Peer;
+use crate::net::http::{Bounds, serve_http};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
-use std::io;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
-use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
-
-/// As many bytes as the HTTP/2 preface has (RFC 9113 §3.4); no request with a `Host` is shorter.
-const FIRST_BYTES: usize = 24;
-/// Longest header section, in bytes, in both versions of the protocol.
-const HEADER_BYTES: u32 = 32 * 1024;
 
 /// Serves `stream` until the peer leaves, falls silent or breaks the rules, or `shutdown` is cancelled. A WebSocket that
 /// grew out of it belongs to it: this returns when that has ended as well, so limits on connections hold for both.
@@ -37,109 +25,13 @@ where
         request.extensions_mut().insert(caller.clone());
         hyper::service::Service::call(&service, request)
     });
-    let silence = Duration::from_secs(config.header_s);
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(silence)
-        .max_headers(config.max_headers)
-        .max_buf_size(HEADER_BYTES as usize);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(config.max_concurrent_streams)
-        .max_header_list_size(HEADER_BYTES)
-        .keep_alive_interval(silence)
-        .keep_alive_timeout(silence);
-    let seen = Arc::new(AtomicUsize::new(0));
-    let patience = Duration::from_secs(config.stall_s);
-    let io = TokioIo::new(Watched { stream, seen: seen.clone(), patience, stalled: None });
-    {
-        let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
-        // Which version it speaks, and the preface of HTTP/2, are awaited without a deadline by those below.
-        let mut first = pin!(tokio::time::sleep(silence));
-        let mut first_is_due = true;
-        let mut stopping = false;
-        loop {
-            tokio::select! {
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        tracing::debug!(peer = %peer.addr, %error, "a connection broke");
-                    }
-                    break;
-                }
-                () = first.as_mut(), if first_is_due => {
-                    if seen.load(Ordering::Relaxed) < FIRST_BYTES {
-                        tracing::debug!(peer = %peer.addr, "a connection stayed silent");
-                        break;
-                    }
-                    first_is_due = false;
-                }
-                () = shutdown.cancelled(), if !stopping => {
-                    stopping = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-            }
-        }
-    }
+    let bounds = Bounds {
+        silence: Duration::from_secs(config.header_s),
+        stall: Duration::from_secs(config.stall_s),
+        max_headers: config.max_headers,
+        max_concurrent_streams: config.max_concurrent_streams,
+    };
+    serve_http(stream, peer.addr, service, bounds, shutdown).await;
     // Nobody sends: the channel closes when the last holder of its other end is gone.
     while ended.recv().await.is_some() {}
-}
-
-/// A stream that counts what was read from it, and gives up a peer that does not read what is written to it: neither
-/// version of the protocol has a deadline for that, and TCP none either.
-struct Watched<S> {
-    stream: S,
-    seen: Arc<AtomicUsize>,
-    patience: Duration,
-    stalled: Option<Pin<Box<Sleep>>>,
-}
-
-impl<S> Watched<S> {
-    /// Passes on what a write gave, while the peer keeps accepting.
-    fn written<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if polled.is_ready() {
-            self.stalled = None;
-            return polled;
-        }
-        let patience = self.patience;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.seen.fetch_add(buf.filled().len().saturating_sub(before), Ordering::Relaxed);
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.written(cx, polled)
-    }
-
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.written(cx, polled)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_flush(cx);
-        self.written(cx, polled)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.written(cx, polled)
-    }
 }

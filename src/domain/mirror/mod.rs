@@ -1,4 +1,7 @@
-//! The mirror between a hub and its cloud, as `docs/protocol/mirror.md` has it: what goes over the wire, and how two copies
-//! become one. Pure: both sides use it.
+//! The mirror between a hub and its cloud, as `docs/protocol/mirror.md` has it: what goes over the wire, who signed it, and
+//! how two copies become one. Pure: both sides use it.
 
+pub mod recovery;
+pub mod signature;
+pub mod statement;
 pub mod wire;

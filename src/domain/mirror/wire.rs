@@ -34,6 +34,23 @@ pub enum Kind {
     Twin,
 }
 
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 5] = [Kind::Device, Kind::Binding, Kind::User, Kind::Away, Kind::Twin];
+
+    /// Its word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Kind::Device => "device",
+            Kind::Binding => "binding",
+            Kind::User => "user",
+            Kind::Away => "away",
+            Kind::Twin => "twin",
+        }
+    }
+}
+
 /// A row as its hub has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
@@ -350,4 +367,20 @@ impl Consent {
         Consent::Critical,
         Consent::PeopleRequests,
     ];
+
+    /// Its word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Consent::Devices => "devices",
+            Consent::Twins => "twins",
+            Consent::People => "people",
+            Consent::Audit => "audit",
+            Consent::Bundle => "bundle",
+            Consent::Requests => "requests",
+            Consent::Grants => "grants",
+            Consent::Critical => "critical",
+            Consent::PeopleRequests => "people_requests",
+        }
+    }
 }

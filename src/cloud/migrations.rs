@@ -1,0 +1,32 @@
+//! The tables, as steps that are applied in order and never changed once they are out. Each shard has all of them.
+
+use super::pool::{DatabaseError, Shards};
+use refinery::{Migration, Runner};
+
+/// Name and text of each step.
+const STEPS: &[(&str, &str)] = &[("V1__hubs", include_str!("migrations/V1__hubs.sql"))];
+
+/// Held while tables are made, so that processes that start at the same time do it one after the other.
+const LOCK: i64 = 0x6865_6172_7468;
+
+/// Raises every shard to the present form, and checks that the shards are named as they were.
+pub(super) async fn apply(shards: &Shards) -> Result<(), DatabaseError> {
+    let steps = STEPS.iter().map(|(name, text)| Migration::unapplied(name, text)).collect::<Result<Vec<_>, _>>()?;
+    let count = shards.count();
+    for (index, pool) in shards.all().enumerate() {
+        let mut client = pool.get().await?;
+        client.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
+        let raised = Runner::new(&steps).run_async(&mut **client).await;
+        client.execute("SELECT pg_advisory_unlock($1)", &[&LOCK]).await?;
+        for step in raised?.applied_migrations() {
+            tracing::info!(shard = index, "tables: {step}");
+        }
+        let now = format!("{index} of {count}");
+        client.execute("INSERT INTO facts (name, value) VALUES ('shard', $1) ON CONFLICT DO NOTHING", &[&now]).await?;
+        let was: String = client.query_one("SELECT value FROM facts WHERE name = 'shard'", &[]).await?.get(0);
+        if was != now {
+            return Err(DatabaseError::Order { was, now });
+        }
+    }
+    Ok(())
+}
