@@ -13,9 +13,11 @@ mod dispatch;
 mod housekeeping;
 mod keys;
 mod limits;
+mod makers;
 mod migrations;
 mod openapi;
 mod operator;
+mod people;
 mod pool;
 mod reply;
 mod request;
@@ -33,6 +35,7 @@ use crate::domain::mirror::wire::CloudView;
 use crate::net::tls::{Clock as TlsClock, Protocol};
 use crate::net::{self, Counters, Security, TlsReloader, http};
 use cluster::Cluster;
+use makers::Makers;
 use keys::{Directory, Keys, OwnCa};
 use pool::Shards;
 use std::net::SocketAddr;
@@ -90,6 +93,8 @@ struct Context {
     public_url: String,
     keys: Keys,
     shards: Shards,
+    /// Makers and people.
+    makers: Makers,
     clock: Arc<dyn Clock>,
     limits: limits::Limits,
     shutdown: CancellationToken,
@@ -175,7 +180,8 @@ impl Cloud {
         }
         let shutdown = CancellationToken::new();
         let ca_pem = own.as_ref().map(OwnCa::pem);
-        let context = Arc::new(Context { public_url, keys, shards, clock, limits, shutdown: shutdown.clone(), config });
+        let makers = Makers::new(shards.clone(), &keys, clock.clone());
+        let context = Arc::new(Context { public_url, keys, shards, makers, clock, limits, shutdown: shutdown.clone(), config });
         let tls = Arc::new(tls);
         let mut tasks = JoinSet::new();
         tasks.spawn(housekeeping::run(context.clone(), own.map(|own| (own, tls.clone()))));

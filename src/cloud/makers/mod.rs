@@ -4,6 +4,7 @@ pub(in crate::cloud) mod acts;
 pub(in crate::cloud) mod assign;
 pub(in crate::cloud) mod batch_file;
 pub(in crate::cloud) mod calls;
+pub(in crate::cloud) mod down;
 pub(in crate::cloud) mod identities;
 pub(in crate::cloud) mod jobs;
 pub(in crate::cloud) mod ledger;

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::pin::pin;
-use std::sync::Arc;
 
 use deadpool_postgres::Object;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;

@@ -76,6 +76,7 @@ struct BrandFile {
 #[derive(Deserialize)]
 struct KeyFile {
     brand: BrandId,
+    #[serde(deserialize_with = "crate::cloud::people::tokens::secret")]
     secret_key: Zeroizing<String>,
     certificate: String,
 }

@@ -86,6 +86,7 @@ pub(in crate::cloud) struct NewUser {
     #[serde(default)]
     display_name: String,
     role: String,
+    #[serde(deserialize_with = "super::tokens::secret")]
     password: Zeroizing<String>,
 }
 
@@ -252,22 +253,35 @@ impl Makers {
         self.raise(&person.hub, &Mark { kind: Kind::Away, key, generation, at: self.now(), by: person.subject() }).await
     }
 
+    /// Whether a linked hub has a device of a brand.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(in crate::cloud) async fn has_brand(&self, hub: &HubId, brand: &str) -> Result<bool, Refused> {
+        let client = self.shards.of_hub(hub).await?;
+        let row = client
+            .query_opt(
+                "SELECT 1 FROM hubs h WHERE hub_id = $1 AND unlinked_at IS NULL AND EXISTS (SELECT 1 FROM fleet f \
+                 JOIN rows r ON r.hub_id = f.hub_id AND r.kind = 'device' AND r.key = f.device_id \
+                 LEFT JOIN marks m ON m.hub_id = f.hub_id AND m.kind = 'device' AND m.key = f.device_id \
+                 WHERE f.hub_id = h.hub_id AND f.brand = $2 AND r.gen > coalesce(m.gen, 0))",
+                &[&hub.as_bytes().as_slice(), &brand],
+            )
+            .await?;
+        Ok(row.is_some())
+    }
+
     /// Asks a home for an account, for a program of a maker. The hub hears a hash, never the password.
     ///
     /// # Errors
     /// `not_found` for a home that has no device of the brand; `not_agreed`; `invalid`.
     pub(in crate::cloud) async fn ask_for_user(&self, service: &Service, hub: &HubId, new: &NewUser) -> Result<Asked, Refused> {
         let nowhere = || Refused::from(Problem::not_found().detail("No such hub is linked here that has a device of your brand."));
+        if !self.has_brand(hub, service.brand.as_str()).await? {
+            return Err(nowhere());
+        }
         let client = self.shards.of_hub(hub).await?;
-        let row = client
-            .query_opt(
-                "SELECT consent FROM hubs h WHERE hub_id = $1 AND unlinked_at IS NULL AND EXISTS (SELECT 1 FROM fleet f \
-                 JOIN rows r ON r.hub_id = f.hub_id AND r.kind = 'device' AND r.key = f.device_id \
-                 LEFT JOIN marks m ON m.hub_id = f.hub_id AND m.kind = 'device' AND m.key = f.device_id \
-                 WHERE f.hub_id = h.hub_id AND f.brand = $2 AND r.gen > coalesce(m.gen, 0))",
-                &[&hub.as_bytes().as_slice(), &service.brand.as_str()],
-            )
-            .await?;
+        let row = client.query_opt("SELECT consent FROM hubs WHERE hub_id = $1", &[&hub.as_bytes().as_slice()]).await?;
         drop(client);
         let consent = super::away::consents(row.ok_or_else(nowhere)?.get(0));
         if !consent.contains(&Consent::PeopleRequests) {

@@ -54,6 +54,14 @@ impl Kind {
     }
 }
 
+/// A secret in a body, wiped when it is dropped.
+///
+/// # Errors
+/// The deserialiser's.
+pub fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Zeroizing<String>, D::Error> {
+    <String as serde::Deserialize>::deserialize(deserializer).map(Zeroizing::new)
+}
+
 /// 256 random bits behind `prefix`.
 ///
 /// # Errors
