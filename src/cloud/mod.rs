@@ -27,7 +27,12 @@ pub use clock::{Clock, MachineClock};
 pub use cluster::ClusterError;
 pub use config::{Config, Database, Limits, Linking, TlsFiles};
 pub use keys::KeyError;
+pub use makers::tenants::{Tenant, TenantError};
 pub use operator::Operator;
+pub use people::bulletins::Made as MadeBulletin;
+pub use people::hand::HandError;
+pub use people::services::{NewService, Scope, ServiceView};
+pub use people::vendors::{NewVendor, VendorView, role as vendor_role};
 pub use pool::DatabaseError;
 
 use crate::domain::mirror::signature::fingerprint;
@@ -185,6 +190,7 @@ impl Cloud {
         let tls = Arc::new(tls);
         let mut tasks = JoinSet::new();
         tasks.spawn(housekeeping::run(context.clone(), own.map(|own| (own, tls.clone()))));
+        tasks.spawn(makers::background::run(context.clone()));
         tasks.spawn(serve(listener, tls, context.clone()));
         Ok(Cloud { address, context, ca_pem, cluster: None, tasks, _directory: directory })
     }

@@ -95,6 +95,13 @@ impl Makers {
             self.still_here(job).await?;
         }
         let devices = summary.devices();
+        if devices == 0 {
+            // All of them have gone into a later batch.
+            let client = self.shards.of_hub(&job.hub).await?;
+            let statement = "UPDATE batch_jobs SET state = 'failed', why = 'no devices' WHERE hub_id = $1 AND id = $2";
+            client.execute(statement, &[&job.hub.as_bytes().as_slice(), &job.id]).await?;
+            return Ok(());
+        }
         let first = self.shards.first().await?;
         let signer = tenants::signer(&first, &self.region, &job.brand).await.map_err(|error| fault(&error))?;
         let names: Vec<String> = summary.models().iter().map(ToString::to_string).collect();

@@ -2,6 +2,7 @@
 
 pub(in crate::cloud) mod acts;
 pub(in crate::cloud) mod assign;
+pub(in crate::cloud) mod background;
 pub(in crate::cloud) mod batch_file;
 pub(in crate::cloud) mod calls;
 pub(in crate::cloud) mod down;

@@ -163,6 +163,8 @@ impl Makers {
         let at = now.cast_signed();
         let mut client = self.shards.of_hub(hub).await?;
         let tx = client.transaction().await?;
+        // Whoever else works on this hub comes before or after.
+        tx.query_opt("SELECT 1 FROM hubs WHERE hub_id = $1 FOR UPDATE", &[&id]).await?;
         let lately: i64 = tx
             .query_one(
                 "SELECT count(*) FROM assignments WHERE hub_id = $1 AND at > $2 AND by_ = 'sight'",

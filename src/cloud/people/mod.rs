@@ -4,6 +4,7 @@ pub(in crate::cloud) mod ask;
 pub(in crate::cloud) mod away;
 pub(in crate::cloud) mod bulletins;
 pub(in crate::cloud) mod fleet;
+pub(in crate::cloud) mod hand;
 pub(in crate::cloud) mod home_calls;
 pub(in crate::cloud) mod maker_calls;
 pub(in crate::cloud) mod passwords;
