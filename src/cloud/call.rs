@@ -146,7 +146,18 @@ impl Call {
 }
 
 /// All calls, by area.
-static AREAS: &[&[Call]] = &[super::about::CALLS, super::makers::calls::CALLS, super::people::home_calls::CALLS, super::people::maker_calls::CALLS];
+static AREAS: &[&[Call]] = &[
+    super::about::CALLS,
+    super::hubs::CALLS,
+    super::sync::CALLS,
+    super::wake::CALLS,
+    super::bundle::CALLS,
+    super::replacement::CALLS,
+    super::download::CALLS,
+    super::makers::calls::CALLS,
+    super::people::home_calls::CALLS,
+    super::people::maker_calls::CALLS,
+];
 
 /// All calls.
 pub(super) fn calls() -> impl Iterator<Item = &'static Call> {

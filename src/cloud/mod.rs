@@ -5,12 +5,18 @@
 //! It is stateless over PostgreSQL: several processes may serve one region. One table ([`call`]) names every call.
 
 mod about;
+mod alarms;
+mod bulletins;
+mod bundle;
 mod call;
 mod clock;
 mod cluster;
 mod config;
 mod dispatch;
+mod download;
 mod housekeeping;
+mod hubs;
+mod items;
 mod keys;
 mod limits;
 mod makers;
@@ -19,9 +25,12 @@ mod openapi;
 mod operator;
 mod people;
 mod pool;
+mod replacement;
 mod reply;
 mod request;
 mod signed;
+mod sync;
+mod wake;
 
 pub use clock::{Clock, MachineClock};
 pub use cluster::ClusterError;
@@ -102,6 +111,7 @@ struct Context {
     makers: Makers,
     clock: Arc<dyn Clock>,
     limits: limits::Limits,
+    wakes: wake::Wakes,
     shutdown: CancellationToken,
 }
 
@@ -185,11 +195,13 @@ impl Cloud {
         }
         let shutdown = CancellationToken::new();
         let ca_pem = own.as_ref().map(OwnCa::pem);
-        let makers = Makers::new(shards.clone(), &keys, clock.clone());
-        let context = Arc::new(Context { public_url, keys, shards, makers, clock, limits, shutdown: shutdown.clone(), config });
+        let makers = Makers::new(shards.clone(), &keys, clock.clone(), config.limits.items_per_hub);
+        let wakes = wake::Wakes::new(config.limits.wakes);
+        let context = Arc::new(Context { public_url, keys, shards, makers, clock, limits, wakes, shutdown: shutdown.clone(), config });
         let tls = Arc::new(tls);
         let mut tasks = JoinSet::new();
         tasks.spawn(housekeeping::run(context.clone(), own.map(|own| (own, tls.clone()))));
+        tasks.spawn(wake::poll(context.clone()));
         tasks.spawn(makers::background::run(context.clone()));
         tasks.spawn(serve(listener, tls, context.clone()));
         Ok(Cloud { address, context, ca_pem, cluster: None, tasks, _directory: directory })

@@ -1,8 +1,8 @@
 //! Who signed a request (RFC 9421): the hub's mirror key of its present epoch, on this cloud's URL, now, and once.
 //!
-//! A request counts only within ten minutes of the cloud's clock, and its nonce is remembered for longer than that, so it
-//! counts once. A hub whose clock is wrong is told so by a signed reply, whose time it can believe: its own fresh
-//! signature is in it. It signs again by that time.
+//! A nonce counts once. For a request that was signed within ten minutes of the cloud's time, it is remembered for as long
+//! as that request could count. A hub without a clock signs at some other time, until a reply has told it the time: such
+//! nonces are remembered for a quarter of a year, and there are so few of them that a hub with too many is told `clock`.
 
 use super::Context;
 use super::reply::Refused;
@@ -17,9 +17,13 @@ use hyper::header::HeaderMap;
 use std::sync::Arc;
 
 /// How far a request's time may be from the cloud's, in s.
-pub(super) const WINDOW_S: u64 = 600;
+const WINDOW_S: u64 = 600;
 /// How long a nonce is remembered, in ms: for as long as its request could count, and some.
 pub(super) const REMEMBERED_MS: u64 = (2 * WINDOW_S + 60) * 1000;
+/// The same for one that was signed at some other time.
+pub(super) const STRAY_REMEMBERED_MS: u64 = 90 * 24 * 3600 * 1000;
+/// So many of them a hub may have.
+const STRAYS_MAX: i64 = 1_000;
 
 /// A linked hub that has signed.
 #[derive(Clone, Copy, Debug)]
@@ -86,22 +90,40 @@ impl Signature {
             return Err(Refused::signature("The request is of another hub."));
         }
         let now = context.now_ms();
-        if verified.created_s.abs_diff(now / 1000) > WINDOW_S {
-            let problem = Problem::new(401, "clock", "The request's time is not the present one")
-                .detail(format!("It was signed more than {} minutes away from the cloud's time.", WINDOW_S / 60))
-                .next("Sign again by the time of this reply's signature.");
-            return Err(Refused::from(problem).and("now", now));
+        let stray = verified.created_s.abs_diff(now / 1000) > WINDOW_S;
+        match remember(context, hub, &verified.nonce, now, stray).await? {
+            Nonce::Fresh => Ok(()),
+            Nonce::Used => Err(Refused::signature("The nonce was used before.")),
+            Nonce::TooMany => {
+                let problem = Problem::new(401, "clock", "The request's time is not the present one")
+                    .detail(format!("The hub has signed too often more than {} minutes away from the cloud's time.", WINDOW_S / 60))
+                    .next("Set the hub's clock, or sign by the time of this reply's signature.");
+                Err(Refused::from(problem).and("now", now))
+            }
         }
-        if remember(context, hub, &verified.nonce, now).await? { Ok(()) } else { Err(Refused::signature("The nonce was used before.")) }
     }
 }
 
-/// Notes a nonce down; `false` when it was there.
-async fn remember(context: &Context, hub: &HubId, nonce: &[u8; 16], now: u64) -> Result<bool, Refused> {
+enum Nonce {
+    Fresh,
+    Used,
+    TooMany,
+}
+
+/// Notes a nonce down.
+async fn remember(context: &Context, hub: &HubId, nonce: &[u8; 16], now: u64, stray: bool) -> Result<Nonce, Refused> {
     let client = context.shards.of_hub(hub).await?;
-    let statement = "INSERT INTO nonces (hub_id, nonce, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+    let hub = hub.as_bytes().as_slice();
+    if stray {
+        let statement = client.prepare_cached("SELECT count(*) FROM nonces WHERE hub_id = $1 AND stray").await?;
+        if client.query_one(&statement, &[&hub]).await?.try_get::<_, i64>(0)? >= STRAYS_MAX {
+            return Ok(Nonce::TooMany);
+        }
+    }
+    let statement = "INSERT INTO nonces (hub_id, nonce, at, stray) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
     let statement = client.prepare_cached(statement).await?;
-    Ok(client.execute(&statement, &[&hub.as_bytes().as_slice(), &nonce.as_slice(), &signed_number(now)]).await? == 1)
+    let noted = client.execute(&statement, &[&hub, &nonce.as_slice(), &signed_number(now), &stray]).await?;
+    Ok(if noted == 1 { Nonce::Fresh } else { Nonce::Used })
 }
 
 /// A number as PostgreSQL has it.

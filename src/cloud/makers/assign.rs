@@ -125,7 +125,7 @@ impl Makers {
         let client = self.shards.of_hub(hub).await?;
         let row = client
             .query_opt(
-                "SELECT id, state, devices, bytes, why FROM batch_jobs WHERE hub_id = $1 AND id = $2 AND brand = $3",
+                "SELECT id, state, devices, bytes, why FROM batches WHERE hub_id = $1 AND id = $2 AND brand = $3",
                 &[&hub.as_bytes().as_slice(), &id, &brand.as_str()],
             )
             .await?;

@@ -1,11 +1,11 @@
-//! The calls of programs of makers, and the download of a batch by its hub.
+//! The calls of programs of makers.
 
 use std::sync::Arc;
 
 use hyper::Method;
 use hyper::StatusCode;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCEPT_RANGES, AUTHORIZATION, CONTENT_RANGE};
+use hyper::header::AUTHORIZATION;
 use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -20,12 +20,8 @@ use crate::cloud::people::services::{self, Scope, Service};
 use crate::cloud::people::tokens::{self, IDLE_MS, Kind};
 use crate::cloud::reply::{Answered, Refused, Reply};
 use crate::cloud::request::{Request, next_part};
-use crate::cloud::signed::SignedHub;
 use crate::domain::ids::{BrandId, HubId};
 use crate::net::problem::Problem;
-
-/// Bytes of a batch that one answer holds at most: it is signed as a whole.
-const RANGE_MAX: u64 = 4 * 1024 * 1024;
 
 /// The calls of this file.
 pub(in crate::cloud) const CALLS: &[Call] = &[
@@ -88,14 +84,6 @@ pub(in crate::cloud) const CALLS: &[Call] = &[
     Call::open(&Method::GET, "/v1/hubs/{hub}/users/requests/{request}", "How such a request stands.", |c, r| Box::pin(show_user_request(c, r)))
         .for_whom(Who::Service)
         .gives(200, Answer::Json("id, state, code, detail")),
-    Call::hub(
-        &Method::GET,
-        "/v1/hubs/{hub}/batches/{batch}",
-        "A registry batch for this hub. With Range; an answer holds at most 4 MiB of what is asked for, and says what it holds.",
-        |c, r, hub| Box::pin(download(c, r, hub)),
-    )
-    .gives(200, Answer::Octets)
-    .refuses(&[416]),
 ];
 
 /// The token that a request shows.
@@ -317,54 +305,4 @@ async fn show_user_request(context: Arc<Context>, request: Request) -> Answered 
     let service = service(&context, &request, Scope::CreateUsers).await?;
     let by = format!("service:{}", service.id);
     Reply::ok(&context.makers.asked(&hub_in_path(&request)?, &by, request.parameter(1)).await?)
-}
-
-async fn download(context: Arc<Context>, request: Request, hub: SignedHub) -> Answered {
-    let id = request.parameter(1).to_owned();
-    let batch = context.makers.batch(&hub.id, &id).await?;
-    let Some((from, to)) = range(request.header("range"), batch.bytes)? else {
-        if batch.bytes > RANGE_MAX {
-            let problem = Problem::new(416, "ranges", "This batch is taken in ranges").detail(format!("It has {} bytes.", batch.bytes));
-            return Err(Refused::from(problem.next("Ask with Range: bytes=0-4194303, and so on.")).and("bytes", batch.bytes));
-        }
-        let bytes = context.makers.batch_bytes(&hub.id, &id, 0, usize::try_from(batch.bytes).unwrap_or(0)).await?;
-        return Ok(Reply::typed(StatusCode::OK, "application/octet-stream", bytes).with(ACCEPT_RANGES, "bytes"));
-    };
-    let length = (to - from + 1).min(RANGE_MAX);
-    let bytes = context.makers.batch_bytes(&hub.id, &id, from, usize::try_from(length).unwrap_or(0)).await?;
-    let held = format!("bytes {from}-{}/{}", from + length - 1, batch.bytes);
-    Ok(Reply::typed(StatusCode::PARTIAL_CONTENT, "application/octet-stream", bytes).with(ACCEPT_RANGES, "bytes").with(CONTENT_RANGE, &held))
-}
-
-/// First and last byte of a single range (RFC 9110 §14); `None` without one, or with one of another form, which is ignored.
-fn range(header: &str, bytes: u64) -> Result<Option<(u64, u64)>, Refused> {
-    let Some((from, to)) = header.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else { return Ok(None) };
-    let beyond = || Refused::from(Problem::new(416, "range", "There are not so many bytes")).and("bytes", bytes);
-    match (from.parse::<u64>(), to.parse::<u64>()) {
-        (Ok(from), _) if from >= bytes => Err(beyond()),
-        (Ok(from), Ok(to)) if from <= to => Ok(Some((from, to.min(bytes - 1)))),
-        (Ok(from), Err(_)) if to.is_empty() => Ok(Some((from, bytes - 1))),
-        (Err(_), Ok(last)) if from.is_empty() && last > 0 && bytes > 0 => Ok(Some((bytes - last.min(bytes), bytes - 1))),
-        _ => Ok(None),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_is_read_as_the_standard_says() {
-        let read = |header| range(header, 100).map_err(|refused| refused.problem.status);
-        assert_eq!(read(""), Ok(None));
-        assert_eq!(read("bytes=0-"), Ok(Some((0, 99))));
-        assert_eq!(read("bytes=10-19"), Ok(Some((10, 19))));
-        assert_eq!(read("bytes=90-1000"), Ok(Some((90, 99))));
-        assert_eq!(read("bytes=-5"), Ok(Some((95, 99))));
-        assert_eq!(read("bytes=-500"), Ok(Some((0, 99))));
-        assert_eq!(read("bytes=100-"), Err(416));
-        for ignored in ["bytes=5-4", "bytes=0-1,3-4", "lines=1-2", "bytes=a-b", "bytes=-0"] {
-            assert_eq!(read(ignored), Ok(None), "{ignored}");
-        }
-    }
 }

@@ -32,21 +32,12 @@ struct Job {
     recipient: String,
 }
 
-/// What is known of a batch.
-#[derive(Clone, Debug)]
-pub(in crate::cloud) struct Batch {
-    /// Its length.
-    pub(in crate::cloud) bytes: u64,
-    /// SHA-256 of the whole.
-    pub(in crate::cloud) sha256: Vec<u8>,
-}
-
 impl Makers {
     /// Makes what is wanted for a hub.
     pub(in crate::cloud) async fn make_batches_of(&self, hub: &HubId) -> Result<(), Refused> {
         let client = self.shards.of_hub(hub).await?;
         let rows = client
-            .query("SELECT id FROM batch_jobs WHERE hub_id = $1 AND state = 'wanted' ORDER BY at LIMIT 100", &[&hub.as_bytes().as_slice()])
+            .query("SELECT id FROM batches WHERE hub_id = $1 AND state = 'wanted' ORDER BY at LIMIT 100", &[&hub.as_bytes().as_slice()])
             .await?;
         drop(client);
         for row in rows {
@@ -64,7 +55,7 @@ impl Makers {
         let client = self.shards.of_hub(hub).await?;
         client
             .execute(
-                "UPDATE batch_jobs SET state = CASE WHEN tries >= $3 THEN 'failed' ELSE state END, why = $4 WHERE hub_id = $1 AND id = $2 AND state = 'wanted'",
+                "UPDATE batches SET state = CASE WHEN tries >= $3 THEN 'failed' ELSE state END, why = $4 WHERE hub_id = $1 AND id = $2 AND state = 'wanted'",
                 &[&hub.as_bytes().as_slice(), &id, &TRIES, &why],
             )
             .await?;
@@ -75,7 +66,7 @@ impl Makers {
         let (now, client) = (self.now(), self.shards.of_hub(hub).await?);
         let row = client
             .query_opt(
-                "UPDATE batch_jobs j SET leased_until = $4, tries = tries + 1 FROM hubs h \
+                "UPDATE batches j SET leased_until = $4, tries = tries + 1 FROM hubs h \
                  WHERE j.hub_id = $1 AND j.id = $2 AND j.state = 'wanted' AND j.leased_until < $3 AND h.hub_id = j.hub_id AND h.unlinked_at IS NULL \
                  RETURNING j.brand, h.recipient",
                 &[&hub.as_bytes().as_slice(), &id, &now.cast_signed(), &(now + LEASE_MS).cast_signed()],
@@ -98,7 +89,7 @@ impl Makers {
         if devices == 0 {
             // All of them have gone into a later batch.
             let client = self.shards.of_hub(&job.hub).await?;
-            let statement = "UPDATE batch_jobs SET state = 'failed', why = 'no devices' WHERE hub_id = $1 AND id = $2";
+            let statement = "UPDATE batches SET state = 'failed', why = 'no devices' WHERE hub_id = $1 AND id = $2";
             client.execute(statement, &[&job.hub.as_bytes().as_slice(), &job.id]).await?;
             return Ok(());
         }
@@ -151,7 +142,7 @@ impl Makers {
         let client = self.shards.of_hub(&job.hub).await?;
         client
             .execute(
-                "UPDATE batch_jobs SET leased_until = $3 WHERE hub_id = $1 AND id = $2",
+                "UPDATE batches SET leased_until = $3 WHERE hub_id = $1 AND id = $2",
                 &[&job.hub.as_bytes().as_slice(), &job.id, &(self.now() + LEASE_MS).cast_signed()],
             )
             .await?;
@@ -166,7 +157,7 @@ impl Makers {
         let tx = client.transaction().await?;
         let done = tx
             .execute(
-                "UPDATE batch_jobs SET state = 'ready', devices = $3, bytes = $4, sha256 = $5, at = $6, why = '' \
+                "UPDATE batches SET state = 'ready', devices = $3, bytes = $4, sha256 = $5, at = $6, why = '' \
                  WHERE hub_id = $1 AND id = $2 AND state = 'wanted'",
                 &[&id, &job.id, &devices, &bytes, &finished.sha256.as_slice(), &now.cast_signed()],
             )
@@ -188,39 +179,38 @@ impl Makers {
         Ok(())
     }
 
-    /// A batch that is whole.
+    /// How long a batch is that is whole, in bytes.
     ///
     /// # Errors
     /// `not_found`.
-    pub(in crate::cloud) async fn batch(&self, hub: &HubId, id: &str) -> Result<Batch, Refused> {
+    pub(in crate::cloud) async fn batch_length(&self, hub: &HubId, id: &str) -> Result<u64, Refused> {
         let client = self.shards.of_hub(hub).await?;
-        let row = client
-            .query_opt("SELECT bytes, sha256 FROM batch_jobs WHERE hub_id = $1 AND id = $2 AND state = 'ready'", &[&hub.as_bytes().as_slice(), &id])
-            .await?;
-        let row = row.ok_or_else(Problem::not_found)?;
-        Ok(Batch { bytes: row.get::<_, i64>(0).unsigned_abs(), sha256: row.get(1) })
+        let statement = client.prepare_cached("SELECT bytes FROM batches WHERE hub_id = $1 AND id = $2 AND state = 'ready'").await?;
+        let row = client.query_opt(&statement, &[&hub.as_bytes().as_slice(), &id]).await?;
+        let row = row.ok_or_else(|| Problem::not_found().detail("This batch is not here, or not any more."))?;
+        Ok(row.get::<_, i64>(0).unsigned_abs())
     }
 
-    /// The bytes of a batch from `from`, `length` of them, which are there.
-    pub(in crate::cloud) async fn batch_bytes(&self, hub: &HubId, id: &str, from: u64, length: usize) -> Result<Vec<u8>, Refused> {
-        let size = PART as u64;
-        let (first, until) = (from / size, (from + length as u64).div_ceil(size));
+    /// The bytes of a batch from `from`, `count` of them, which must be there.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(in crate::cloud) async fn batch_bytes(&self, hub: &HubId, id: &str, from: u64, count: u64) -> Result<Vec<u8>, Refused> {
+        let (size, count) = (PART as u64, usize::try_from(count).unwrap_or(0));
+        let (first, until) = (from / size, (from + count as u64).div_ceil(size));
         let client = self.shards.of_hub(hub).await?;
-        let rows = client
-            .query(
-                "SELECT body FROM batch_parts WHERE hub_id = $1 AND id = $2 AND part >= $3 AND part < $4 ORDER BY part",
-                &[&hub.as_bytes().as_slice(), &id, &first.cast_signed(), &until.cast_signed()],
-            )
+        let statement = client
+            .prepare_cached("SELECT body FROM batch_parts WHERE hub_id = $1 AND id = $2 AND part >= $3 AND part < $4 ORDER BY part")
             .await?;
-        let mut bytes = Vec::with_capacity(length);
+        let rows = client.query(&statement, &[&hub.as_bytes().as_slice(), &id, &first.cast_signed(), &until.cast_signed()]).await?;
+        let mut bytes = Vec::with_capacity(count);
         let mut skip = usize::try_from(from % size).unwrap_or(0);
         for row in rows {
             let body: &[u8] = row.get(0);
-            let body = body.get(skip..).unwrap_or_default();
-            bytes.extend(body.iter().take(length - bytes.len()));
+            bytes.extend(body.get(skip..).unwrap_or_default().iter().take(count - bytes.len()));
             skip = 0;
         }
-        if bytes.len() == length { Ok(bytes) } else { Err(Refused::fault("a batch has lost a part", &id)) }
+        if bytes.len() == count { Ok(bytes) } else { Err(Refused::fault("a batch has lost a part", &id)) }
     }
 
     /// What waits in all databases: what was reported and not worked on, and batches. Old ones are forgotten.
@@ -231,7 +221,7 @@ impl Makers {
             let rows = client
                 .query(
                     "SELECT DISTINCT n.hub_id FROM device_news n JOIN hubs h ON h.hub_id = n.hub_id AND h.unlinked_at IS NULL WHERE n.due <= $1 \
-                     UNION SELECT hub_id FROM batch_jobs WHERE state = 'wanted' AND leased_until < $1 LIMIT 1000",
+                     UNION SELECT hub_id FROM batches WHERE state = 'wanted' AND leased_until < $1 LIMIT 1000",
                     &[&now.cast_signed()],
                 )
                 .await?;
@@ -249,13 +239,7 @@ impl Makers {
 
     async fn forget_old(&self, client: &Object, now: u64) -> Result<(), Refused> {
         let before = now.saturating_sub(KEPT_MS).cast_signed();
-        client
-            .execute(
-                "DELETE FROM batch_parts p USING batch_jobs j WHERE p.hub_id = j.hub_id AND p.id = j.id AND j.state <> 'wanted' AND j.at < $1",
-                &[&before],
-            )
-            .await?;
-        client.execute("DELETE FROM batch_jobs WHERE state <> 'wanted' AND at < $1", &[&before]).await?;
+        client.execute("DELETE FROM batches WHERE state <> 'wanted' AND at < $1", &[&before]).await?;
         Ok(())
     }
 }

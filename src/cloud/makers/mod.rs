@@ -34,19 +34,22 @@ pub(super) struct Makers {
     pub(super) cloud: SigningKey,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) passwords: Passwords,
+    /// Items that may wait for one hub.
+    pub(super) most_items: u64,
     /// Something waits to be done in the background.
     pub(super) wish: Notify,
 }
 
 impl Makers {
     /// Over these databases, with these keys.
-    pub(super) fn new(shards: Shards, keys: &Keys, clock: Arc<dyn Clock>) -> Makers {
+    pub(super) fn new(shards: Shards, keys: &Keys, clock: Arc<dyn Clock>, most_items: u64) -> Makers {
         Makers {
             shards,
             region: Arc::new(RegionKey::new(&keys.region)),
             cloud: keys.cloud.clone(),
             clock,
             passwords: Passwords::default(),
+            most_items,
             wish: Notify::new(),
         }
     }

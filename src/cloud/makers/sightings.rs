@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use tokio_postgres::Transaction;
+use deadpool_postgres::Transaction;
 
 use super::Makers;
 use super::acts::{self, Doer};
@@ -65,16 +65,6 @@ pub(in crate::cloud) async fn note(
     )
     .await?;
     Ok(true)
-}
-
-/// Forgets what a hub reported, within the transaction that forgets the rest when it is unlinked. Claims stay in the ledger:
-/// who has unlinked still has its devices.
-pub(in crate::cloud) async fn forget(tx: &Transaction<'_>, hub: &HubId) -> Result<(), tokio_postgres::Error> {
-    let id = hub.as_bytes().as_slice();
-    for table in ["fleet", "device_news", "assignments", "batch_jobs", "batch_parts", "bulletins"] {
-        tx.execute(&format!("DELETE FROM {table} WHERE hub_id = $1"), &[&id]).await?;
-    }
-    Ok(())
 }
 
 fn text<'a>(body: &'a Value, member: &str) -> &'a str {
@@ -235,7 +225,7 @@ impl Makers {
 /// Puts a batch on the list of what is to be made.
 pub(super) async fn want(tx: &Transaction<'_>, hub: &HubId, batch: &str, brand: &str, now: u64) -> Result<(), tokio_postgres::Error> {
     tx.execute(
-        "INSERT INTO batch_jobs (hub_id, id, brand, state, at) VALUES ($1, $2, $3, 'wanted', $4)",
+        "INSERT INTO batches (hub_id, id, brand, state, at) VALUES ($1, $2, $3, 'wanted', $4)",
         &[&hub.as_bytes().as_slice(), &batch, &brand, &now.cast_signed()],
     )
     .await?;

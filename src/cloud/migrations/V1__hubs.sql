@@ -12,8 +12,9 @@ CREATE TABLE hubs (
     identity bytea NOT NULL,
     epoch bigint NOT NULL,
     mirror_key bytea NOT NULL,
-    recovery_key bytea NOT NULL,
-    recovery_recipient text NOT NULL,
+    -- Null while the household has no recovery code.
+    recovery_key bytea,
+    recovery_recipient text,
     recipient text NOT NULL,
     name text NOT NULL,
     consent text NOT NULL,
@@ -51,14 +52,17 @@ CREATE TABLE replies (
     body text NOT NULL
 );
 
--- Lost in a crash of the database, at worst: a replay does nothing that the statements inside do not allow.
+-- Lost in a crash of the database, at worst: what is replayed then does nothing that was not asked for once.
 CREATE UNLOGGED TABLE nonces (
     hub_id bytea NOT NULL,
     nonce bytea NOT NULL,
     at bigint NOT NULL,
+    -- Signed by a clock that is far off: remembered for longer.
+    stray boolean NOT NULL,
     PRIMARY KEY (hub_id, nonce)
 );
 CREATE INDEX nonces_at ON nonces (at);
+CREATE INDEX nonces_stray ON nonces (hub_id) WHERE stray;
 
 CREATE TABLE rows (
     hub_id bytea NOT NULL,
@@ -73,6 +77,14 @@ CREATE TABLE rows (
     seen_epoch bigint NOT NULL,
     seen_batch bigint NOT NULL,
     PRIMARY KEY (hub_id, kind, key)
+);
+
+-- Devices of which something came that the makers' side has not looked at yet.
+CREATE TABLE news (
+    hub_id bytea NOT NULL,
+    device_id text NOT NULL,
+    at bigint NOT NULL,
+    PRIMARY KEY (hub_id, device_id)
 );
 
 CREATE TABLE marks (

@@ -92,7 +92,9 @@ CREATE TABLE assignments (
 );
 CREATE INDEX assignments_by_batch ON assignments (hub_id, batch, device_id);
 CREATE INDEX assignments_lately ON assignments (hub_id, at);
-CREATE TABLE batch_jobs (
+-- Batches are made in the background and kept in parts of one size; with a batch go its parts.
+DROP TABLE batches;
+CREATE TABLE batches (
     hub_id bytea NOT NULL,
     id text NOT NULL,
     brand text NOT NULL,
@@ -106,13 +108,14 @@ CREATE TABLE batch_jobs (
     at bigint NOT NULL,
     PRIMARY KEY (hub_id, id)
 );
-CREATE INDEX batch_jobs_wanted ON batch_jobs (leased_until) WHERE state = 'wanted';
+CREATE INDEX batches_wanted ON batches (leased_until) WHERE state = 'wanted';
 CREATE TABLE batch_parts (
     hub_id bytea NOT NULL,
     id text NOT NULL,
     part bigint NOT NULL,
     body bytea NOT NULL,
-    PRIMARY KEY (hub_id, id, part)
+    PRIMARY KEY (hub_id, id, part),
+    FOREIGN KEY (hub_id, id) REFERENCES batches ON DELETE CASCADE
 );
 ALTER TABLE batch_parts ALTER COLUMN body SET STORAGE EXTERNAL;
 CREATE TABLE fleet (

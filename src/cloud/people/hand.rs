@@ -67,7 +67,7 @@ impl From<deadpool_postgres::PoolError> for HandError {
 
 impl Operator {
     fn makers(&self) -> Makers {
-        Makers::new(self.shards.clone(), &self.keys, Arc::new(MachineClock))
+        Makers::new(self.shards.clone(), &self.keys, Arc::new(MachineClock), self.config.limits.items_per_hub)
     }
 
     /// Takes a brand from its workshop directory, or what is new there.
@@ -154,7 +154,7 @@ impl Operator {
     ///
     /// # Errors
     /// [`HandError::Mark`] for what is not there, an owner, or who administers a device: those are ended at home.
-    pub async fn bulletin(&self, hub: &HubId, end: &[String]) -> Result<Made, HandError> {
+    pub async fn sign_bulletin(&self, hub: &HubId, end: &[String]) -> Result<Made, HandError> {
         let makers = self.makers();
         let mut marks = Vec::new();
         for named in end {
