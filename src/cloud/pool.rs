@@ -105,7 +105,6 @@ impl Shards {
     }
 
     /// A connection to the first shard, where what belongs to no hub and no device is kept.
-    #[expect(dead_code, reason = "what belongs to no hub comes with the makers' calls")]
     pub(super) async fn first(&self) -> Result<Object, PoolError> {
         self.at(0).await
     }

@@ -9,6 +9,8 @@ mod audit;
 mod certificates;
 mod clock;
 mod clones;
+#[cfg(feature = "cloud")]
+mod cloud_makers;
 mod copies;
 mod den;
 mod durability;

@@ -144,7 +144,10 @@ pub async fn verify(client: &Client) -> Result<Result<Verdict, Broken>, Error> {
 pub async fn page(client: &Client, brand: &str, before: u64, limit: i64) -> Result<Vec<Recorded>, Error> {
     let (before, limit) = (before.cast_signed(), limit.clamp(1, PAGE));
     let rows = client
-        .query("SELECT entry, beside FROM acts WHERE brand = $1 AND at < $2 ORDER BY at DESC, seq DESC LIMIT $3", &[&brand, &before, &limit])
+        .query(
+            "SELECT entry, beside FROM acts WHERE brand = $1 AND at < $2 ORDER BY at DESC, seq DESC LIMIT $3",
+            &[&brand, &before, &limit],
+        )
         .await?;
     let recorded = rows.iter().filter_map(|row| {
         let beside = row.get::<_, Option<Vec<u8>>>(1).and_then(|bytes| read::<Beside>(&bytes));

@@ -72,7 +72,8 @@ impl Makers {
         let mut client = self.shards.of_hub(hub).await?;
         let tx = client.transaction().await?;
         want(&tx, hub, &batch, brand.as_str(), now).await?;
-        acts::append(&tx, now, doer.did("devices.assign", format!("hub:{hub}"), format!("{devices} devices of {brand}, batch {batch}"))).await?;
+        acts::append(&tx, now, doer.did("devices.assign", format!("hub:{hub}"), format!("{devices} devices of {brand}, batch {batch}")))
+            .await?;
         tx.commit().await?;
         self.wish.notify_one();
         Ok(Assigned { id: batch, devices })

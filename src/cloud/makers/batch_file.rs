@@ -225,9 +225,14 @@ mod tests {
     fn signer() -> Signer {
         let (root, key) = (SigningKey::from_bytes(&[1; 32]), SigningKey::from_bytes(&[2; 32]));
         let brand = BrandId::parse("acme").unwrap();
-        let certificate =
-            PurposeCertificate { brand: brand.clone(), purpose: KeyPurpose::Batch, public_key: key.verifying_key().to_bytes(), issued: 1, serial: 1 }
-                .sign(&root);
+        let certificate = PurposeCertificate {
+            brand: brand.clone(),
+            purpose: KeyPurpose::Batch,
+            public_key: key.verifying_key().to_bytes(),
+            issued: 1,
+            serial: 1,
+        }
+        .sign(&root);
         Signer { brand, root: root.verifying_key().to_bytes(), certificate, key }
     }
 
@@ -291,6 +296,9 @@ mod tests {
         let mut summary = Summary::default();
         summary.add(&entries(0, 2, &hub)).unwrap();
         assert!(matches!(begin(summary).finish(), Err(BatchFileError::Changed)));
-        assert!(matches!(BatchFile::begin(&signer(), hub, "age1nobody", [4; 16], 9, vec![], Summary::default()), Err(BatchFileError::Recipient)));
+        assert!(matches!(
+            BatchFile::begin(&signer(), hub, "age1nobody", [4; 16], 9, vec![], Summary::default()),
+            Err(BatchFileError::Recipient)
+        ));
     }
 }

@@ -37,7 +37,12 @@ struct Held {
 
 impl Makers {
     /// Holds reports of known devices against the ledger, and tells whoever must hear of what came of it.
-    pub(super) async fn hold_against_ledger(&self, hub: &HubId, reports: &[&Report], known: &HashMap<String, Known>) -> Result<(), Refused> {
+    pub(super) async fn hold_against_ledger(
+        &self,
+        hub: &HubId,
+        reports: &[&Report],
+        known: &HashMap<String, Known>,
+    ) -> Result<(), Refused> {
         let mut by_shard: BTreeMap<usize, Vec<&Report>> = BTreeMap::new();
         for report in reports {
             by_shard.entry(self.shards.index_of_text(&report.device)).or_default().push(report);
@@ -45,7 +50,8 @@ impl Makers {
         for (shard, reports) in by_shard {
             let mut client = self.shards.at(shard).await?;
             let devices: Vec<&str> = reports.iter().map(|report| report.device.as_str()).collect();
-            let rows = client.query("SELECT device_id, hub_id, epoch, gen, resets FROM claims WHERE device_id = ANY($1)", &[&devices]).await?;
+            let rows =
+                client.query("SELECT device_id, hub_id, epoch, gen, resets FROM claims WHERE device_id = ANY($1)", &[&devices]).await?;
             let held: HashMap<String, Held> = rows
                 .iter()
                 .map(|row| (row.get(0), Held { hub: row.get(1), epoch: row.get(2), generation: row.get(3), resets: row.get(4) }))

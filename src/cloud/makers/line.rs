@@ -97,7 +97,15 @@ impl Identity {
         let bytes = Zeroizing::new(BASE64URL_NOPAD.decode(line.device_key.as_bytes()).map_err(|_| LineError::Key)?);
         let key = bytes.as_slice().try_into().map(DeviceKey::from_bytes).map_err(|_| LineError::Key)?;
         let claim_hash = ClaimCode::from_device_key(&key).claim_hash(&line.device_id).0;
-        Ok(Identity { device: line.device_id, model: line.model, hardware: line.hardware, serial: line.serial, made: line.made, claim_hash, key })
+        Ok(Identity {
+            device: line.device_id,
+            model: line.model,
+            hardware: line.hardware,
+            serial: line.serial,
+            made: line.made,
+            claim_hash,
+            key,
+        })
     }
 }
 
@@ -145,7 +153,9 @@ mod tests {
         assert_eq!(refused(|v| v["serial"] = "x".repeat(65).into()), LineError::Label("serial"));
         assert_eq!(refused(|v| v["hardware"] = "a\u{7}".into()), LineError::Label("hardware"));
         assert_eq!(refused(|v| v["device_key"] = "AAEC".into()), LineError::Key);
-        for odd in [refused(|v| v["device_id"] = "a/b".into()), refused(|v| v["secret"] = KEY.into()), refused(|v| v["device_key"] = [KEY].into())] {
+        for odd in
+            [refused(|v| v["device_id"] = "a/b".into()), refused(|v| v["secret"] = KEY.into()), refused(|v| v["device_key"] = [KEY].into())]
+        {
             assert!(matches!(&odd, LineError::Form(why) if !why.contains(KEY)), "{odd}");
         }
         assert_eq!(Identity::read(&[b' '; LINE_MAX + 1], &acme()).unwrap_err(), LineError::TooLong);

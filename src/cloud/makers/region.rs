@@ -37,7 +37,10 @@ impl RegionKey {
     /// Takes the raw key.
     #[must_use]
     pub fn new(bytes: &[u8; 32]) -> RegionKey {
-        RegionKey { cipher: Aes256Gcm::new(&(*expand(bytes, b"hearthkey region seal v1")).into()), tokens: expand(bytes, b"hearthkey region tokens v1") }
+        RegionKey {
+            cipher: Aes256Gcm::new(&(*expand(bytes, b"hearthkey region seal v1")).into()),
+            tokens: expand(bytes, b"hearthkey region tokens v1"),
+        }
     }
 
     /// Seals `plain` to the place `place`: what it is, and of whom.

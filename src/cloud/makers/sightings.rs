@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
 use deadpool_postgres::Transaction;
+use serde_json::Value;
 
 use super::Makers;
 use super::acts::{self, Doer};
@@ -197,7 +197,8 @@ impl Makers {
                 &[&id, &devices, &brand, &batch, &at],
             )
             .await?;
-            let detail = format!("{} devices of {brand}: {}", devices.len(), devices.iter().take(10).copied().collect::<Vec<_>>().join(" "));
+            let detail =
+                format!("{} devices of {brand}: {}", devices.len(), devices.iter().take(10).copied().collect::<Vec<_>>().join(" "));
             acts::append(&tx, now, Doer::cloud(brand).did("identity.sight", format!("hub:{hub}"), detail)).await?;
         }
         if !later.is_empty() {

@@ -86,7 +86,13 @@ pub struct Sealed {
 ///
 /// # Errors
 /// [`ChunkError::Line`] for the first line that does not hold, or of a model that the brand has not here.
-pub fn seal_lines(text: &[u8], first: u64, brand: &BrandId, models: &BTreeSet<ModelName>, region: &RegionKey) -> Result<Vec<Sealed>, ChunkError> {
+pub fn seal_lines(
+    text: &[u8],
+    first: u64,
+    brand: &BrandId,
+    models: &BTreeSet<ModelName>,
+    region: &RegionKey,
+) -> Result<Vec<Sealed>, ChunkError> {
     let mut sealed = Vec::new();
     for (line, text) in (first..).zip(text.split_inclusive(|byte| *byte == b'\n')) {
         let text = text.strip_suffix(b"\n").unwrap_or(text);
@@ -155,16 +161,8 @@ impl Staging {
         let sink = tx.copy_in(COPY).await?;
         let mut writer = pin!(BinaryCopyInWriter::new(sink, &TYPES));
         for row in rows {
-            let values: [&(dyn tokio_postgres::types::ToSql + Sync); 8] = [
-                &row.line,
-                &row.device,
-                &row.model,
-                &row.hardware,
-                &row.serial,
-                &row.claim_hash.as_slice(),
-                &row.made,
-                &row.key,
-            ];
+            let values: [&(dyn tokio_postgres::types::ToSql + Sync); 8] =
+                [&row.line, &row.device, &row.model, &row.hardware, &row.serial, &row.claim_hash.as_slice(), &row.made, &row.key];
             writer.as_mut().write(&values).await?;
         }
         writer.finish().await?;

@@ -162,7 +162,8 @@ pub async fn signer(client: &Client, region: &RegionKey, brand: &str) -> Result<
 /// # Errors
 /// [`TenantError::Database`].
 pub async fn statements(client: &Client, brand: &str, models: &[String]) -> Result<Vec<Vec<u8>>, TenantError> {
-    let rows = client.query("SELECT statement FROM tenant_models WHERE brand = $1 AND model = ANY($2) ORDER BY model", &[&brand, &models]).await?;
+    let rows =
+        client.query("SELECT statement FROM tenant_models WHERE brand = $1 AND model = ANY($2) ORDER BY model", &[&brand, &models]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
@@ -212,7 +213,10 @@ fn bytes(path: &Path) -> Result<Zeroizing<Vec<u8>>, TenantError> {
 
 fn json<T: DeserializeOwned>(path: &Path) -> Result<T, TenantError> {
     // What the parser says may quote what it read, and what it read may be a key.
-    let wrong = |error: serde_json::Error| TenantError::File { path: path.to_owned(), why: format!("not as a workshop writes it (line {})", error.line()) };
+    let wrong = |error: serde_json::Error| TenantError::File {
+        path: path.to_owned(),
+        why: format!("not as a workshop writes it (line {})", error.line()),
+    };
     serde_json::from_slice(&bytes(path)?).map_err(wrong)
 }
 

@@ -27,7 +27,7 @@ const ABANDONED_MS: u64 = 7 * 24 * 3600 * 1000;
 /// Rows that are taken away at a time.
 const ROWS_AT_A_TIME: i64 = 10_000;
 /// The columns of [`Upload`].
-const COLUMNS: &str = "id, number, brand, service, state, at_byte, at_line, length, devices, known, started_at, changed_at";
+const COLUMNS: &str = "id, number, brand, state, at_byte, at_line, length, devices, known, started_at, changed_at";
 
 /// An upload as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -55,8 +55,6 @@ pub struct Upload {
     pub changed_at: u64,
     #[serde(skip)]
     number: i64,
-    #[serde(skip)]
-    service: String,
 }
 
 /// Why an upload does not go on; the text is for a person.
@@ -310,7 +308,8 @@ impl Uploads {
     /// The database's.
     pub(in crate::cloud) async fn list(&self, brand: &str) -> Result<Vec<Upload>, UploadError> {
         let client = self.shards.first().await?;
-        let rows = client.query(&format!("SELECT {COLUMNS} FROM uploads WHERE brand = $1 ORDER BY number DESC LIMIT 100"), &[&brand]).await?;
+        let rows =
+            client.query(&format!("SELECT {COLUMNS} FROM uploads WHERE brand = $1 ORDER BY number DESC LIMIT 100"), &[&brand]).await?;
         Ok(rows.iter().map(Upload::read).collect())
     }
 
@@ -326,7 +325,10 @@ impl Uploads {
         let mut client = self.shards.first().await?;
         let tx = client.transaction().await?;
         let ended = tx
-            .execute("UPDATE uploads SET state = 'ended', changed_at = $2 WHERE id = $1 AND state = 'receiving'", &[&id, &now.cast_signed()])
+            .execute(
+                "UPDATE uploads SET state = 'ended', changed_at = $2 WHERE id = $1 AND state = 'receiving'",
+                &[&id, &now.cast_signed()],
+            )
             .await?;
         if ended > 0 {
             acts::append(&tx, now, doer.did("identities.upload.end", id, "")).await?;
@@ -382,7 +384,6 @@ impl Upload {
             started_at: number("started_at"),
             changed_at: number("changed_at"),
             number: row.get("number"),
-            service: row.get("service"),
         }
     }
 
@@ -390,11 +391,5 @@ impl Upload {
     #[must_use]
     pub fn number(&self) -> i64 {
         self.number
-    }
-
-    /// Which service account began it.
-    #[must_use]
-    pub fn service(&self) -> &str {
-        &self.service
     }
 }

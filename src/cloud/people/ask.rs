@@ -117,7 +117,13 @@ impl Makers {
     ///
     /// # Errors
     /// The same.
-    pub(in crate::cloud) async fn command(&self, person: &Person, device: &str, name: &str, params: Option<&Value>) -> Result<Asked, Refused> {
+    pub(in crate::cloud) async fn command(
+        &self,
+        person: &Person,
+        device: &str,
+        name: &str,
+        params: Option<&Value>,
+    ) -> Result<Asked, Refused> {
         let (right, _) = self.device_of(person, device).await?;
         person.require(Consent::Requests)?;
         require(&right, Privilege::Operate)?;
@@ -157,8 +163,15 @@ impl Makers {
     }
 
     async fn ask(&self, person: &Person, verb: Verb, device: Option<&str>, value: Value, ttl_s: u64) -> Result<Asked, Refused> {
-        let request =
-            Request { by: person.user.clone(), via: format!("away:{}", person.away.0), verb, device: device.map(str::to_owned), value, at: self.now(), ttl_s };
+        let request = Request {
+            by: person.user.clone(),
+            via: format!("away:{}", person.away.0),
+            verb,
+            device: device.map(str::to_owned),
+            value,
+            at: self.now(),
+            ttl_s,
+        };
         self.ask_as(&person.hub, request).await
     }
 
@@ -236,7 +249,8 @@ impl Makers {
         let (_, generation, body) = rights.iter().find(|(known, _, _)| *known == key).ok_or_else(Problem::not_found)?;
         let administers = |body: &Value| body.pointer("/terms/privilege").and_then(Value::as_str) == Some("administer");
         if administers(body) && !rights.iter().any(|(known, _, body)| *known != key && administers(body)) {
-            let problem = Problem::conflict("Nobody would administer the device any more.").next("Let somebody else administer it first, at home.");
+            let problem =
+                Problem::conflict("Nobody would administer the device any more.").next("Let somebody else administer it first, at home.");
             return Err(problem.into());
         }
         let mark = Mark { kind: Kind::Binding, key, generation: *generation, at: self.now(), by: person.subject() };

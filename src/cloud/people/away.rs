@@ -95,7 +95,8 @@ impl Makers {
         let id = hub.as_bytes().as_slice();
         let hash = HEXLOWER.encode(&Sha256::digest(token.as_bytes()));
         let client = self.shards.of_hub(&hub).await?;
-        let statement = client.prepare_cached("SELECT name, consent, synced_at FROM hubs WHERE hub_id = $1 AND unlinked_at IS NULL").await?;
+        let statement =
+            client.prepare_cached("SELECT name, consent, synced_at FROM hubs WHERE hub_id = $1 AND unlinked_at IS NULL").await?;
         let at_hub = client.query_opt(&statement, &[&id]).await?.ok_or_else(out)?;
         let statement = client.prepare_cached(&format!("{STANDING} AND r.kind = 'away' AND position($2 in r.body) > 0")).await?;
         let rows = client.query(&statement, &[&id, &hash]).await?;
@@ -175,7 +176,8 @@ pub(super) async fn standing_row(client: &Object, hub: &HubId, kind: &str, key: 
 
 /// All rights to a device that stand, with their keys and generations.
 pub(super) async fn rights_to(client: &Object, hub: &HubId, device: &str) -> Result<Vec<(String, u64, Value)>, Refused> {
-    let statement = client.prepare_cached(&format!("{STANDING} AND r.kind = 'binding' AND starts_with(r.key, $2) ORDER BY r.key LIMIT 1000")).await?;
+    let statement =
+        client.prepare_cached(&format!("{STANDING} AND r.kind = 'binding' AND starts_with(r.key, $2) ORDER BY r.key LIMIT 1000")).await?;
     let rows = client.query(&statement, &[&hub.as_bytes().as_slice(), &format!("{device}/")]).await?;
     Ok(rows.iter().filter_map(|row| standing(row).map(|(generation, body)| (row.get("key"), generation, body))).collect())
 }

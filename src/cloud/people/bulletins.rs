@@ -40,7 +40,10 @@ impl Makers {
         let mut client = self.shards.of_hub(hub).await?;
         let tx = client.transaction().await?;
         let row = tx
-            .query_opt("UPDATE hubs SET bulletin = bulletin + 1 WHERE hub_id = $1 AND unlinked_at IS NULL RETURNING bulletin, taken, epoch", &[&id])
+            .query_opt(
+                "UPDATE hubs SET bulletin = bulletin + 1 WHERE hub_id = $1 AND unlinked_at IS NULL RETURNING bulletin, taken, epoch",
+                &[&id],
+            )
             .await?
             .ok_or_else(|| Problem::not_found().detail("No such hub is linked here."))?;
         let (number, taken, epoch): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
@@ -76,7 +79,13 @@ impl Makers {
     ///
     /// # Errors
     /// `not_found` for a device that is not the brand's, or not there.
-    pub(in crate::cloud) async fn end_programs(&self, vendor: &Vendor, hub: &HubId, device: &str, subject: Option<&str>) -> Result<usize, Refused> {
+    pub(in crate::cloud) async fn end_programs(
+        &self,
+        vendor: &Vendor,
+        hub: &HubId,
+        device: &str,
+        subject: Option<&str>,
+    ) -> Result<usize, Refused> {
         let client = self.shards.of_hub(hub).await?;
         let there = super::away::standing_row(&client, hub, "device", device).await?;
         let brand = there.as_ref().and_then(|(_, body)| body.get("brand")).and_then(serde_json::Value::as_str);

@@ -33,9 +33,11 @@ pub(in crate::cloud) const CALLS: &[Call] = &[
     Call::open(&Method::GET, "/v1/home/devices", "The devices to which you have a right.", |c, r| Box::pin(devices(c, r)))
         .for_whom(Who::Home)
         .gives(200, Answer::Json("devices")),
-    Call::open(&Method::GET, "/v1/home/devices/{device}", "A device, with its state as the hub last told it.", |c, r| Box::pin(device(c, r)))
-        .for_whom(Who::Home)
-        .gives(200, Answer::Json("id, name, room, brand, model, trust, standing, privilege, only, until, hub_seen, twin")),
+    Call::open(&Method::GET, "/v1/home/devices/{device}", "A device, with its state as the hub last told it.", |c, r| {
+        Box::pin(device(c, r))
+    })
+    .for_whom(Who::Home)
+    .gives(200, Answer::Json("id, name, room, brand, model, trust, standing, privilege, only, until, hub_seen, twin")),
     Call::open(&Method::PATCH, "/v1/home/devices/{device}/desired", "Wish attributes of a device. The hub decides.", |c, r| {
         Box::pin(desire(c, r))
     })

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use crate::domain::binding::{Privilege, Terms};
+use crate::domain::binding::Terms;
 
 /// A right, as it was mirrored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,12 +36,6 @@ impl Right {
     #[must_use]
     pub fn covers(&self, name: &str) -> bool {
         self.terms.cover(name)
-    }
-
-    /// Whether its holder administers the device: then it lists and takes away others' rights.
-    #[must_use]
-    pub fn administers(&self) -> bool {
-        self.terms.privilege == Privilege::Administer
     }
 }
 
@@ -114,7 +108,11 @@ mod tests {
     fn a_right_shows_something_while_it_is_in_force() {
         assert!(right(|_| {}).is_some());
         assert!(right(|b| b["terms"]["until"] = 1_001.into()).is_some());
-        for over in [right(|b| b["terms"]["until"] = 1_000.into()), right(|b| b["terms"]["from"] = 1_001.into()), right(|b| b["terms"] = Value::Null)] {
+        for over in [
+            right(|b| b["terms"]["until"] = 1_000.into()),
+            right(|b| b["terms"]["from"] = 1_001.into()),
+            right(|b| b["terms"] = Value::Null),
+        ] {
             assert_eq!(over, None);
         }
     }

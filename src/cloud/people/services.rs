@@ -159,7 +159,10 @@ pub async fn add(client: &mut Client, region: &RegionKey, new: &NewService, now:
 pub async fn end(client: &mut Client, id: &str, now: u64) -> Result<(), Refused> {
     let tx = client.transaction().await?;
     let ended = tx
-        .query_opt("UPDATE service_accounts SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL RETURNING brand", &[&id, &now.cast_signed()])
+        .query_opt(
+            "UPDATE service_accounts SET ended_at = $2 WHERE id = $1 AND ended_at IS NULL RETURNING brand",
+            &[&id, &now.cast_signed()],
+        )
         .await?
         .ok_or_else(Problem::not_found)?;
     tokens::close_all(&tx, Kind::Service, id).await?;
@@ -194,7 +197,8 @@ pub async fn sign_in(
     let row = client.query_opt(&format!("SELECT {COLUMNS} FROM service_accounts WHERE id = $1 AND ended_at IS NULL"), &[&id]).await?;
     let fits = row.as_ref().is_some_and(|row| bool::from(hash(region, id, secret).ct_eq(row.get::<_, &[u8]>("secret"))));
     let from = row.as_ref().is_some_and(|row| comes_from(&row.get::<_, Vec<String>>("networks"), source));
-    let doer = |brand: &str| Doer { who: format!("service:{id}"), brand: brand.to_owned(), via: format!("https {}", source.to_canonical()) };
+    let doer =
+        |brand: &str| Doer { who: format!("service:{id}"), brand: brand.to_owned(), via: format!("https {}", source.to_canonical()) };
     match row {
         Some(row) if fits && from => {
             let token = tokens::fresh(Kind::Service.prefix()).map_err(|error| Refused::fault("no randomness", &error))?;

@@ -86,7 +86,15 @@ pub fn fresh_id() -> Result<String, getrandom::Error> {
 ///
 /// # Errors
 /// The database's.
-pub async fn open(client: &Client, region: &RegionKey, kind: Kind, holder: &str, token: &str, source: IpAddr, now: u64) -> Result<(), Error> {
+pub async fn open(
+    client: &Client,
+    region: &RegionKey,
+    kind: Kind,
+    holder: &str,
+    token: &str,
+    source: IpAddr,
+    now: u64,
+) -> Result<(), Error> {
     let hash = region.keyed_hash(kind.word(), token);
     let (now, end) = (now.cast_signed(), (now + HARD_END_MS).cast_signed());
     client

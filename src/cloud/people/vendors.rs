@@ -168,7 +168,8 @@ pub async fn end(client: &mut Client, username: &str, now: u64) -> Result<Vendor
 /// # Errors
 /// The database's.
 pub async fn list(client: &Client) -> Result<Vec<VendorView>, Refused> {
-    let rows = client.query(&format!("SELECT {COLUMNS} FROM vendors WHERE ended_at IS NULL ORDER BY brand, folded LIMIT 10000"), &[]).await?;
+    let rows =
+        client.query(&format!("SELECT {COLUMNS} FROM vendors WHERE ended_at IS NULL ORDER BY brand, folded LIMIT 10000"), &[]).await?;
     rows.iter().map(view).collect()
 }
 
