@@ -10,6 +10,8 @@ mod certificates;
 mod clock;
 mod clones;
 #[cfg(feature = "cloud")]
+mod cloud;
+#[cfg(feature = "cloud")]
 mod cloud_makers;
 mod copies;
 mod den;
