@@ -12,14 +12,18 @@ use hyper::Method;
 /// The calls of this file.
 pub(super) const CALLS: &[Call] = &[
     Call::open(&Method::GET, "/v1", "What this cloud is: an owner compares the fingerprint before linking.", |context, _| {
-        Box::pin(async move { Reply::ok(&view(&context)) })
+        Box::pin(async move {
+            let client = context.shards.first().await?;
+            let brands = super::makers::tenants::offers(&client).await?;
+            Reply::ok(&CloudView { brands, ..view(&context) })
+        })
     })
     .gives(200, Answer::Json("v, name, region, key, fingerprint, url, regions, brands, linking")),
     Call::open(&Method::GET, "/api/openapi.json", "This description.", |_, _| Box::pin(async move { openapi::show() }))
         .gives(200, Answer::Json("OpenAPI 3.1")),
 ];
 
-/// The cloud as anybody sees it.
+/// The cloud as anybody sees it, without its brands.
 pub(super) fn view(context: &Context) -> CloudView {
     let key = context.keys.cloud.verifying_key().to_bytes();
     let config = &context.config;

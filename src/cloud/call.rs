@@ -53,6 +53,8 @@ pub(super) enum Body {
     None,
     /// JSON of at most so many bytes; the text says which members.
     Json(usize, &'static str),
+    /// A form (`application/x-www-form-urlencoded`) of at most so many bytes; the text says which members.
+    Form(usize, &'static str),
     /// Octets of at most so many bytes.
     Octets(usize),
     /// In parts, which the call reads itself.
@@ -152,6 +154,9 @@ static AREAS: &[&[Call]] = &[
     super::bundle::CALLS,
     super::replacement::CALLS,
     super::download::CALLS,
+    super::makers::calls::CALLS,
+    super::people::home_calls::CALLS,
+    super::people::maker_calls::CALLS,
 ];
 
 /// All calls.

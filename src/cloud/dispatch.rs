@@ -38,7 +38,7 @@ async fn answer(context: &Arc<Context>, source: IpAddr, request: hyper::Request<
     let (body, in_parts) = match call.body {
         Body::Parts(_) => (Bytes::new(), Some(body)),
         Body::None => (whole(&parts.headers, body, 0, limits.body).await?, None),
-        Body::Json(limit, _) | Body::Octets(limit) => (whole(&parts.headers, body, limit, limits.body).await?, None),
+        Body::Json(limit, _) | Body::Form(limit, _) | Body::Octets(limit) => (whole(&parts.headers, body, limit, limits.body).await?, None),
     };
     let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
     let safe = method == Method::GET;

@@ -4,7 +4,7 @@ use super::Context;
 use super::call::{Answer, Call};
 use super::reply::{Answered, Refused, Reply};
 use super::request::Request;
-use super::signed::{SignedHub, number, signed_number};
+use super::signed::SignedHub;
 use crate::net::problem::Problem;
 use hyper::header::{ACCEPT_RANGES, CONTENT_RANGE, RANGE};
 use hyper::{Method, StatusCode};
@@ -31,11 +31,8 @@ enum Asked {
 }
 
 async fn download(context: Arc<Context>, request: Request, hub: SignedHub) -> Answered {
-    let client = context.shards.of_hub(&hub.id).await?;
-    let (id, name) = (hub.id.as_bytes().as_slice(), request.parameter(1));
-    let gone = || Refused::from(Problem::not_found().detail("This batch is not here, or not any more."));
-    let statement = client.prepare_cached("SELECT bytes FROM batches WHERE hub_id = $1 AND id = $2").await?;
-    let length = number(client.query_opt(&statement, &[&id, &name]).await?.ok_or_else(gone)?.try_get(0)?);
+    let name = request.parameter(1);
+    let length = context.makers.batch_length(&hub.id, name).await?;
     let header = request.headers.get(RANGE).map(|v| v.to_str().unwrap_or_default());
     let (from, count, status) = match asked(header, length) {
         Asked::Whole if length > PART_MAX => {
@@ -50,11 +47,7 @@ async fn download(context: Arc<Context>, request: Request, hub: SignedHub) -> An
             return Ok(refused.reply().with(CONTENT_RANGE, &format!("bytes */{length}")));
         }
     };
-    let statement =
-        client.prepare_cached("SELECT substring(body FROM $3::int FOR $4::int) FROM batches WHERE hub_id = $1 AND id = $2").await?;
-    let whole = |n: u64| i32::try_from(signed_number(n)).map_err(|_| gone());
-    let row = client.query_opt(&statement, &[&id, &name, &whole(from + 1)?, &whole(count)?]).await?.ok_or_else(gone)?;
-    let body: Vec<u8> = row.try_get(0)?;
+    let body = context.makers.batch_bytes(&hub.id, name, from, count).await?;
     let last = (from + count).saturating_sub(1);
     let reply = Reply::typed(status, "application/octet-stream", body).with(ACCEPT_RANGES, "bytes");
     Ok(if status == StatusCode::PARTIAL_CONTENT { reply.with(CONTENT_RANGE, &format!("bytes {from}-{last}/{length}")) } else { reply })

@@ -42,7 +42,21 @@ pub(super) const CALLS: &[Call] = &[
 ];
 
 /// Tables that unlinking erases. What is kept of a hub elsewhere is named here.
-const ERASED: &[&str] = &["rows", "kinds", "items", "audit", "bundles", "batches", "replies", "news", "alarms"];
+const ERASED: &[&str] = &[
+    "rows",
+    "kinds",
+    "items",
+    "audit",
+    "bundles",
+    "batches",
+    "replies",
+    "news",
+    "alarms",
+    "fleet",
+    "device_news",
+    "assignments",
+    "bulletins",
+];
 
 #[derive(Deserialize)]
 struct LinkBody {

@@ -4,7 +4,11 @@ use super::pool::{DatabaseError, Shards};
 use refinery::{Migration, Runner};
 
 /// Name and text of each step.
-const STEPS: &[(&str, &str)] = &[("V1__hubs", include_str!("migrations/V1__hubs.sql"))];
+const STEPS: &[(&str, &str)] = &[
+    ("V1__hubs", include_str!("migrations/V1__hubs.sql")),
+    ("V20__makers", include_str!("migrations/V20__makers.sql")),
+    ("V21__accounts", include_str!("migrations/V21__accounts.sql")),
+];
 
 /// Held while tables are made, so that processes that start at the same time do it one after the other.
 const LOCK: i64 = 0x6865_6172_7468;

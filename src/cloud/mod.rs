@@ -19,9 +19,11 @@ mod hubs;
 mod items;
 mod keys;
 mod limits;
+mod makers;
 mod migrations;
 mod openapi;
 mod operator;
+mod people;
 mod pool;
 mod replacement;
 mod reply;
@@ -34,7 +36,12 @@ pub use clock::{Clock, MachineClock};
 pub use cluster::ClusterError;
 pub use config::{Config, Database, Limits, Linking, TlsFiles};
 pub use keys::KeyError;
+pub use makers::tenants::{Tenant, TenantError};
 pub use operator::Operator;
+pub use people::bulletins::Made as MadeBulletin;
+pub use people::hand::HandError;
+pub use people::services::{NewService, Scope, ServiceView};
+pub use people::vendors::{NewVendor, VendorView, role as vendor_role};
 pub use pool::DatabaseError;
 
 use crate::domain::mirror::signature::fingerprint;
@@ -43,6 +50,7 @@ use crate::net::tls::{Clock as TlsClock, Protocol};
 use crate::net::{self, Counters, Security, TlsReloader, http};
 use cluster::Cluster;
 use keys::{Directory, Keys, OwnCa};
+use makers::Makers;
 use pool::Shards;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -99,6 +107,8 @@ struct Context {
     public_url: String,
     keys: Keys,
     shards: Shards,
+    /// Makers and people.
+    makers: Makers,
     clock: Arc<dyn Clock>,
     limits: limits::Limits,
     wakes: wake::Wakes,
@@ -185,12 +195,14 @@ impl Cloud {
         }
         let shutdown = CancellationToken::new();
         let ca_pem = own.as_ref().map(OwnCa::pem);
+        let makers = Makers::new(shards.clone(), &keys, clock.clone(), config.limits.items_per_hub);
         let wakes = wake::Wakes::new(config.limits.wakes);
-        let context = Arc::new(Context { public_url, keys, shards, clock, limits, wakes, shutdown: shutdown.clone(), config });
+        let context = Arc::new(Context { public_url, keys, shards, makers, clock, limits, wakes, shutdown: shutdown.clone(), config });
         let tls = Arc::new(tls);
         let mut tasks = JoinSet::new();
         tasks.spawn(housekeeping::run(context.clone(), own.map(|own| (own, tls.clone()))));
         tasks.spawn(wake::poll(context.clone()));
+        tasks.spawn(makers::background::run(context.clone()));
         tasks.spawn(serve(listener, tls, context.clone()));
         Ok(Cloud { address, context, ca_pem, cluster: None, tasks, _directory: directory })
     }

@@ -72,6 +72,9 @@ fn operation(call: &Call) -> Value {
     let content = match call.body {
         Body::None => None,
         Body::Json(_, members) => Some(json!({"application/json": {"schema": {"type": "object", "description": members}}})),
+        Body::Form(_, members) => {
+            Some(json!({"application/x-www-form-urlencoded": {"schema": {"type": "object", "description": members}}}))
+        }
         Body::Octets(_) => Some(json!({"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}})),
         Body::Parts(media_type) => Some(json!({media_type: {"schema": {"type": "string"}}})),
     };
@@ -116,7 +119,7 @@ fn problems(call: &Call) -> Vec<u16> {
     match call.body {
         // A body where there is none to be is too large.
         Body::None => all.push(413),
-        Body::Json(..) => all.extend([408, 413, 422]),
+        Body::Json(..) | Body::Form(..) => all.extend([408, 413, 422]),
         Body::Octets(_) | Body::Parts(_) => all.extend([408, 413]),
     }
     all.sort_unstable();

@@ -1,7 +1,7 @@
 //! Connections to the databases. A hub lives on one shard, which follows from its id; so does a device. No transaction
 //! spans two of them.
 
-use crate::domain::ids::{DeviceId, HubId};
+use crate::domain::ids::HubId;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
@@ -99,19 +99,18 @@ impl Shards {
         self.at(shard_of(hub.as_bytes(), self.0.len())).await
     }
 
-    /// A connection to the shard of a device.
-    #[expect(dead_code, reason = "what is kept by device comes with the makers' calls")]
-    pub(super) async fn of_device(&self, device: &DeviceId) -> Result<Object, PoolError> {
-        self.at(shard_of(device.as_str().as_bytes(), self.0.len())).await
+    /// Which shard a device is kept on, by its id.
+    pub(super) fn index_of_text(&self, device: &str) -> usize {
+        shard_of(device.as_bytes(), self.0.len())
     }
 
     /// A connection to the first shard, where what belongs to no hub and no device is kept.
-    #[expect(dead_code, reason = "what belongs to no hub comes with the makers' calls")]
     pub(super) async fn first(&self) -> Result<Object, PoolError> {
         self.at(0).await
     }
 
-    async fn at(&self, index: usize) -> Result<Object, PoolError> {
+    /// A connection to a shard.
+    pub(super) async fn at(&self, index: usize) -> Result<Object, PoolError> {
         match self.0.get(index) {
             Some(pool) => pool.get().await,
             None => Err(PoolError::Closed),

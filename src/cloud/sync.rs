@@ -14,6 +14,7 @@ use super::Context;
 use super::call::{Answer, Body, Call};
 use super::hubs::{HubRow, lock};
 use super::items;
+use super::makers::sightings;
 use super::reply::{Answered, Refused, Reply};
 use super::request::Request;
 use super::signed::{SignedHub, signed_number};
@@ -75,7 +76,11 @@ async fn sync(context: Arc<Context>, request: Request, hub: SignedHub) -> Answer
     let reply = exchange.take(&tx, &row, &sync).await?;
     let text = serde_json::to_string(&reply).map_err(|error| Refused::fault("a reply cannot be written", &error))?;
     exchange.keep(&tx, &text).await?;
+    let news = sightings::note(&tx, &hub.id, &sync.put, &sync.revoke, exchange.now).await?;
     tx.commit().await?;
+    if news {
+        context.makers.wish.notify_one();
+    }
     Ok(Reply::typed(StatusCode::OK, "application/json", text.into_bytes()))
 }
 

@@ -11,6 +11,8 @@ mod clock;
 mod clones;
 #[cfg(feature = "cloud")]
 mod cloud;
+#[cfg(feature = "cloud")]
+mod cloud_makers;
 mod copies;
 mod den;
 mod durability;
