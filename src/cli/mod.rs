@@ -7,9 +7,9 @@ pub mod demo;
 pub mod device;
 pub mod factory;
 pub mod hub;
-pub mod recover;
 #[cfg(not(feature = "cloud"))]
 pub mod no_cloud;
+pub mod recover;
 
 use clap::{Parser, Subcommand};
 #[cfg(not(feature = "cloud"))]
