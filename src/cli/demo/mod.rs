@@ -1,6 +1,8 @@
 //! `hearthkey demo`: a maker, a hub and three simulated devices on this machine, with nothing to configure; and
 //! `--tour`, which tells the whole story by itself through public interfaces only, and checks every step of it.
 
+#[cfg(feature = "cloud")]
+mod away;
 mod http;
 #[cfg(feature = "sim")]
 mod nearby;

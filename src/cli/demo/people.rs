@@ -21,6 +21,8 @@ const THERMOSTAT: usize = 1;
 /// Far above any counter that a simulated device uses in a tour: what is connected by hand is the newest.
 const BY_HAND: u64 = 1 << 52;
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+/// What Olivia signs in with.
+pub(super) const OWNER_PASSWORD: &str = "Käsekuchen & 7 Äpfel";
 /// Messages of the stream before the right is taken away, and after.
 const STRETCH: u64 = 300;
 
@@ -52,7 +54,7 @@ pub(super) async fn house(story: &mut Story, broken: bool) -> anyhow::Result<()>
 
 /// Olivia sets the hub up, and tells it the time; her token.
 pub(super) async fn first_owner(story: &mut Story, code: &str) -> anyhow::Result<String> {
-    let owner = json!({"code": code, "username": "olivia", "display_name": "Olivia", "password": "Käsekuchen & 7 Äpfel"});
+    let owner = json!({"code": code, "username": "olivia", "display_name": "Olivia", "password": OWNER_PASSWORD});
     let made = story.call("POST", "/setup", None, Some(owner)).await?;
     ensure!(made.status == 201, "the owner account was not made");
     story.owner = text(&made.body, "/token")?;
@@ -323,7 +325,7 @@ fn copy_of(story: &mut Story, device: usize, title: &str) -> anyhow::Result<(Can
 }
 
 /// Looks until the device stands like this and, unless it is shut out, is connected; at most 15 s.
-async fn wait_for_state(story: &mut Story, device: &str, state: &str) -> anyhow::Result<()> {
+pub(super) async fn wait_for_state(story: &mut Story, device: &str, state: &str) -> anyhow::Result<()> {
     let (owner, http) = (story.owner.clone(), story.http.clone().context("there is no hub to call")?);
     for _ in 0..150 {
         let seen = http.call("GET", &format!("/devices/{device}"), Some(&owner), None).await?;
@@ -338,7 +340,7 @@ async fn wait_for_state(story: &mut Story, device: &str, state: &str) -> anyhow:
 }
 
 /// Tells the door to do something and waits until it has; the status of the answer.
-async fn command(story: &mut Story, token: &str, name: &str) -> anyhow::Result<u16> {
+pub(super) async fn command(story: &mut Story, token: &str, name: &str) -> anyhow::Result<u16> {
     let body = json!({"name": name, "wait_ms": 20_000});
     let path = format!("/devices/{}/commands", story.door);
     let answer = story.call("POST", &path, Some(token), Some(body)).await?;
@@ -371,7 +373,7 @@ fn window_of(days: &[&str]) -> Value {
     json!({"days": days, "from": "00:00", "to": "00:00"})
 }
 
-fn kept(story: &Story, name: &str) -> anyhow::Result<String> {
+pub(super) fn kept(story: &Story, name: &str) -> anyhow::Result<String> {
     story.kept.get(name).cloned().with_context(|| format!("an earlier step has not left {name}"))
 }
 

@@ -144,7 +144,7 @@ impl Stage {
         let ports = choose(ports)?;
         let request = first_start(&dir, ports).await?;
         let batch = make_batch(&dir, &request)?;
-        let hub = start_hub_near(&dir, ports, Some((&fingerprint, &batch)), bus).await?;
+        let hub = start_hub_near(&dir, ports, Some((&fingerprint, &batch)), bus, &[]).await?;
         Ok(Stage { dir, hub, devices, fingerprint, _temporary: temporary })
     }
 
@@ -207,6 +207,12 @@ impl Stage {
         (stop, task)
     }
 
+    /// The hub's ports, to start another one where it was.
+    #[cfg(feature = "cloud")]
+    pub(super) fn ports(&self) -> Chosen {
+        [self.hub.https.port(), self.hub.http.port(), self.hub.mqtts.port()]
+    }
+
     /// Ends devices and hub, cleanly.
     pub(super) async fn end(mut self) -> anyhow::Result<()> {
         for device in &mut self.devices {
@@ -249,7 +255,7 @@ pub(super) fn choose(ports: Ports) -> anyhow::Result<Chosen> {
 }
 
 /// A port below those that the system gives to whoever asks for any: until the hub takes it, nobody else is given it.
-fn free_port() -> Option<TcpListener> {
+pub(super) fn free_port() -> Option<TcpListener> {
     (0..100).find_map(|_| {
         let mut random = [0u8; 2];
         getrandom::fill(&mut random).ok()?;
@@ -269,12 +275,25 @@ pub(super) async fn first_start(dir: &Path, ports: Chosen) -> anyhow::Result<Str
 
 /// Starts the hub as a process of its own; returns when it serves.
 pub(super) async fn start_hub(dir: &Path, ports: Chosen, provision: Option<(&str, &Path)>) -> anyhow::Result<HubProcess> {
-    start_hub_near(dir, ports, provision, None).await
+    start_hub_near(dir, ports, provision, None, &[]).await
 }
 
-async fn start_hub_near(dir: &Path, ports: Chosen, provision: Option<(&str, &Path)>, bus: Option<&str>) -> anyhow::Result<HubProcess> {
+/// The same, knowing no maker, with settings given by the environment.
+#[cfg(feature = "cloud")]
+pub(super) async fn start_hub_with(dir: &Path, ports: Chosen, settings: &[(&str, String)]) -> anyhow::Result<HubProcess> {
+    start_hub_near(dir, ports, None, None, settings).await
+}
+
+async fn start_hub_near(
+    dir: &Path,
+    ports: Chosen,
+    provision: Option<(&str, &Path)>,
+    bus: Option<&str>,
+    settings: &[(&str, String)],
+) -> anyhow::Result<HubProcess> {
     let program = std::env::current_exe().context("this program cannot find itself")?;
     let mut command = Command::new(program);
+    command.envs(settings.iter().map(|(name, value)| (name, value)));
     // A hub for a look goes unseen by the house.
     command.env("HEARTHKEY_MDNS__ENABLED", "false");
     // Its devices are simulated: no radio of this machine hears them.
@@ -311,13 +330,18 @@ async fn start_hub_near(dir: &Path, ports: Chosen, provision: Option<(&str, &Pat
 
 /// Stops a hub as the service manager would: with SIGTERM, and waits.
 pub(super) async fn stop_hub(hub: &mut HubProcess) -> anyhow::Result<()> {
-    if let Some(pid) = hub.child.id() {
+    stop(&mut hub.child, "hub").await
+}
+
+/// The same for another program of ours, called `what`.
+pub(super) async fn stop(child: &mut Child, what: &str) -> anyhow::Result<()> {
+    if let Some(pid) = child.id() {
         let told = Command::new("kill").arg("-TERM").arg(pid.to_string()).status().await;
         if !told.is_ok_and(|s| s.success()) {
-            hub.child.start_kill()?;
+            child.start_kill()?;
         }
     }
-    tokio::time::timeout(Duration::from_secs(15), hub.child.wait()).await.context("the hub does not stop")??;
+    tokio::time::timeout(Duration::from_secs(15), child.wait()).await.with_context(|| format!("the {what} does not stop"))??;
     Ok(())
 }
 

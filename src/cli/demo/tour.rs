@@ -1,6 +1,8 @@
 //! The tours: each is a list of steps, each of which says what it does, does it, and checks what came back. A step that is
 //! broken on purpose works with something wrong, and the tour must fail there.
 
+#[cfg(feature = "cloud")]
+use super::away;
 use super::http::{Answer, Http};
 #[cfg(feature = "sim")]
 use super::nearby;
@@ -37,6 +39,8 @@ pub enum Tour {
     Devices,
     /// Who may use it: a guest, a remote, an app, support, revocation, a clone.
     People,
+    /// A cloud brings identities; the link is cut and mended; a destroyed hub is replaced. Needs a build with the feature `cloud`.
+    Cloud,
     /// A device nearby is paired over Bluetooth, and what only looks like it is refused. Needs a build with the feature `sim`.
     Ble,
 }
@@ -47,6 +51,10 @@ impl Tour {
         match self {
             Tour::Devices => DEVICES,
             Tour::People => PEOPLE,
+            #[cfg(feature = "cloud")]
+            Tour::Cloud => AWAY,
+            #[cfg(not(feature = "cloud"))]
+            Tour::Cloud => &[],
             #[cfg(feature = "sim")]
             Tour::Ble => NEARBY,
             #[cfg(not(feature = "sim"))]
@@ -59,7 +67,13 @@ impl Tour {
             Tour::Devices => "devices",
             Tour::People => "people",
             Tour::Ble => "ble",
+            Tour::Cloud => "cloud",
         }
+    }
+
+    /// The feature of the build without which it cannot be told.
+    fn needs(self) -> &'static str {
+        if self == Tour::Ble { "sim" } else { "cloud" }
     }
 }
 
@@ -98,6 +112,21 @@ steps! { NEARBY in nearby:
     "audit", "The audit shows what was paired, refused, reset and added", audit;
 }
 
+#[cfg(feature = "cloud")]
+steps! { AWAY in away:
+    "cloud", "A cloud with a PostgreSQL of its own takes the maker's brand and the identities of three devices", cloud;
+    "link", "A hub starts; its owner gets a recovery code, compares the cloud's fingerprint, and links it", link;
+    "identities", "The maker says which hub they are for; the hub recognises them, and they wait to be claimed", identities;
+    "claim", "The door and the lamp are claimed, Gus gets a part of both, and the owner switches the lamp on from away", claim;
+    "master", "The cloud asks for the door, to which no owner has agreed: the hub refuses", master;
+    "cut", "The line is cut: at home a claim, an open door, a right taken away; from away another right is taken away", cut;
+    "agree", "The line is mended: both agree, and what was taken away on either side stays away", agree;
+    "destroyed", "The hub is killed and thrown away", destroyed;
+    "replaced", "Another box takes its place by the recovery code; the devices are back, and nothing is paired again", replaced;
+    "old-hub", "The old box comes back from the dead, is told, and serves nobody", old_hub;
+    "audit", "The audit of the house and of the cloud shows it all", audit;
+}
+
 steps! { DEVICES in steps:
     "factory", "The maker founds a brand, signs three models, and gives three devices their identities", factory;
     "import", "A hub starts for the first time; the maker makes a batch for it alone; the hub takes it", import;
@@ -134,6 +163,9 @@ pub(super) struct Story {
     /// What is in the air.
     #[cfg(feature = "sim")]
     pub(super) near: Option<nearby::Near>,
+    /// The cloud.
+    #[cfg(feature = "cloud")]
+    pub(super) region: Option<away::region::Region>,
 }
 
 /// Runs all steps, or up to the first that fails. True when every step passed.
@@ -142,7 +174,7 @@ pub(super) struct Story {
 /// When the terminal cannot be written, or `broken` names no step.
 pub(super) async fn run(tour: Tour, broken: Option<&str>, out: &mut (dyn Write + Send)) -> anyhow::Result<bool> {
     if tour.steps().is_empty() {
-        bail!("this build has no simulated Bluetooth: cargo run --release --features sim -- demo --tour={}", tour.name());
+        bail!("this build cannot tell it: cargo run --release --features {} -- demo --tour={}", tour.needs(), tour.name());
     }
     if let Some(name) = broken
         && !tour.steps().iter().any(|s| s.name == name)
@@ -167,6 +199,8 @@ pub(super) async fn run(tour: Tour, broken: Option<&str>, out: &mut (dyn Write +
         dir: Some(dir),
         #[cfg(feature = "sim")]
         near: None,
+        #[cfg(feature = "cloud")]
+        region: None,
     };
     let start = Instant::now();
     let mut failed = None;
@@ -195,8 +229,14 @@ pub(super) async fn run(tour: Tour, broken: Option<&str>, out: &mut (dyn Write +
             }
         }
     }
+    #[cfg(feature = "cloud")]
+    let region = story.region.take();
     if let Some(stage) = story.stage.take() {
         stage.end().await?;
+    }
+    #[cfg(feature = "cloud")]
+    if let Some(region) = region {
+        region.end().await?;
     }
     let seconds = start.elapsed().as_secs_f32();
     match failed {
@@ -225,6 +265,11 @@ impl Story {
     #[cfg(feature = "sim")]
     pub(super) fn near(&mut self) -> anyhow::Result<&mut nearby::Near> {
         self.near.as_mut().context("the step before has put nothing near the hub")
+    }
+
+    #[cfg(feature = "cloud")]
+    pub(super) fn region(&self) -> anyhow::Result<&away::region::Region> {
+        self.region.as_ref().context("the step before has started no cloud")
     }
 
     pub(super) fn stage(&mut self) -> anyhow::Result<&mut Stage> {
