@@ -44,6 +44,7 @@ mod replacement;
 mod resets;
 mod revocation;
 mod sharing;
+mod signatures;
 mod signing_in;
 mod support;
 mod tour;
