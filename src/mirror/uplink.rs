@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 /// Bytes of an answer at most: what was agreed on, and room for the marks that go beyond every bound.
 const ANSWER_MOST: usize = 4 * BYTES_MAX;
 /// Bytes of a request at least, whatever the cloud says: smaller ones make no progress.
-const REQUEST_LEAST: usize = 4 * 1024;
+const REQUEST_LEAST: usize = 16 * 1024;
 /// Bytes of a request at most when the day's share is used up.
 const LEAN: usize = 64 * 1024;
 /// How long the hub waits between two exchanges then.
