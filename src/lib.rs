@@ -3,7 +3,7 @@
 //!
 //! The rooms, and who may import whom, are in `docs/architecture.md` and checked by `tests/architecture.rs`:
 //! [`domain`] is pure; [`store`] keeps; [`service`] holds the use cases; [`broker`] and [`web`] are the doors;
-//! [`mdns`] is the hub on the local network; [`net`] is what doors share; [`hub`] builds them all; [`factory`] is the maker's tool; [`sim`] the simulated
+//! [`mdns`] is the hub on the local network; [`mirror`] carries it to its cloud; [`net`] is what doors share; [`hub`] builds them all; [`factory`] is the maker's tool; [`sim`] the simulated
 //! devices; [`cli`] the command line.
 
 pub mod ble;
@@ -14,6 +14,7 @@ pub mod domain;
 pub mod factory;
 pub mod hub;
 pub mod mdns;
+pub mod mirror;
 pub mod net;
 pub mod service;
 pub mod sim;

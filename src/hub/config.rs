@@ -2,7 +2,7 @@
 
 use super::ClockConfig;
 use crate::net::Limits;
-use crate::{ble, broker, mdns, web};
+use crate::{ble, broker, mdns, mirror, web};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -35,6 +35,8 @@ pub struct Config {
     pub mdns: mdns::Config,
     /// The radio, for devices nearby.
     pub bluetooth: ble::Config,
+    /// The way to the cloud that an owner has linked.
+    pub cloud: mirror::Config,
     /// Sign-in and claim attempts of one address per minute, over all accounts.
     pub attempts_per_minute: u32,
     /// Where the service manager put credentials.
@@ -62,6 +64,7 @@ impl Default for Config {
             web: web::Config::default(),
             mdns: mdns::Config::default(),
             bluetooth: ble::Config::default(),
+            cloud: mirror::Config::default(),
             attempts_per_minute: 600,
             credentials_dir: None,
             trust: BTreeMap::new(),

@@ -3,6 +3,7 @@
 use super::network::Network;
 use crate::broker::{Broker, count};
 use crate::mdns::State;
+use crate::mirror::Meter;
 use crate::net::Counters;
 use crate::service::Service;
 use std::fmt::Write;
@@ -18,7 +19,14 @@ pub(super) struct Listeners {
 }
 
 /// The page. `not_provisioned`: how many of the brands and batches that the configuration names were not taken.
-pub(super) fn page(broker: &Broker, service: &Service, listeners: &Listeners, network: &Network, not_provisioned: usize) -> String {
+pub(super) fn page(
+    broker: &Broker,
+    service: &Service,
+    listeners: &Listeners,
+    network: &Network,
+    cloud: &Meter,
+    not_provisioned: usize,
+) -> String {
     let mut out = String::new();
     let mut line = |name: &str, labels: &str, value: u64| {
         // Writing to a string cannot fail.
@@ -51,6 +59,12 @@ pub(super) fn page(broker: &Broker, service: &Service, listeners: &Listeners, ne
     line("store_commits_total", "", commits);
     line("not_provisioned", "", not_provisioned as u64);
     line("mdns_announced", "", u64::from(matches!(&*network.state().borrow(), State::Announced(_))));
+    line("mirror_bytes_up_total", "", cloud.bytes_up());
+    line("mirror_bytes_down_total", "", cloud.bytes_down());
+    line("mirror_wakes_total", "", cloud.wakes());
+    for (outcome, syncs) in cloud.outcomes() {
+        line("mirror_syncs_total", &format!("{{outcome=\"{outcome}\"}}"), syncs);
+    }
     line("mdns_things", "", network.things().borrow().len() as u64);
     out
 }

@@ -9,6 +9,7 @@ mod metrics;
 mod network;
 mod opening;
 mod provision;
+mod recover;
 mod tls;
 
 pub use crate::domain::audit::chain::Verdict as AuditVerdict;
@@ -17,10 +18,14 @@ pub use clock::{BoxClock, ClockConfig, SystemBox, SystemClock};
 pub use config::{Config, Listen};
 pub use keys::KeyError;
 pub use opening::make_console_code;
+pub use recover::{
+    BundleSource, CloudFacts, Courier, CourierError, Fetching, OrderError, RecoverError, RecoverOrder, Recovered, cloud_at, recover,
+};
 
 use crate::ble;
 use crate::broker::{self, Broker};
 use crate::mdns;
+use crate::mirror;
 use crate::net::{self, Counters, Security, SourceLimiter};
 use crate::service::{HubIdentity, Refusal, Service};
 use crate::store::OpenError;
@@ -40,6 +45,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+/// How long a hub that has taken another's place waits for what was revoked, before it serves.
+const FIRST_MARKS: Duration = Duration::from_secs(20);
 /// Addresses remembered by the limit on attempts.
 const SOURCES: usize = 10_000;
 
@@ -131,6 +138,7 @@ pub struct Hub {
     service: Arc<Service>,
     broker: Arc<Broker>,
     network: Network,
+    cloud: Arc<mirror::Meter>,
     shutdown: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -185,6 +193,7 @@ impl Hub {
             service,
             broker,
             network: Network::default(),
+            cloud: Arc::new(mirror::Meter::new(config.cloud.max_bytes_per_day)),
             shutdown: CancellationToken::new(),
             tasks: JoinSet::new(),
         };
@@ -239,6 +248,7 @@ impl Hub {
     }
 
     async fn open_doors(&mut self, config: &Config, certificates: Arc<Certificates>, attempts: NonZeroU32) -> Result<(), StartError> {
+        self.call_cloud(config).await;
         let limiter = Arc::new(SourceLimiter::new(attempts, SOURCES));
         let counters = metrics::Listeners::default();
         if config.mqtts.enabled {
@@ -256,17 +266,49 @@ impl Hub {
             self.serve_mqtt(listener, Security::Plain, &config.mqtt, counters.mqtt.clone(), limiter.clone());
         }
         self.open_web(config, &certificates, &counters, &limiter).await?;
-        self.announce(config, &certificates);
+        let serving = self.serving();
+        self.announce(config, &certificates, &serving);
         self.tasks.spawn(self.broker.clone().expire_sessions(self.shutdown.clone()));
-        self.tasks.spawn(ble::run(self.service.clone(), config.bluetooth.clone(), self.shutdown.clone()));
+        self.tasks.spawn(ble::run(self.service.clone(), config.bluetooth.clone(), serving));
         self.tasks.spawn(check_audit(self.service.clone(), self.shutdown.clone()));
         self.tasks.spawn(run_clock(self.service.clone(), certificates, self.shutdown.clone()));
         Ok(())
     }
 
+    /// Begins to call the cloud that is linked. A hub that has just taken another's place waits for what was revoked in the
+    /// meantime before it serves; when that does not come, it serves owners alone.
+    async fn call_cloud(&mut self, config: &Config) {
+        let (dir, meter) = (config.data_dir.join("mirror"), self.cloud.clone());
+        self.tasks.spawn(mirror::run(self.service.clone(), config.cloud.clone(), dir, meter, self.shutdown.clone()));
+        let mut pending = self.service.review();
+        let linked = config.cloud.enabled && self.service.mirror_target().borrow().is_some();
+        if !linked || !*pending.borrow() {
+            return;
+        }
+        tracing::info!("this hub has taken another's place: it asks the cloud what was revoked in the meantime");
+        if tokio::time::timeout(FIRST_MARKS, pending.wait_for(|pending| !pending)).await.is_err() {
+            tracing::warn!(
+                "the cloud does not say what was revoked in the meantime: until it does, or an owner has looked, only owners' rights stand"
+            );
+        }
+    }
+
+    /// Cancelled when the hub stops, and when it steps down: from then on it neither calls attention nor reaches out.
+    fn serving(&mut self) -> CancellationToken {
+        let serving = self.shutdown.child_token();
+        let (ends, retirement) = (serving.clone(), self.service.retirement());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = ends.cancelled() => {}
+                () = retirement.cancelled() => ends.cancel(),
+            }
+        });
+        serving
+    }
+
     /// Tells the network of the hub, once it listens.
-    fn announce(&mut self, config: &Config, certificates: &Arc<Certificates>) {
-        if !config.mdns.enabled {
+    fn announce(&mut self, config: &Config, certificates: &Arc<Certificates>, serving: &CancellationToken) {
+        if !config.mdns.enabled || self.service.is_retired() {
             return;
         }
         let identity = self.service.hub();
@@ -278,7 +320,7 @@ impl Hub {
             mqtts: self.addresses.mqtts,
         };
         let (state, listener) = self.network.ends(self.service.clone());
-        self.tasks.spawn(mdns::run(about, config.mdns.clone(), state, listener, self.shutdown.clone()));
+        self.tasks.spawn(mdns::run(about, config.mdns.clone(), state, listener, serving.clone()));
         self.tasks.spawn(network::certify_names(self.network.state(), certificates.clone(), self.shutdown.clone()));
     }
 
@@ -323,7 +365,7 @@ impl Hub {
         mqtt: mpsc::Sender<web::MqttSocket>,
     ) -> web::Hooks {
         let (issuer, broker, service, counters) = (certificates.clone(), self.broker.clone(), self.service.clone(), counters.clone());
-        let (not_provisioned, network) = (self.not_provisioned.len(), self.network.clone());
+        let (not_provisioned, network, cloud) = (self.not_provisioned.len(), self.network.clone(), self.cloud.clone());
         web::Hooks {
             certify: Arc::new(move |csr, device| {
                 let (certificate, until) = issuer.certify_device(csr, device.as_str()).map_err(|e| e.to_string())?;
@@ -335,7 +377,7 @@ impl Hub {
                 })
             }),
             mqtt,
-            metrics: Arc::new(move || metrics::page(&broker, &service, &counters, &network, not_provisioned)),
+            metrics: Arc::new(move || metrics::page(&broker, &service, &counters, &network, &cloud, not_provisioned)),
             data_dir: config.data_dir.clone(),
             shutdown: self.shutdown.clone(),
         }

@@ -1,0 +1,193 @@
+//! Registry batches from the cloud: in parts, each proven to be the cloud's before it is kept, into a file of the data
+//! directory. A cut line or a killed hub goes on where it was. Whether what came is a good batch is the service's to say.
+
+use super::answer;
+use super::line::{Ask, Failure, Line};
+use crate::domain::mirror::wire::BatchOffer;
+use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::fs::{self, File, OpenOptions};
+use tokio::io::AsyncWriteExt;
+
+/// Bytes of one part.
+const PART: u64 = 256 * 1024;
+/// How long one part may take: 4 kB/s.
+const PART_DEADLINE: Duration = Duration::from_secs(70);
+/// Bytes of a batch at most.
+const BATCH_MOST: u64 = 512 * 1024 * 1024;
+/// What the name of an unfinished file ends with.
+const UNFINISHED: &str = ".part";
+
+/// Why there is no batch.
+#[derive(Debug)]
+pub(super) enum FetchError {
+    /// The line, or the cloud, for now.
+    Line(Box<Failure>),
+    /// What is offered will never do; why, for people.
+    Offer(&'static str),
+    /// The hub's disk.
+    Disk(io::Error),
+}
+
+impl From<Failure> for FetchError {
+    fn from(failure: Failure) -> FetchError {
+        FetchError::Line(Box::new(failure))
+    }
+}
+
+impl From<io::Error> for FetchError {
+    fn from(error: io::Error) -> FetchError {
+        FetchError::Disk(error)
+    }
+}
+
+/// Where the file of an offer lies.
+fn place(dir: &Path, offer: &BatchOffer) -> PathBuf {
+    dir.join(format!("{}{UNFINISHED}", offer.sha256))
+}
+
+/// Removes what is left of offers that are none any more.
+pub(super) async fn tidy(dir: &Path, offers: &[BatchOffer]) {
+    let Ok(mut entries) = fs::read_dir(dir).await else { return };
+    while let Ok(Some(entry)) = entries.next_entry().await {
+        let path = entry.path();
+        let ours = path.to_str().is_some_and(|name| name.ends_with(UNFINISHED));
+        if ours && !offers.iter().any(|offer| place(dir, offer) == path) {
+            forget(&path).await;
+        }
+    }
+}
+
+/// Removes a file that is not needed any more.
+pub(super) async fn forget(path: &Path) {
+    if let Err(error) = fs::remove_file(path).await
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "a file that is not needed any more could not be removed");
+    }
+}
+
+/// Fetches what is offered into a file in `dir`, and checks it against its hash.
+///
+/// # Errors
+/// [`FetchError`]. What has come is kept, unless it is not what was offered.
+pub(super) async fn fetch(line: &Line, dir: &Path, offer: &BatchOffer) -> Result<PathBuf, FetchError> {
+    check(offer).map_err(FetchError::Offer)?;
+    fs::create_dir_all(dir).await?;
+    let path = place(dir, offer);
+    let mut had = fs::metadata(&path).await.map_or(0, |m| m.len());
+    if had > offer.bytes {
+        forget(&path).await;
+        had = 0;
+    }
+    let mut anew = had == 0;
+    loop {
+        complete(line, &path, offer, had).await?;
+        if hash(path.clone()).await? == offer.sha256 {
+            return Ok(path);
+        }
+        forget(&path).await;
+        if anew {
+            return Err(FetchError::Offer("what came is not what was announced: its hash is another"));
+        }
+        // What a power cut left of the file may have been wrong.
+        (had, anew) = (0, true);
+    }
+}
+
+async fn complete(line: &Line, path: &Path, offer: &BatchOffer, mut had: u64) -> Result<(), FetchError> {
+    let mut file: File = OpenOptions::new().create(true).append(true).open(path).await?;
+    while had < offer.bytes {
+        if line.meter().left() == 0 {
+            return Err(Failure::from(answer::budget()).into());
+        }
+        let range = had..offer.bytes.min(had + PART);
+        let part = part(line, offer, range).await?;
+        file.write_all(&part).await?;
+        file.flush().await?;
+        had += part.len() as u64;
+    }
+    file.sync_data().await?;
+    Ok(())
+}
+
+async fn part(line: &Line, offer: &BatchOffer, range: Range<u64>) -> Result<Vec<u8>, FetchError> {
+    let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+    let path = line.own(&format!("/batches/{}", offer.id));
+    let ask = Ask {
+        method: "GET",
+        path: &path,
+        body: Vec::new(),
+        content_type: "",
+        range: Some(range.clone()),
+        // A problem's details may be longer than the last part.
+        most: length.max(64 * 1024),
+        deadline: PART_DEADLINE,
+    };
+    let reply = match line.ask(ask).await {
+        Err(Failure { refused: Some(refused), .. }) if matches!(refused.status, 404 | 410 | 416) => {
+            return Err(FetchError::Offer("the cloud does not have it any more"));
+        }
+        reply => reply?,
+    };
+    let expected = format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), offer.bytes);
+    let whole = reply.status == 200 && range == (0..offer.bytes);
+    if reply.body.len() != length || !(whole || (reply.status == 206 && reply.content_range == expected)) {
+        return Err(FetchError::Offer("the cloud does not send the parts that it is asked for"));
+    }
+    Ok(reply.body)
+}
+
+async fn hash(path: PathBuf) -> io::Result<String> {
+    let hashing = tokio::task::spawn_blocking(move || {
+        let mut file = std::fs::File::open(path)?;
+        let mut hasher = Sha256::new();
+        let mut piece = vec![0; 64 * 1024];
+        loop {
+            let n = io::Read::read(&mut file, &mut piece)?;
+            if n == 0 {
+                return Ok(HEXLOWER.encode(&hasher.finalize()));
+            }
+            hasher.update(piece.get(..n).unwrap_or_default());
+        }
+    });
+    hashing.await.map_err(io::Error::other)?
+}
+
+fn check(offer: &BatchOffer) -> Result<(), &'static str> {
+    let is_word = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    if offer.id.is_empty() || offer.id.len() > 128 || !is_word(&offer.id) {
+        return Err("its id is none");
+    }
+    if offer.sha256.len() != 64 || !offer.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return Err("its hash is not 64 hexadecimal digits");
+    }
+    if !(1..=BATCH_MOST).contains(&offer.bytes) {
+        return Err("it is empty, or longer than a hub takes at once");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offer_names_no_other_file_and_no_other_path() {
+        let good = BatchOffer { brand: "acme".into(), id: "b-1_A".into(), bytes: 1, sha256: "0a".repeat(32), devices: 1 };
+        assert_eq!(check(&good), Ok(()));
+        for id in ["", "../x", "a/b", "a?b", "a%2f", "a b", "ä", &"a".repeat(129)] {
+            assert!(check(&BatchOffer { id: id.to_owned(), ..good.clone() }).is_err(), "{id}");
+        }
+        for sha256 in ["", "../../../etc/passwd", &"0A".repeat(32), &"0a".repeat(33), &"zz".repeat(32)] {
+            assert!(check(&BatchOffer { sha256: sha256.to_owned(), ..good.clone() }).is_err(), "{sha256}");
+        }
+        for bytes in [0, BATCH_MOST + 1, u64::MAX] {
+            assert!(check(&BatchOffer { bytes, ..good.clone() }).is_err(), "{bytes}");
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! The way to the cloud.
+mod cloud;
