@@ -400,6 +400,8 @@ fn refusal_code(refusal: &SignInRefusal, v5: bool) -> ConnectReturnCode {
         (SignInRefusal::BadCredentials, _) => ConnectReturnCode::BadUserNamePassword,
         (SignInRefusal::Banned, true) => ConnectReturnCode::Banned,
         (SignInRefusal::Banned, false) => ConnectReturnCode::NotAuthorized,
+        (SignInRefusal::Retired, true) => ConnectReturnCode::ServerMoved,
+        (SignInRefusal::Retired, false) => ConnectReturnCode::ServiceUnavailable,
         (SignInRefusal::Unavailable, true) => ConnectReturnCode::ServerUnavailable,
         (SignInRefusal::Unavailable, false) => ConnectReturnCode::ServiceUnavailable,
     }

@@ -300,6 +300,11 @@ impl Outlet for Broker {
         })
     }
 
+    fn close_everyone<'a>(&'a self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        let all: Vec<_> = self.sessions().values().cloned().collect();
+        Box::pin(self.close_all(all, DisconnectReasonCode::ServerMoved))
+    }
+
     fn narrow<'a>(&'a self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(async move {
             let stale: Vec<_> = self.sessions().values().filter(|s| !self.is_current(s)).cloned().collect();

@@ -5,6 +5,7 @@ pub mod demo;
 pub mod device;
 pub mod factory;
 pub mod hub;
+pub mod recover;
 
 use clap::{Parser, Subcommand};
 
@@ -26,6 +27,8 @@ enum Command {
     Device(device::DeviceArgs),
     /// Check the audit of a hub that is stopped.
     Audit(audit::AuditArgs),
+    /// Make a hub that takes the place of one that is broken.
+    Recover(recover::RecoverArgs),
     /// The maker's tool: brands, models, identities, batches, labels.
     Factory(factory::FactoryArgs),
 }
@@ -44,6 +47,7 @@ pub fn run(cli: Cli) -> anyhow::Result<std::process::ExitCode> {
             Ok(std::process::ExitCode::SUCCESS)
         }
         Command::Audit(args) => audit::run(args, &mut std::io::stdout()).map(|()| std::process::ExitCode::SUCCESS),
+        Command::Recover(args) => recover::run(args, &mut std::io::stdout()).map(|()| std::process::ExitCode::SUCCESS),
         Command::Factory(args) => factory::run(args).map(|()| std::process::ExitCode::SUCCESS),
     }
 }

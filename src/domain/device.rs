@@ -156,6 +156,10 @@ pub struct SignInCounter {
     /// It was set by a re-base, and no token has been accepted since.
     #[serde(default)]
     pub rebased: bool,
+    /// It comes from before the hub took another's place: tokens above it may have been used there, so the next one must
+    /// be followed by a re-base.
+    #[serde(default)]
+    pub restored: bool,
 }
 
 /// How often a device has been reset by hand, by its own authenticated word.

@@ -9,6 +9,7 @@ mod metrics;
 mod network;
 mod opening;
 mod provision;
+mod recover;
 mod tls;
 
 pub use crate::domain::audit::chain::Verdict as AuditVerdict;
@@ -17,6 +18,9 @@ pub use clock::{BoxClock, ClockConfig, SystemBox, SystemClock};
 pub use config::{Config, Listen};
 pub use keys::KeyError;
 pub use opening::make_console_code;
+pub use recover::{
+    BundleSource, CloudFacts, Courier, CourierError, Fetching, OrderError, RecoverError, RecoverOrder, Recovered, cloud_at, recover,
+};
 
 use crate::ble;
 use crate::broker::{self, Broker};
@@ -41,6 +45,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+/// How long a hub that has taken another's place waits for what was revoked, before it serves.
+const FIRST_MARKS: Duration = Duration::from_secs(20);
 /// Addresses remembered by the limit on attempts.
 const SOURCES: usize = 10_000;
 
@@ -242,6 +248,7 @@ impl Hub {
     }
 
     async fn open_doors(&mut self, config: &Config, certificates: Arc<Certificates>, attempts: NonZeroU32) -> Result<(), StartError> {
+        self.call_cloud(config).await;
         let limiter = Arc::new(SourceLimiter::new(attempts, SOURCES));
         let counters = metrics::Listeners::default();
         if config.mqtts.enabled {
@@ -259,19 +266,49 @@ impl Hub {
             self.serve_mqtt(listener, Security::Plain, &config.mqtt, counters.mqtt.clone(), limiter.clone());
         }
         self.open_web(config, &certificates, &counters, &limiter).await?;
-        self.announce(config, &certificates);
+        let serving = self.serving();
+        self.announce(config, &certificates, &serving);
         self.tasks.spawn(self.broker.clone().expire_sessions(self.shutdown.clone()));
-        self.tasks.spawn(ble::run(self.service.clone(), config.bluetooth.clone(), self.shutdown.clone()));
-        let (dir, meter) = (config.data_dir.join("mirror"), self.cloud.clone());
-        self.tasks.spawn(mirror::run(self.service.clone(), config.cloud.clone(), dir, meter, self.shutdown.clone()));
+        self.tasks.spawn(ble::run(self.service.clone(), config.bluetooth.clone(), serving));
         self.tasks.spawn(check_audit(self.service.clone(), self.shutdown.clone()));
         self.tasks.spawn(run_clock(self.service.clone(), certificates, self.shutdown.clone()));
         Ok(())
     }
 
+    /// Begins to call the cloud that is linked. A hub that has just taken another's place waits for what was revoked in the
+    /// meantime before it serves; when that does not come, it serves owners alone.
+    async fn call_cloud(&mut self, config: &Config) {
+        let (dir, meter) = (config.data_dir.join("mirror"), self.cloud.clone());
+        self.tasks.spawn(mirror::run(self.service.clone(), config.cloud.clone(), dir, meter, self.shutdown.clone()));
+        let mut pending = self.service.review();
+        let linked = config.cloud.enabled && self.service.mirror_target().borrow().is_some();
+        if !linked || !*pending.borrow() {
+            return;
+        }
+        tracing::info!("this hub has taken another's place: it asks the cloud what was revoked in the meantime");
+        if tokio::time::timeout(FIRST_MARKS, pending.wait_for(|pending| !pending)).await.is_err() {
+            tracing::warn!(
+                "the cloud does not say what was revoked in the meantime: until it does, or an owner has looked, only owners' rights stand"
+            );
+        }
+    }
+
+    /// Cancelled when the hub stops, and when it steps down: from then on it neither calls attention nor reaches out.
+    fn serving(&mut self) -> CancellationToken {
+        let serving = self.shutdown.child_token();
+        let (ends, retirement) = (serving.clone(), self.service.retirement());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = ends.cancelled() => {}
+                () = retirement.cancelled() => ends.cancel(),
+            }
+        });
+        serving
+    }
+
     /// Tells the network of the hub, once it listens.
-    fn announce(&mut self, config: &Config, certificates: &Arc<Certificates>) {
-        if !config.mdns.enabled {
+    fn announce(&mut self, config: &Config, certificates: &Arc<Certificates>, serving: &CancellationToken) {
+        if !config.mdns.enabled || self.service.is_retired() {
             return;
         }
         let identity = self.service.hub();
@@ -283,7 +320,7 @@ impl Hub {
             mqtts: self.addresses.mqtts,
         };
         let (state, listener) = self.network.ends(self.service.clone());
-        self.tasks.spawn(mdns::run(about, config.mdns.clone(), state, listener, self.shutdown.clone()));
+        self.tasks.spawn(mdns::run(about, config.mdns.clone(), state, listener, serving.clone()));
         self.tasks.spawn(network::certify_names(self.network.state(), certificates.clone(), self.shutdown.clone()));
     }
 

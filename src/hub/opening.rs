@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The database's name in the directory.
-const STORE_FILE: &str = "hub.redb";
+pub(super) const STORE_FILE: &str = "hub.redb";
 
 /// What a hub keeps, open.
 pub(super) struct Opened {
@@ -67,7 +67,7 @@ pub async fn make_console_code(config: &Config, username: &str) -> Result<servic
 }
 
 /// Makes the directory, or closes it to others. One that holds other things is not the hub's to close.
-fn make_private(dir: &Path) -> Result<(), StartError> {
+pub(super) fn make_private(dir: &Path) -> Result<(), StartError> {
     let error = |source| StartError::DataDir { path: dir.display().to_string(), source };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(error)?;
     if dir.metadata().map_err(error)?.permissions().mode() & 0o077 == 0 {

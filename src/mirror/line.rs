@@ -31,11 +31,15 @@ const PING: Duration = Duration::from_secs(30);
 /// In `cloud.proxy`: no proxy, whatever the environment says.
 const NO_PROXY: &str = "none";
 
+/// What time it is, s since 1970.
+pub(super) type Now = Arc<dyn Fn() -> u64 + Send + Sync>;
+
 /// A way out of the house, over which clouds are called.
 #[derive(Clone)]
 pub(super) struct Way {
     http: reqwest::Client,
     meter: Arc<Meter>,
+    now: Now,
     /// Whether certificates are judged by their dates.
     pub knows_time: bool,
 }
@@ -43,7 +47,6 @@ pub(super) struct Way {
 /// The way to one cloud, as one hub.
 pub(super) struct Line {
     way: Way,
-    service: Arc<Service>,
     base: String,
     cloud: [u8; 32],
     hub: HubId,
@@ -129,13 +132,21 @@ impl Way {
     /// # Errors
     /// A setting that is wrong, in words.
     pub(super) async fn new(config: &Config, service: &Arc<Service>, meter: Arc<Meter>) -> Result<Way, Failure> {
+        let (clock, knows_time) = (service.clone(), service.clock().grade >= Grade::Ntp);
+        Way::by(config, Arc::new(move || clock.now() / 1000), knows_time, meter).await
+    }
+
+    /// The same for who has a clock and no hub yet.
+    ///
+    /// # Errors
+    /// The same.
+    pub(super) async fn by(config: &Config, now: Now, knows_time: bool, meter: Arc<Meter>) -> Result<Way, Failure> {
         let ca_file = config.ca_file.clone();
         let roots = tokio::task::spawn_blocking(move || trust::authorities(ca_file.as_deref())).await;
         let roots = roots.map_err(|e| setting("unreachable", e.to_string()))?;
-        let knows_time = service.clock().grade >= Grade::Ntp;
-        let clock = service.clone();
+        let clock = now.clone();
         let tls = roots
-            .and_then(|roots| trust::client_config(roots, Clock::new(move || clock.now() / 1000), knows_time))
+            .and_then(|roots| trust::client_config(roots, Clock::new(move || clock()), knows_time))
             .map_err(|e| setting("unreachable", e.to_string()))?;
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
@@ -159,12 +170,18 @@ impl Way {
             }
         };
         let http = builder.build().map_err(|e| setting("unreachable", innermost(&e)))?;
-        Ok(Way { http, meter, knows_time })
+        Ok(Way { http, meter, now, knows_time })
     }
 
     /// Sends a request without a body and without a signature; the answer's signature is for the caller to check.
     pub(super) async fn open(&self, url: &str, most: usize, deadline: Duration) -> Result<Unproven, Failure> {
         self.send(self.http.get(url), 0, most, deadline).await
+    }
+
+    /// The same with a body of JSON.
+    pub(super) async fn tell(&self, url: &str, body: Vec<u8>, most: usize, deadline: Duration) -> Result<Unproven, Failure> {
+        let length = body.len();
+        self.send(self.http.post(url).header(CONTENT_TYPE, "application/json").body(body), length, most, deadline).await
     }
 
     async fn send(&self, request: reqwest::RequestBuilder, length: usize, most: usize, deadline: Duration) -> Result<Unproven, Failure> {
@@ -233,9 +250,9 @@ fn prove(headers: &HeaderMap, status: u16, cloud: &[u8; 32], body: &[u8], reques
 
 impl Line {
     /// The way to the cloud at `base`, whose key is `cloud`.
-    pub(super) fn new(way: Way, service: Arc<Service>, target: &LinkTarget, key: SigningKey) -> Line {
+    pub(super) fn new(way: Way, target: &LinkTarget, key: SigningKey) -> Line {
         let base = target.url.trim_end_matches('/').to_owned();
-        Line { way, service, base, cloud: target.key, hub: target.hub, epoch: target.epoch, key }
+        Line { way, base, cloud: target.key, hub: target.hub, epoch: target.epoch, key }
     }
 
     /// The way it goes.
@@ -305,7 +322,7 @@ impl Line {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(|e| setting("unreachable", format!("the system gives no randomness: {e}")))?;
         let parts = RequestParts { method: ask.method, target_uri: &target_uri, body: &ask.body, epoch: self.epoch };
-        let created_s = self.service.now() / 1000;
+        let created_s = (self.way.now)();
         let SignedHeaders { content_digest, signature_input, signature } =
             signature::sign_request(&self.key, &self.hub, &parts, created_s, nonce);
         let method = reqwest::Method::from_bytes(ask.method.as_bytes()).map_err(|e| setting("refused", e.to_string()))?;
@@ -331,7 +348,7 @@ impl Line {
 /// Bytes of a problem's details at most.
 const PROBLEM_MOST: usize = 64 * 1024;
 
-fn refusal(reply: Reply) -> Failure {
+pub(super) fn refusal(reply: Reply) -> Failure {
     let problem: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let member = |name: &str| problem.get(name).and_then(Value::as_str).unwrap_or_default();
     let (code, detail, url) = (member("code"), member("detail"), member("url"));

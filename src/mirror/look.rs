@@ -14,9 +14,9 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// Bytes of what a cloud says of itself at most.
-const MOST: usize = 64 * 1024;
+pub(super) const MOST: usize = 64 * 1024;
 /// How long a look may take: somebody waits for it.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 /// Looks at the same time.
 const LOOKS: usize = 2;
 
@@ -72,7 +72,7 @@ impl CloudLook for Looker {
 }
 
 /// A cloud's URL in the form in which requests are signed: HTTPS, without an end of its own.
-fn base(url: &str) -> Result<String, Failure> {
+pub(super) fn base(url: &str) -> Result<String, Failure> {
     let no = || wrong("this is not the URL of a cloud", "Give it as https://cloud.example, without a name, password or query");
     let text = url.trim().trim_end_matches('/');
     let parsed = reqwest::Url::parse(text).map_err(|_| no())?;
@@ -83,7 +83,7 @@ fn base(url: &str) -> Result<String, Failure> {
     Ok(parsed.as_str().trim_end_matches('/').to_owned())
 }
 
-fn wrong(detail: &str, next: &'static str) -> Failure {
+pub(super) fn wrong(detail: &str, next: &'static str) -> Failure {
     Problem { code: "refused", detail: detail.to_owned(), next }.into()
 }
 

@@ -136,7 +136,7 @@ impl Uplink {
     async fn live(&self, target: &LinkTarget, backoff: &mut Backoff) -> Result<End, Failure> {
         let key = self.service.mirror_key().map_err(own)?;
         let way = Way::new(&self.config, &self.service, self.meter.clone()).await?;
-        let line = Line::new(way, self.service.clone(), target, key);
+        let line = Line::new(way, target, key);
         let wake = Wake::new();
         let mut life = Life {
             uplink: self,
@@ -461,12 +461,12 @@ fn moves(prepared: &Prepared) -> bool {
     lists.contains(&false) || request.audit.is_some() || request.digest.is_some()
 }
 
-fn post<'a>(method: &'static str, path: &'a str, body: Vec<u8>) -> Ask<'a> {
+pub(super) fn post<'a>(method: &'static str, path: &'a str, body: Vec<u8>) -> Ask<'a> {
     let deadline = line::deadline(body.len().max(BYTES_MAX / 4));
     Ask { method, path, body, content_type: "application/json", range: None, most: BYTES_MAX, deadline }
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(body).map_err(|error| {
         let detail = format!("the cloud's answer is not understood: {}", answer::plain(&error.to_string()));
         Problem { code: "refused", detail, next: "Update the hub, or ask whoever runs the cloud" }.into()

@@ -86,6 +86,13 @@ impl Problem {
         Self::new(409, "offline", "The device is not connected").next("Check its power and network, then try again.")
     }
 
+    /// 410: another hub has taken this one's place.
+    pub fn retired() -> Self {
+        Self::new(410, "retired", "Another hub has taken the place of this one")
+            .detail("It was made from this home's recovery bundle. This one serves nobody any more, so that devices and people find the new one.")
+            .next("Use the new hub, and switch this one off. To use this box again, start a hub in an empty directory.")
+    }
+
     /// 412: `If-Match` names another version than the present one.
     pub fn version_conflict() -> Self {
         Self::new(412, "version_conflict", "Someone else changed this in the meantime").next("Load it again and repeat the change.")

@@ -22,8 +22,8 @@ use crate::store::tables::HubSecrets;
 use crate::store::{Read, Record, StoreError, Tx};
 use ed25519_dalek::SigningKey;
 
-const HEAD: &[u8] = b"head";
-const CUT: &[u8] = b"cut";
+pub(super) const HEAD: &[u8] = b"head";
+pub(super) const CUT: &[u8] = b"cut";
 /// Rows read at a time.
 const BLOCK: usize = 500;
 /// After every entry's key.
@@ -108,6 +108,6 @@ pub(super) fn joined<R: Read>(rows: &R, entry: Entry) -> Result<Recorded, StoreE
 }
 
 /// The key by which the hub signs.
-fn identity<R: Read>(rows: &R) -> Result<Option<SigningKey>, StoreError> {
+pub(super) fn identity<R: Read>(rows: &R) -> Result<Option<SigningKey>, StoreError> {
     Ok(rows.get::<HubSecrets>(HubSecrets::ROW)?.map(|secrets| SigningKey::from_bytes(&secrets.identity_seed)))
 }

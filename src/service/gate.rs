@@ -79,6 +79,8 @@ pub enum SignInRefusal {
     Banned,
     /// The hub cannot answer now.
     Unavailable,
+    /// Another hub has taken this one's place.
+    Retired,
 }
 
 /// A challenge to re-base, and until when it serves (monotonic ms).
@@ -125,7 +127,7 @@ enum Proof {
 
 enum Verdict {
     In { completed: bool, claimed_at: Option<u64>, proof: clone::Proof },
-    Rebase { claimed_at: Option<u64> },
+    Rebase { claimed_at: Option<u64>, reason: &'static str },
     Replayed,
     Wrong,
     Banned(Standing),
@@ -137,6 +139,9 @@ impl Service {
     /// # Errors
     /// See [`SignInRefusal`]; each is audited with its true reason.
     pub async fn sign_in(self: &Arc<Self>, attempt: SignInAttempt) -> Result<SignedIn, SignInRefusal> {
+        if self.is_retired() {
+            return Err(SignInRefusal::Retired);
+        }
         let via = format!("mqtt {}", attempt.source);
         let epoch = self.epoch();
         self.recognise(attempt, via).await.map(|who| SignedIn { epoch, ..who })
@@ -146,6 +151,9 @@ impl Service {
     /// person's session lives.
     #[must_use]
     pub fn still_stands(&self, who: &SignedIn) -> bool {
+        if self.is_retired() {
+            return false;
+        }
         let stands = self.store.read::<_, StoreError>(|v| match &who.subject {
             Subject::Device(id) => {
                 let household = v.get::<Household>(id.as_str().as_bytes())?.unwrap_or_default();
@@ -260,10 +268,12 @@ impl Service {
                         if banned {
                             return Ok(Verdict::Banned(household.standing));
                         }
-                        if *counter <= last.counter {
-                            return Ok(Verdict::Rebase { claimed_at: household.claimed_at });
+                        // A token that was used at the hub before this one must not serve again here.
+                        if last.restored || *counter <= last.counter {
+                            let reason = if last.restored { "restored_counter" } else { "stale_counter" };
+                            return Ok(Verdict::Rebase { claimed_at: household.claimed_at, reason });
                         }
-                        tx.put(key, &SignInCounter { counter: *counter, last_token: digest.to_vec(), rebased: false })?;
+                        tx.put(key, &SignInCounter { counter: *counter, last_token: digest.to_vec(), ..SignInCounter::default() })?;
                         proved = clone::Proof::Token { rebased: last.rebased };
                     }
                 }
@@ -291,8 +301,8 @@ impl Service {
                 let (side, source) = (next_side(proof), attempt.source);
                 Ok(SignedIn { subject, rebase: false, actor, via, epoch: 0, session: None, claimed_at, certificate, side, source })
             }
-            Verdict::Rebase { claimed_at } => {
-                let e = audit::event(subject.to_string(), "device.rebase", id.as_str(), Outcome::Allowed, "stale_counter", "", &via);
+            Verdict::Rebase { claimed_at, reason } => {
+                let e = audit::event(subject.to_string(), "device.rebase", id.as_str(), Outcome::Allowed, reason, "", &via);
                 self.audit_refusal(e);
                 let (side, source) = (next_side(clone::Proof::Handed), attempt.source);
                 Ok(SignedIn { subject, rebase: true, actor: None, via, epoch: 0, session: None, claimed_at, certificate, side, source })
@@ -435,12 +445,18 @@ impl Service {
             .write(move |tx| {
                 let key = device.as_str().as_bytes();
                 let last = tx.get::<SignInCounter>(key)?.unwrap_or_default();
-                if answer.counter < last.counter || answer.counter - last.counter > REBASE_STEP {
+                // Of a device that never signed in before the hub took another's place, no floor is known.
+                let step = if last.restored && last.counter == 0 { COUNTER_MAX } else { REBASE_STEP };
+                if answer.counter < last.counter || answer.counter - last.counter > step {
                     return Err(Refusal::Invalid("the counter is below the floor, or too far above it".into()));
                 }
-                tx.put(key, &SignInCounter { counter: answer.counter, last_token: last.last_token, rebased: true })?;
+                // It is the hub that has lost the counter then, and not the device.
+                let rebased = !last.restored;
+                tx.put(key, &SignInCounter { counter: answer.counter, last_token: last.last_token, rebased, restored: false })?;
                 let detail = format!("counter {}", answer.counter);
-                super::clones::counter_lost(tx, &device, now, &via)?;
+                if rebased {
+                    super::clones::counter_lost(tx, &device, now, &via)?;
+                }
                 audit::append(
                     tx,
                     now,

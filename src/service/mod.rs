@@ -30,6 +30,7 @@ mod pairing;
 mod password_reset;
 mod passwords;
 mod people;
+mod recovery;
 mod registry;
 mod remotes;
 mod rights;
@@ -69,6 +70,10 @@ pub use pairing::{
 };
 pub use password_reset::{MadeCode, make_console_code};
 pub use people::UserChange;
+pub use recovery::{
+    About as BundleAbout, BundleError, BundleView, MadeRecoveryCode, NewLife, OpenedBundle, QR_RECOVERY_PREFIX, RecoveryView, RestoredView,
+    begun_in, fill, open_bundle,
+};
 pub use registry::{BrandView, ImportReport, RegistryError};
 pub use roles::{RoleView, Roles};
 pub use second_factor::BegunSecondFactor;
@@ -154,6 +159,10 @@ pub trait Outlet: Send + Sync {
     fn close_fallen<'a>(&'a self, who: &'a Subject) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
     /// Applies a policy that has changed to all live sessions; when it returns, nothing more reaches who lost a right.
     fn narrow<'a>(&'a self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+    /// Ends all sessions there are; when it returns, nothing more reaches anybody.
+    fn close_everyone<'a>(&'a self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Who acts, and through what: the first argument of every use case.
@@ -306,6 +315,9 @@ pub enum Refusal {
     /// A statement or file of a maker was not taken.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// Another hub has taken this one's place.
+    #[error("another hub has taken the place of this one, and this one serves nobody any more")]
+    Retired,
     /// The store failed: nothing was done.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -379,6 +391,8 @@ pub struct Service {
     /// Says where the hub is reached over MQTT with TLS.
     reached_at: OnceLock<Box<dyn Fn() -> Vec<String> + Send + Sync>>,
     pepper: Zeroizing<[u8; 32]>,
+    /// Bundles, and how this hub stands to the one before it and the one after it.
+    recovery: recovery::Desk,
 }
 
 impl Service {
@@ -434,7 +448,9 @@ impl Service {
             mirror: mirror::Desk::default(),
             reached_at: OnceLock::new(),
             pepper,
+            recovery: recovery::Desk::default(),
         });
+        service.load_standing()?;
         service.load_zone()?;
         service.drop_all_momentary().await?;
         service.start_mirror().await?;

@@ -8,7 +8,7 @@ use crate::domain::authority::{Authority, HubAction};
 use crate::domain::binding::{Binding, Privilege, RevocationMark, Subject};
 use crate::domain::device::{Household, Registered, Standing, Trust};
 use crate::domain::ids::DeviceId;
-use crate::domain::policy::{Action, Facts, Holder, Table, decide};
+use crate::domain::policy::{Action, Facts, Holder, Reason, Table, decide};
 use crate::domain::support::SupportSession;
 use crate::domain::time::Moment;
 use crate::store::tables::{BindingIndex, binding_key, subject_prefix};
@@ -26,6 +26,7 @@ pub(super) struct Rows {
     /// The person an app acts for.
     behalf: Option<Side>,
     policy_age_ms: u64,
+    review_pending: bool,
 }
 
 /// What is known of one who may hold a right.
@@ -66,11 +67,14 @@ pub(super) struct Party {
     /// For one of a maker's people: the support sessions in which they are let in. Outside these they have no right,
     /// whatever bindings there are.
     support: Option<Vec<SupportSession>>,
+    /// What others than owners may do waits for an owner's look.
+    review_pending: bool,
 }
 
 impl Party {
     pub(super) fn load<R: Read>(rows: &R, subject: &Subject, now: u64) -> Result<Party, StoreError> {
-        let nobody = Party { active: false, authority: Authority::Nothing, behalf: None, networks: None, support: None };
+        let review_pending = super::recovery::review_pending(rows)?;
+        let nobody = Party { active: false, authority: Authority::Nothing, behalf: None, networks: None, support: None, review_pending };
         Ok(match subject {
             Subject::User(id) => match rows.get::<User>(id.as_str().as_bytes())? {
                 Some(user) if !user.ended && user.role.is_vendor() => Party {
@@ -110,6 +114,11 @@ impl Party {
 }
 
 impl Party {
+    /// Whether it may do nothing for now, because it is not known whether it still may.
+    fn is_suspended(&self) -> bool {
+        self.review_pending && self.authority.role() != Some(Role::Owner)
+    }
+
     /// Whether it may come from `source` at all.
     pub(super) fn may_come_from(&self, source: IpAddr) -> bool {
         self.networks.as_ref().is_none_or(|networks| is_listed(networks, source))
@@ -131,7 +140,14 @@ impl Rows {
         let mut own = Side::load(rows, subject, device, party, now.at)?;
         // Nothing but people, and what acts for them, drives what has not proved its key.
         own.active &= attested || !subject.is_device();
-        Ok(Rows { household: rows.get::<Household>(key)?.unwrap_or_default(), attested, own, behalf, policy_age_ms: now.policy_age_ms })
+        Ok(Rows {
+            household: rows.get::<Household>(key)?.unwrap_or_default(),
+            attested,
+            own,
+            behalf,
+            policy_age_ms: now.policy_age_ms,
+            review_pending: party.review_pending,
+        })
     }
 
     /// The facts; `name` is the attribute or command in question, if there is one.
@@ -143,6 +159,7 @@ impl Rows {
             attested: self.attested,
             name,
             policy_age_ms: self.policy_age_ms,
+            review_pending: self.review_pending,
         }
     }
 
@@ -186,6 +203,9 @@ pub(super) fn require_role<R: Read>(rows: &R, actor: &Actor, action: HubAction, 
         let party = Party::load(rows, &actor.subject, now)?;
         if !party.active || !party.may_come_from(actor.source) {
             return Err(Refusal::SignedOut);
+        }
+        if party.is_suspended() && party.authority.may(action) {
+            return Err(Refusal::NotAllowed(Reason::ReviewPending));
         }
         party.authority.may(action)
     };

@@ -97,6 +97,9 @@ impl Service {
     /// # Errors
     /// The same.
     pub fn holder_of(&self, token: &SessionToken, protocol: &str, source: IpAddr) -> Result<Actor, Refusal> {
+        if self.is_retired() {
+            return Err(Refusal::Retired);
+        }
         let via = format!("{protocol} {source}");
         match token.prefix() {
             PREFIX => self.person_of(token, via, source),

@@ -88,6 +88,14 @@ impl Tx<'_> {
         let bytes = codec::close(self.vault(), table, key, plain)?;
         self.put_bytes(table, key, &bytes)
     }
+
+    /// Says that what was put is of this layout: at the next opening it is brought up to date.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn mark_layout(&self, version: u32) -> Result<(), StoreError> {
+        self.put(super::LAYOUT_ROW, &super::Layout { version })
+    }
 }
 
 #[cfg(test)]

@@ -61,6 +61,10 @@ async fn serve(context: Arc<Context>, mut parts: Parts) -> Response {
 }
 
 async fn answer(context: Arc<Context>, parts: Parts) -> Response {
+    // Whoever watches over the box may still ask how it is.
+    if context.service.is_retired() && parts.path.as_str() != "/metrics" {
+        return super::answer::problem(&Problem::retired());
+    }
     let (call, parameters) = match find(&parts.method, parts.path.as_str()) {
         Found::Call(call, parameters) => (call, parameters),
         Found::OtherMethods(allow) => {

@@ -15,6 +15,7 @@ mod openapi;
 mod qr;
 mod refusal;
 mod request;
+mod retired;
 pub mod schema;
 mod socket;
 mod table;
@@ -194,8 +195,9 @@ impl Web {
     pub fn routes(self) -> Router {
         let context = self.0;
         let gate = caller::own_name(context.config.names.clone());
+        let retired = retired::routes(context.service.clone());
         let rest = dispatch::routes(context.clone()).or(socket::routes(context)).unify().boxed();
-        let all = rest.or(assets::routes()).unify().boxed();
+        let all = rest.or(retired).unify().or(assets::routes()).unify().boxed();
         Router::new(gate.and(all).boxed())
     }
 }

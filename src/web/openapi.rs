@@ -151,6 +151,8 @@ fn schemas() -> Vec<(String, RefOr<Schema>)> {
         PairingConfirmation,
         NewDevice,
         MadeDevice,
+        HomeRecoveryCode,
+        Recovery,
         Me,
         Problem
     );
@@ -249,6 +251,7 @@ fn answered(status: u16, answer: Answer) -> utoipa::openapi::Response {
         Answer::Tagged(name) => response.content("application/json", of(name)).header("ETag", tag),
         Answer::Free => response.content("application/json", Content::new(Some(ObjectBuilder::new().build()))),
         Answer::Text => response.content("text/plain", Content::new(Some(text()))),
+        Answer::File => response.content("application/octet-stream", Content::new(Some(text()))),
         Answer::Lines => response.content("application/x-ndjson", Content::new(Some(text()))),
         Answer::Events => response.content("text/event-stream", Content::new(Some(text()))),
     }

@@ -44,6 +44,7 @@ pub(super) fn problem(refusal: Refusal) -> Problem {
         },
         Refusal::Registry(RegistryError::Known(_)) => Problem::conflict(detail),
         Refusal::Registry(_) => Problem::invalid(detail),
+        Refusal::Retired => Problem::retired(),
         Refusal::Store(error) => {
             tracing::error!(%error, "a call could not be served");
             Problem::unavailable("The hub's store does not answer.", 5)

@@ -7,6 +7,7 @@ mod apps;
 mod history;
 mod invitations;
 mod pairing;
+mod recovery;
 mod services;
 
 pub use access::{Action, Binding, Bindings, Explanation, NewBinding, Privilege, Question, Window};
@@ -23,6 +24,7 @@ pub use pairing::{
     DeviceSettings, MadeDevice, Nearby, NearbyThing, NewDevice, NewPairing, Pairing, PairingConfirmation, PairingProblem, Pairings, Radio,
     RadioWifi, Scan, WifiChoice, WifiUse,
 };
+pub use recovery::{HomeRecoveryCode, Recovery, RecoveryBundle, RestoredHub};
 pub use services::{
     NewService, NewSupport, PrivilegeRights, RoleRights, Roles, Scope, ScopeRights, ServiceAccount, ServiceEdit, ServiceSecret,
     ServiceWithSecret, Services, Support, SupportSessions, SupportedDevice, UserEdit,

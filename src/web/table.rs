@@ -7,6 +7,7 @@ mod history;
 mod house;
 mod invitations;
 mod pairing;
+mod recovery;
 mod services;
 mod sharing;
 
@@ -84,6 +85,8 @@ pub(super) enum Answer {
     /// JSON without a schema of its own.
     Free,
     Text,
+    /// Bytes.
+    File,
     /// JSON Lines.
     Lines,
     Events,
@@ -175,6 +178,7 @@ static AREAS: &[&[Call]] = &[
     pairing::CALLS,
     clones::CALLS,
     history::CALLS,
+    recovery::CALLS,
 ];
 
 /// All calls.

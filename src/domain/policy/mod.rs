@@ -80,6 +80,8 @@ pub enum Reason {
     Quarantined,
     /// It is critical, and the device has not proved its key.
     NotAttested,
+    /// The hub has taken another's place and does not know what was revoked since.
+    ReviewPending,
 }
 
 impl Reason {
@@ -107,6 +109,9 @@ impl Reason {
             Reason::NotAttested => {
                 "this can hurt, and the device has not proved that it is genuine; an owner can import its maker's batch, then pair it again"
             }
+            Reason::ReviewPending => {
+                "this hub has taken the place of a broken one and does not know yet what was revoked in the meantime: connect it to the internet, or ask an owner to look through who has which right"
+            }
         }
     }
 
@@ -130,6 +135,7 @@ impl Reason {
             Reason::Suspended => "suspended",
             Reason::Quarantined => "quarantined",
             Reason::NotAttested => "not_attested",
+            Reason::ReviewPending => "review_pending",
         }
     }
 }
@@ -162,6 +168,8 @@ pub struct Facts<'a> {
     pub name: Option<&'a str>,
     /// How old the knowledge of revocations from outside is, in ms; 0 with no cloud linked.
     pub policy_age_ms: u64,
+    /// The hub has taken another's place, and it is not known yet what was revoked after what it was made from.
+    pub review_pending: bool,
 }
 
 impl<'a> Facts<'a> {
@@ -211,6 +219,10 @@ fn of_holder(facts: &Facts<'_>, holder: &Holder<'_>, action: Action, now: &Momen
     let Some(binding) = holder.binding else { return Reason::NotBound };
     if binding.generation <= holder.revoked_generation {
         return Reason::Revoked;
+    }
+    // An owner reviews, so an owner's rights stand.
+    if facts.review_pending && holder.role != Some(Role::Owner) {
+        return Reason::ReviewPending;
     }
     let terms = &binding.terms;
     if terms.are_timed() && now.grade == Grade::None {

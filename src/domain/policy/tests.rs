@@ -21,7 +21,7 @@ fn binding(privilege: Privilege) -> Binding {
 
 fn facts(binding: Option<&Binding>) -> Facts<'_> {
     let holder = Holder { active: true, role: Some(Role::Member), binding, revoked_generation: 0 };
-    Facts { holder, behalf: None, standing: Standing::Ready, attested: true, name: None, policy_age_ms: 0 }
+    Facts { holder, behalf: None, standing: Standing::Ready, attested: true, name: None, policy_age_ms: 0, review_pending: false }
 }
 
 fn owned(binding: &Binding) -> Facts<'_> {
@@ -232,6 +232,7 @@ proptest! {
             attested,
             name: None,
             policy_age_ms: 0,
+            review_pending: false,
         };
         let table = Table::of_bound(std::iter::once(("door-1", facts)), &Moment::utc(now));
         let may = |a| decide(&facts, a, &Moment::utc(now)).allowed;

@@ -101,14 +101,14 @@ pub(in crate::web) async fn leave(context: Arc<Context>, mut request: Request, s
     Ok(answer::with(answer::nothing(), header::SET_COOKIE, &caller::cookie("", 0)))
 }
 
-async fn password_again(context: &Context, request: &mut Request) -> Result<Zeroizing<String>, Problem> {
+pub(super) async fn password_again(context: &Context, request: &mut Request) -> Result<Zeroizing<String>, Problem> {
     context.attempt(request.caller.ip)?;
     let body: schema::PasswordAgain = request.json(context).await?;
     Ok(body.password.into_inner())
 }
 
 /// A wrong password of who is signed in is a member of the body that does not fit; a 401 would say that the session is over.
-fn again(refused: Refusal) -> Problem {
+pub(super) fn again(refused: Refusal) -> Problem {
     match refused {
         Refusal::WrongPassword => Problem::invalid("password: the password is wrong"),
         other => refusal::problem(other),

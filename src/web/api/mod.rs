@@ -14,6 +14,7 @@ pub(super) mod invitations;
 pub(super) mod oauth;
 pub(super) mod pairing;
 pub(super) mod people;
+pub(super) mod recovery;
 pub(super) mod registry;
 pub(super) mod services;
 pub(super) mod settings;
