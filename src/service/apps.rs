@@ -391,9 +391,10 @@ pub(super) fn end_in(tx: &Tx<'_>, leave: &Authorization, by: &str, now: u64) -> 
     tx.put(leave.id.as_bytes(), &Authorization { ended: true, ..leave.clone() })
 }
 
-/// Ends all that acts for a person, codes on their way included: when the account ends, or its password changes, because
+/// Ends all that acts for a person, codes on their way and keys for use from away included: when the account ends, or its password changes, because
 /// whoever knew the old one may have made them. The ids are for [`Service::apps_ended`] after the commit.
 pub(super) fn end_apps_of(tx: &Tx<'_>, user: &UserId, by: &str, now: u64) -> Result<Vec<String>, StoreError> {
+    super::mirror::end_away_keys_of(tx, user, by, now)?;
     let mut ended = Vec::new();
     for leave in leaves_of(tx, user)?.into_iter().filter(|l| !l.ended) {
         end_in(tx, &leave, by, now)?;

@@ -89,6 +89,22 @@ impl Service {
     /// # Errors
     /// The same.
     pub(super) fn grant_in(&self, tx: &Tx<'_>, who: &Actor, id: &DeviceId, grant: &Grant, now: u64) -> Result<BindingView, Refusal> {
+        self.grant_from(tx, who, id, grant, &self.origin(), now)
+    }
+
+    /// The same for a right that comes from `origin`.
+    ///
+    /// # Errors
+    /// The same.
+    pub(super) fn grant_from(
+        &self,
+        tx: &Tx<'_>,
+        who: &Actor,
+        id: &DeviceId,
+        grant: &Grant,
+        origin: &str,
+        now: u64,
+    ) -> Result<BindingView, Refusal> {
         self.may_give(tx, who, id, &grant.terms, now)?;
         let subject = self.recipient(tx, who, id, grant, now)?;
         let all = bindings_of(tx, id)?;
@@ -98,7 +114,7 @@ impl Service {
         if all.len() >= MAX_BINDINGS && !all.iter().any(|b| b.subject == subject) {
             return Err(Refusal::Conflict("this device is shared with too many: take a right away first".into()));
         }
-        let binding = put_binding(tx, &subject, id, &grant.terms, &giver_of(&all, &subject, &who.subject), &self.origin(), now)?;
+        let binding = put_binding(tx, &subject, id, &grant.terms, &giver_of(&all, &subject, &who.subject), origin, now)?;
         let detail = format!("{:?} to {subject}{}", grant.terms.privilege, told(&grant.terms)).to_lowercase();
         audit::append(tx, now, audit::done(who, "binding.grant", id.as_str(), detail))?;
         Ok(view(tx, &binding)?)
@@ -274,29 +290,8 @@ impl Service {
                     Some(verified) => drop(verified.still(tx)?),
                     None => require_role(tx, &who, HubAction::ManagePeople, now)?,
                 }
-                let key = id.as_str().as_bytes();
-                let mut ended = tx.get::<User>(key)?.filter(|u| !u.ended).ok_or(Refusal::NotFound("account"))?;
-                if ended.role == Role::Owner {
-                    keep_an_owner(tx, &id)?;
-                }
-                ended.ended = true;
-                tx.put(key, &ended)?;
-                tx.delete::<UserName>(ended.username.folded().as_bytes())?;
-                shut(tx, &id)?;
-                end_invitations(tx, &id, |_| true)?;
-                let subject = Subject::User(id.clone());
-                let by = who.subject.to_string();
-                for (_, index) in tx.scan::<BindingIndex>(&subject_prefix(&subject), usize::MAX)? {
-                    revoke_in(tx, &index.device, &subject, &by, now)?;
-                }
-                let apps = end_apps_of(tx, &id, &by, now)?;
-                let mut lost = Vec::new();
-                let all: Vec<Binding> = tx.scan::<Binding>(b"", usize::MAX)?.into_iter().map(|(_, b)| b).collect();
-                for of_device in all.chunk_by(|a, b| a.device == b.device) {
-                    let mut with_it = if ending.with_grants { given_by(of_device, &subject, &who.subject) } else { Vec::new() };
-                    add_apps(tx, of_device, &subject, &mut with_it)?;
-                    lost.extend(revoke_all(tx, &with_it, &by, now)?);
-                }
+                let Ended { user: ended, lost, apps } =
+                    end_account_in(tx, &id, &who.subject, &who.subject.to_string(), ending.with_grants, now)?;
                 let name = if ending.erase { "erased" } else { ended.username.as_str() };
                 audit::append(tx, now, audit::done(&who, "user.end", id.as_str(), format!("{name}{}", with_them(&lost))))?;
                 if ending.erase {
@@ -324,6 +319,47 @@ pub(super) struct Ending {
     pub(super) erase: bool,
     /// Set when the person goes of its own will; else an owner ends it.
     pub(super) leaving: Option<Verified>,
+}
+
+/// What ended with an account.
+pub(super) struct Ended {
+    /// The account.
+    pub(super) user: User,
+    /// Rights of others.
+    pub(super) lost: Vec<BindingView>,
+    /// Apps that acted for it.
+    pub(super) apps: Vec<String>,
+}
+
+/// Ends an account inside a transaction: its sessions, its apps, its rights, and with `with_grants` those it gave, save that
+/// of `spared`.
+///
+/// # Errors
+/// [`Refusal::NotFound`]; [`Refusal::Conflict`] for the last owner.
+pub(super) fn end_account_in(tx: &Tx<'_>, id: &UserId, spared: &Subject, by: &str, with_grants: bool, now: u64) -> Result<Ended, Refusal> {
+    let key = id.as_str().as_bytes();
+    let mut user = tx.get::<User>(key)?.filter(|u| !u.ended).ok_or(Refusal::NotFound("account"))?;
+    if user.role == Role::Owner {
+        keep_an_owner(tx, id)?;
+    }
+    user.ended = true;
+    tx.put(key, &user)?;
+    tx.delete::<UserName>(user.username.folded().as_bytes())?;
+    shut(tx, id)?;
+    end_invitations(tx, id, |_| true)?;
+    let subject = Subject::User(id.clone());
+    for (_, index) in tx.scan::<BindingIndex>(&subject_prefix(&subject), usize::MAX)? {
+        revoke_in(tx, &index.device, &subject, by, now)?;
+    }
+    let apps = end_apps_of(tx, id, by, now)?;
+    let mut lost = Vec::new();
+    let all: Vec<Binding> = tx.scan::<Binding>(b"", usize::MAX)?.into_iter().map(|(_, b)| b).collect();
+    for of_device in all.chunk_by(|a, b| a.device == b.device) {
+        let mut with_it = if with_grants { given_by(of_device, &subject, spared) } else { Vec::new() };
+        add_apps(tx, of_device, &subject, &mut with_it)?;
+        lost.extend(revoke_all(tx, &with_it, by, now)?);
+    }
+    Ok(Ended { user, lost, apps })
 }
 
 pub(super) fn view<R: Read>(rows: &R, binding: &Binding) -> Result<BindingView, StoreError> {
@@ -427,7 +463,7 @@ fn giver_of(all: &[Binding], subject: &Subject, who: &Subject) -> String {
 
 /// Of the bindings of one device, those that `giver` gave, and that their holders gave in turn; not that of `spared`, nor
 /// what `spared` gave: who takes a right away keeps their own, whoever gave it.
-fn given_by(all: &[Binding], giver: &Subject, spared: &Subject) -> Vec<Binding> {
+pub(super) fn given_by(all: &[Binding], giver: &Subject, spared: &Subject) -> Vec<Binding> {
     let mut by_giver: HashMap<&str, Vec<&Binding>> = HashMap::new();
     for binding in all.iter().filter(|b| b.subject != *giver && b.subject != *spared) {
         by_giver.entry(&binding.granted_by).or_default().push(binding);
@@ -486,7 +522,8 @@ pub(super) fn keep_an_administrator(tx: &Tx<'_>, all: &[Binding], leaving: &Hash
     Ok(())
 }
 
-/// Writes a right and its index row, one generation above all that was before, marks included.
+/// Writes a right and its index row. One that stands is changed within its generation, so that a mark that was made
+/// elsewhere in the meantime ends it all the same; a new one begins above all that was before, marks included.
 pub(super) fn put_binding(
     tx: &Tx<'_>,
     subject: &Subject,
@@ -502,15 +539,18 @@ pub(super) fn put_binding(
     if terms.privilege < Privilege::Administer && before.as_ref().is_some_and(|b| b.terms.privilege == Privilege::Administer) {
         end_sharing_by(tx, subject, device)?;
     }
-    let before = before.map_or(0, |b| b.generation);
+    let (generation, version) = match &before {
+        Some(standing) if standing.generation > marked => (standing.generation, standing.version + 1),
+        other => (marked.max(other.as_ref().map_or(0, |b| b.generation)) + 1, 0),
+    };
     let binding = Binding {
         device: device.clone(),
         subject: subject.clone(),
         terms: terms.clone(),
         granted_by: by.to_owned(),
         granted_at: now,
-        generation: marked.max(before) + 1,
-        version: 0,
+        generation,
+        version,
         origin: origin.to_owned(),
     };
     tx.put(&key, &binding)?;

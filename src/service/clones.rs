@@ -213,7 +213,7 @@ impl Service {
     pub fn evidence(&self, actor: &Actor, id: &DeviceId) -> Result<EvidenceView, Refusal> {
         self.store.read(|v| {
             let now = self.moment();
-            let mut rows = Rows::load(v, &actor.subject, id, now.at)?;
+            let mut rows = Rows::load(v, &actor.subject, id, &now)?;
             let quarantined = rows.household.is_quarantined();
             let owner = match require_role(v, actor, HubAction::SuspendDevice, now.at) {
                 Ok(()) => true,

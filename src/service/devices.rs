@@ -138,7 +138,7 @@ impl Service {
     fn view_with<R: Read>(&self, v: &R, actor: &Actor, id: &DeviceId, sees_all: bool) -> Result<DeviceView, Refusal> {
         let key = id.as_str().as_bytes();
         let now = self.moment();
-        let rows = Rows::load(v, &actor.subject, id, now.at)?;
+        let rows = Rows::load(v, &actor.subject, id, &now)?;
         let (registered, seen) = (v.get::<Registered>(key)?, v.get::<LastSeen>(key)?);
         let registered = registered.ok_or(Refusal::NotFound("device"))?;
         let privilege = rows.privilege(&now);

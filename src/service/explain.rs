@@ -71,12 +71,12 @@ impl Service {
                 self.require(v, actor, &question.device, Action::Administer)?;
             }
             let subject = subject?;
-            if subject == own && !sees_all && Rows::load(v, &own, &question.device, now.at)?.own.binding.is_none() {
+            if subject == own && !sees_all && Rows::load(v, &own, &question.device, &now)?.own.binding.is_none() {
                 return Err(Refusal::NotFound("device"));
             }
-            let rows = Rows::load(v, &subject, &question.device, now.at)?;
+            let rows = Rows::load(v, &subject, &question.device, &now)?;
             // Who asks about another time supposes that it is that time.
-            let then = question.at.map_or_else(|| now.clone(), |at| Moment { at, grade: Grade::Vouched, zone: now.zone.clone() });
+            let then = question.at.map_or_else(|| (*now).clone(), |at| Moment { at, grade: Grade::Vouched, zone: now.zone.clone() });
             let decision = decide(&rows.facts(question.name.as_deref()), question.action, &then);
             Ok::<_, Refusal>(Explanation {
                 allowed: decision.allowed,

@@ -24,6 +24,7 @@ pub(super) struct Forgotten {
 pub(super) fn forget_device(tx: &Tx<'_>, device: &DeviceId, by: &str, now: u64) -> Result<Forgotten, StoreError> {
     let (key, prefix) = (device.as_str().as_bytes(), device_prefix(device));
     let (holders, driven) = end_rights(tx, device, by, now)?;
+    super::mirror::end_life_of(tx, device, by, now)?;
     tx.delete_prefix::<IssuedCertificate>(&prefix)?;
     tx.delete::<Credential>(key)?;
     tx.delete::<PairingTranscript>(key)?;

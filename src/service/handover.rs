@@ -113,7 +113,7 @@ impl Service {
 
     fn administers(&self, tx: &Tx<'_>, who: &Subject, device: &DeviceId) -> Result<bool, Refusal> {
         let now = self.moment();
-        Ok(decide(&Rows::load(tx, who, device, now.at)?.facts(None), Action::Administer, &now).allowed)
+        Ok(decide(&Rows::load(tx, who, device, &now)?.facts(None), Action::Administer, &now).allowed)
     }
 
     /// Puts `new` in the place of `old`: it takes over name, room and every right, those that others have on the old one
@@ -246,7 +246,7 @@ impl Service {
     /// Who administers a device may replace it also when it is shut out: that is the way out for one that was cloned.
     fn require_to_replace(&self, tx: &Tx<'_>, who: &Actor, old: &DeviceId) -> Result<Household, Refusal> {
         let now = self.moment();
-        let rows = Rows::load(tx, &who.subject, old, now.at)?;
+        let rows = Rows::load(tx, &who.subject, old, &now)?;
         let mut facts = rows.facts(None);
         if facts.standing == Standing::Quarantined {
             facts.standing = Standing::Suspended;

@@ -58,7 +58,10 @@ pub use devices::{DeviceChange, DeviceView};
 pub use explain::{Explanation, Question};
 pub use gate::{SignInAttempt, SignInRefusal, SignedIn};
 pub use invitations::{GiftView, InvitationLook, InvitationView, MadeInvitation, NewInvitation, PromiseView, Registration};
-pub use mirror::{Applied, CloudLook, LinkTarget, LookProblem, Looking, MirrorPhase, MirrorProblem, MirrorState, Prepared, Ticket};
+pub use mirror::{
+    Applied, AwayKeyView, CloudLook, CloudStatus, LinkTarget, LookProblem, Looking, MadeAwayKey, MirrorPhase, MirrorProblem, MirrorState,
+    NewLink, NoticeView, Pending, Prepared, Ticket,
+};
 pub use oauth::{AuthorizationRequest, ClientView, Consent, RequestRefusal, RequestView};
 pub use oauth_tokens::{CodeExchange, GrantError, IssuedTokens};
 pub use pairing::{
@@ -300,6 +303,12 @@ pub enum Refusal {
     /// The device is not connected.
     #[error("the device is not connected")]
     Offline,
+    /// The recovery bundle is to be kept elsewhere, and there is no code that would open it.
+    #[error("make a recovery code first: without it nobody could open the bundle")]
+    RecoveryCodeFirst,
+    /// A cloud cannot be looked at.
+    #[error("{}", .0.detail)]
+    Cloud(LookProblem),
     /// A twin request was rejected.
     #[error("{}", .0.message)]
     Twin(Rejection),
@@ -312,6 +321,20 @@ pub enum Refusal {
     /// The store failed: nothing was done.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// A moment, and how old the knowledge of revocations from outside is in it.
+struct Now {
+    moment: Moment,
+    /// In ms; 0 while no cloud is linked.
+    policy_age_ms: u64,
+}
+
+impl std::ops::Deref for Now {
+    type Target = Moment;
+    fn deref(&self) -> &Moment {
+        &self.moment
+    }
 }
 
 /// What the hub is, fixed at start.
@@ -430,6 +453,7 @@ impl Service {
         service.load_standing()?;
         service.load_zone()?;
         service.drop_all_momentary().await?;
+        service.start_mirror().await?;
         Ok(service)
     }
 
@@ -455,11 +479,11 @@ impl Service {
         self.clock.now_ms()
     }
 
-    /// What decisions know of the time now.
-    fn moment(&self) -> Moment {
+    /// What decisions know of the time now, and of revocations from outside.
+    fn moment(&self) -> Now {
         let zone = self.zone.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         let Timing { now, grade, .. } = self.clock.timing();
-        Moment { at: now, grade, zone }
+        Now { moment: Moment { at: now, grade, zone }, policy_age_ms: self.policy_age() }
     }
 
     /// The hub as it stands in rows that it writes.

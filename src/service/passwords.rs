@@ -83,6 +83,24 @@ fn hasher() -> Argon2<'static> {
 /// Checked when an account does not exist, so that both cases take the same time.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$aGVhcnRoa2V5LW5vYm9keQ$M0xzcqFTRmeFcCp3gwXQpV3OX/jdD6kSH1zVe7/8IXE";
 
+/// Passes, and KiB of memory, of a hash that was made elsewhere at most: whoever signs in costs no more than that.
+const PASSES_MAX: u32 = 10;
+const MEMORY_MAX: u32 = 64 * 1024;
+/// Characters of such a hash.
+const HASH_TEXT_MAX: usize = 256;
+
+/// Whether a text is an argon2id hash, in PHC form, that this hub can check, and that costs an attacker something.
+pub(super) fn is_password_hash(text: &str) -> bool {
+    if text.len() > HASH_TEXT_MAX {
+        return false;
+    }
+    let Ok(parsed) = PasswordHash::new(text) else { return false };
+    let Ok(params) = Params::try_from(&parsed) else { return false };
+    let sized = parsed.hash.as_ref().is_some_and(|h| h.len() >= 32) && parsed.salt.as_ref().is_some_and(|s| s.len() >= 8);
+    let bounded = (8 * 1024..=MEMORY_MAX).contains(&params.m_cost()) && params.t_cost() <= PASSES_MAX && params.p_cost() <= 4;
+    parsed.algorithm.as_str() == Algorithm::Argon2id.as_str() && parsed.version == Some(Version::V0x13.into()) && sized && bounded
+}
+
 impl Service {
     /// A place among those who wait for a hash. Taken before anything is counted against the asker.
     pub(super) fn hash_place(&self, asker: Asker) -> Result<Place, Refusal> {
@@ -138,6 +156,28 @@ mod tests {
         let real = PasswordHash::new(&real).unwrap();
         assert_eq!(format!("{:?}", parsed.params), format!("{:?}", real.params));
         assert!(hasher().verify_password(b"anything", &parsed).is_err());
+    }
+
+    #[test]
+    fn a_hash_that_was_made_elsewhere_is_argon2id_and_bounded() {
+        assert!(is_password_hash(NOBODY));
+        let changed = |from: &str, to: &str| is_password_hash(&NOBODY.replace(from, to));
+        for (from, to) in [
+            ("argon2id", "argon2d"),
+            ("argon2id", "argon2i"),
+            ("v=19", "v=16"),
+            ("m=19456", "m=1048576"),
+            ("m=19456", "m=64"),
+            ("t=2", "t=200"),
+            ("p=1", "p=64"),
+            ("$aGVhcnRoa2V5LW5vYm9keQ", "$YWE"),
+            ("M0xzcqFTRmeFcCp3gwXQpV3OX/jdD6kSH1zVe7/8IXE", "M0xzcqFTRmeFcA"),
+        ] {
+            assert!(!changed(from, to), "{to}");
+        }
+        for wrong in ["", "correct horse", "$2b$12$abcdefghijklmnopqrstuv", &"$argon2id".repeat(50)] {
+            assert!(!is_password_hash(wrong), "{wrong}");
+        }
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Service {
             };
             let now = self.moment();
             let decided = self.store.read(|v| {
-                let rows = Rows::load(v, &who.subject, &device, now.at)?;
+                let rows = Rows::load(v, &who.subject, &device, &now)?;
                 Ok::<_, crate::store::StoreError>(decide(&rows.facts(name), Action::Operate, &now))
             });
             if let Ok(decision) = decided

@@ -1,7 +1,7 @@
 //! Facts for the policy, loaded from the store; decisions; and the tables compiled for connections.
 
 use super::support::support_of;
-use super::{Actor, Refusal, Service, SignedIn};
+use super::{Actor, Now, Refusal, Service, SignedIn};
 use crate::domain::account::{Role, User, UserId};
 use crate::domain::app::{Authorization, ServiceAccount, is_listed};
 use crate::domain::authority::{Authority, HubAction};
@@ -25,6 +25,7 @@ pub(super) struct Rows {
     pub(super) own: Side,
     /// The person an app acts for.
     behalf: Option<Side>,
+    policy_age_ms: u64,
     review_pending: bool,
 }
 
@@ -125,21 +126,28 @@ impl Party {
 }
 
 impl Rows {
-    pub(super) fn load<R: Read>(rows: &R, subject: &Subject, device: &DeviceId, now: u64) -> Result<Rows, StoreError> {
-        Rows::of(rows, subject, &Party::load(rows, subject, now)?, device, now)
+    pub(super) fn load<R: Read>(rows: &R, subject: &Subject, device: &DeviceId, now: &Now) -> Result<Rows, StoreError> {
+        Rows::of(rows, subject, &Party::load(rows, subject, now.at)?, device, now)
     }
 
-    fn of<R: Read>(rows: &R, subject: &Subject, party: &Party, device: &DeviceId, now: u64) -> Result<Rows, StoreError> {
+    fn of<R: Read>(rows: &R, subject: &Subject, party: &Party, device: &DeviceId, now: &Now) -> Result<Rows, StoreError> {
         let behalf = match party.behalf.clone().map(Subject::User) {
-            Some(person) => Some(Side::load(rows, &person, device, &Party::load(rows, &person, now)?, now)?),
+            Some(person) => Some(Side::load(rows, &person, device, &Party::load(rows, &person, now.at)?, now.at)?),
             None => None,
         };
         let key = device.as_str().as_bytes();
         let attested = rows.get::<Registered>(key)?.is_some_and(|r| r.origin.trust() == Trust::Attested);
-        let mut own = Side::load(rows, subject, device, party, now)?;
+        let mut own = Side::load(rows, subject, device, party, now.at)?;
         // Nothing but people, and what acts for them, drives what has not proved its key.
         own.active &= attested || !subject.is_device();
-        Ok(Rows { household: rows.get::<Household>(key)?.unwrap_or_default(), attested, own, behalf, review_pending: party.review_pending })
+        Ok(Rows {
+            household: rows.get::<Household>(key)?.unwrap_or_default(),
+            attested,
+            own,
+            behalf,
+            policy_age_ms: now.policy_age_ms,
+            review_pending: party.review_pending,
+        })
     }
 
     /// The facts; `name` is the attribute or command in question, if there is one.
@@ -150,8 +158,7 @@ impl Rows {
             standing: self.household.standing,
             attested: self.attested,
             name,
-            // No cloud is linked: what was granted in the house never goes stale.
-            policy_age_ms: 0,
+            policy_age_ms: self.policy_age_ms,
             review_pending: self.review_pending,
         }
     }
@@ -232,7 +239,7 @@ impl Service {
         if !party.may_come_from(actor.source) {
             return Err(Refusal::SignedOut);
         }
-        let found = Rows::of(rows, &actor.subject, &party, device, now.at)?;
+        let found = Rows::of(rows, &actor.subject, &party, device, &now)?;
         let mut decision = decide(&found.facts(None), action, &now);
         for name in names {
             if decision.allowed {
@@ -269,7 +276,7 @@ impl Service {
             let party = Party::load(v, subject, now.at)?;
             let mut all = Vec::new();
             for (_, index) in v.scan::<BindingIndex>(&subject_prefix(subject), 10_000)? {
-                let rows = Rows::of(v, subject, &party, &index.device, now.at)?;
+                let rows = Rows::of(v, subject, &party, &index.device, &now)?;
                 all.push((index.device, rows));
             }
             Ok(all)

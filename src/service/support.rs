@@ -4,7 +4,7 @@
 
 use super::bindings::{name_of, put_binding, revoke_in};
 use super::rights::{Rows, require_role};
-use super::{Actor, Change, Refusal, Service, audit, random};
+use super::{Actor, Change, Now, Refusal, Service, audit, random};
 use crate::domain::account::{Role, User, UserId, Username};
 use crate::domain::audit::{Event, Outcome};
 use crate::domain::authority::HubAction;
@@ -13,7 +13,6 @@ use crate::domain::device::Registered;
 use crate::domain::ids::{BrandId, DeviceId};
 use crate::domain::policy::{Action, Reason, decide};
 use crate::domain::support::{LONGEST_MS, MOST_DEVICES, REASON_CHARS, SupportSession};
-use crate::domain::time::Moment;
 use crate::store::tables::{UserName, binding_key};
 use crate::store::{Read, StoreError, Tx};
 use serde::Serialize;
@@ -322,7 +321,7 @@ enum Fate {
     Ends(&'static str),
 }
 
-fn standing<R: Read>(rows: &R, session: &SupportSession, now: &Moment) -> Result<Fate, StoreError> {
+fn standing<R: Read>(rows: &R, session: &SupportSession, now: &Now) -> Result<Fate, StoreError> {
     if now.at >= session.until {
         return Ok(Fate::Ends("expired"));
     }
@@ -337,7 +336,7 @@ fn standing<R: Read>(rows: &R, session: &SupportSession, now: &Moment) -> Result
     let mut stay = BTreeSet::new();
     for device in &session.devices {
         // What suspends or quarantines a device does not end an owner's say over it.
-        let says = decide(&Rows::load(rows, &opener, device, now.at)?.facts(None), Action::Administer, now).allowed;
+        let says = decide(&Rows::load(rows, &opener, device, now)?.facts(None), Action::Administer, now).allowed;
         let given = rows.get::<Binding>(&binding_key(device, &subject))?.is_some_and(|b| b.granted_by == opener.to_string());
         if says && given {
             stay.insert(device.clone());
@@ -366,7 +365,7 @@ fn revoke_on<'a>(tx: &Tx<'_>, session: &SupportSession, devices: impl Iterator<I
     Ok(())
 }
 
-fn concerns<R: Read>(rows: &R, actor: &Actor, user: &UserId, session: &SupportSession, now: &Moment) -> Result<bool, StoreError> {
+fn concerns<R: Read>(rows: &R, actor: &Actor, user: &UserId, session: &SupportSession, now: &Now) -> Result<bool, StoreError> {
     let Some(account) = rows.get::<User>(user.as_str().as_bytes())?.filter(|u| !u.ended) else { return Ok(false) };
     if account.role.is_vendor() {
         return Ok(session.user == *user);
@@ -375,7 +374,7 @@ fn concerns<R: Read>(rows: &R, actor: &Actor, user: &UserId, session: &SupportSe
         return Ok(true);
     }
     for device in &session.devices {
-        if decide(&Rows::load(rows, &actor.subject, device, now.at)?.facts(None), Action::View, now).allowed {
+        if decide(&Rows::load(rows, &actor.subject, device, now)?.facts(None), Action::View, now).allowed {
             return Ok(true);
         }
     }

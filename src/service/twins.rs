@@ -393,6 +393,11 @@ fn room_for_shadow(tx: &Tx<'_>, device: &DeviceId, key: &[u8], now: u64) -> Resu
     Ok(shadows < MAX_SHADOWS && rows < MAX_SHADOW_ROWS)
 }
 
+/// Whether one of these attributes is critical. Without a model nobody has said what is harmless.
+pub(super) fn critical_names<'a>(model: Option<&Model>, mut names: impl Iterator<Item = &'a str>) -> bool {
+    model.is_none_or(|model| names.any(|name| model.is_critical_attribute(name)))
+}
+
 /// What a person needs to make this request: the strongest that any attribute in it asks for.
 fn needed(request: &UpdateRequest, model: Option<&Model>, named: bool) -> Action {
     // Without a model nobody has said what is harmless.

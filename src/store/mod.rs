@@ -316,6 +316,16 @@ pub trait Read {
         self.decode_all(self.rows(T::TABLE, &[], before, limit, true)?)
     }
 
+    /// Up to `limit` keys of `table` that begin with `prefix` and come after `after` (the first ones when that is empty).
+    ///
+    /// # Errors
+    /// The database's fault.
+    fn keys_after(&self, table: Table, prefix: &[u8], after: &[u8], limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        let from = if after.is_empty() { prefix.to_vec() } else { [after, &[0]].concat() };
+        let rows = self.rows(table, &from, &codec::after_prefix(prefix), limit, false)?;
+        Ok(rows.into_iter().map(|(key, _)| key).collect())
+    }
+
     /// Decodes rows of one table.
     ///
     /// # Errors

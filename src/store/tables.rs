@@ -143,7 +143,7 @@ records! {
     /// Marks of what has no table of marks of its own, and marks that were refused, by kind and key: [`entity_key`].
     plain("mirror_marks"): MirrorMark => Mirroring::Own;
     /// How what came from the cloud ended, by its id.
-    plain("mirror_done"): DoneRow;
+    plain("mirror_done"): DoneRow => Mirroring::Own;
     /// What was refused that came from the cloud, by big-endian number.
     plain("mirror_refused"): RefusedRow;
     /// What the cloud tells owners, by big-endian number.

@@ -7,6 +7,8 @@ use redb::backends::InMemoryBackend;
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+mod outbox;
+
 fn key(n: u8) -> MasterKey {
     MasterKey::new([n; 32])
 }

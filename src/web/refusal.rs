@@ -29,6 +29,10 @@ pub(super) fn problem(refusal: Refusal) -> Problem {
         Refusal::VersionConflict(_) => Problem::version_conflict().detail(detail),
         Refusal::TooMany(wait_ms) => Problem::too_many(wait_ms),
         Refusal::Offline => Problem::offline(),
+        Refusal::RecoveryCodeFirst => Problem::new(409, "recovery_code_first", "There is no recovery code yet")
+            .detail(detail)
+            .next("Make one and put it on paper; then agree to the bundle."),
+        Refusal::Cloud(problem) => Problem::new(502, problem.code, "The cloud cannot be reached").detail(problem.detail).next(problem.next),
         Refusal::Twin(rejection) => match rejection.code {
             403 => Problem::not_allowed(detail),
             404 => Problem::not_found().detail(detail),

@@ -12,10 +12,11 @@ use hearthkey::factory::{MintOptions, RunChoice, SAMPLES, Workshop};
 use hearthkey::service::{Actor, Clock, HubIdentity, NewUser, Service, SetupRequest};
 use hearthkey::sim::identity::{DeviceSecret, HubKeys};
 use hearthkey::sim::mqtt::{Client, ConnectOptions, Error, Event, Message, Publish, Qos};
-use hearthkey::store::{MasterKey, Store};
+use hearthkey::store::tables::HubSecrets;
+use hearthkey::store::{MasterKey, Store, StoreError};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::DuplexStream;
@@ -28,17 +29,21 @@ pub const ANSWERS: u64 = 10_000;
 pub const SILENT: u64 = 20;
 const SHORT: Duration = Duration::from_millis(1);
 
-struct TestClock(AtomicU64);
+struct TestClock {
+    now: AtomicU64,
+    /// Nobody knows what time it is.
+    lost: AtomicBool,
+}
 
 impl Clock for TestClock {
     fn now_ms(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.now.load(Ordering::Relaxed)
     }
     fn monotonic_ms(&self) -> u64 {
         self.now_ms()
     }
     fn grade(&self) -> Grade {
-        Grade::Vouched
+        if self.lost.load(Ordering::Relaxed) { Grade::None } else { Grade::Vouched }
     }
 }
 
@@ -50,6 +55,7 @@ pub struct Den {
     workshop: Workshop,
     brand: BrandId,
     dir: TempDir,
+    parting_ms: u64,
 }
 
 /// A thing that can act as a device, as far as it knows its secrets.
@@ -95,10 +101,19 @@ impl Den {
             request_line: HubRequest::line(&identity, &age.to_public().to_string(), 1),
             age_identity: age::secrecy::ExposeSecret::expose_secret(&age.to_string()).to_owned().into(),
         };
-        let clock = Arc::new(TestClock(AtomicU64::new(1_800_000_000_000)));
-        let service = Service::new(store, clock.clone(), hub).await.unwrap();
-        let broker = Broker::new(service.clone(), Config { parting_ms, ..Config::default() }).unwrap();
-        service.connect(&broker);
+        let secrets = HubSecrets {
+            identity_seed: identity.to_bytes(),
+            age_identity: hub.age_identity.to_string(),
+            mirror_seed: [8; 32],
+            epoch: 1,
+            ca_key_pem: String::new(),
+            ca_pem: String::new(),
+            server_key_pem: String::new(),
+            pepper: None,
+        };
+        store.write::<_, StoreError, _>(move |tx| tx.put(HubSecrets::ROW, &secrets)).await.unwrap();
+        let clock = Arc::new(TestClock { now: AtomicU64::new(1_800_000_000_000), lost: AtomicBool::new(false) });
+        let (service, broker) = serve(store, &clock, hub, parting_ms).await;
         let code = service.setup_code().await.unwrap().unwrap();
         let request = SetupRequest { code, user: new_user("olivia", Role::Owner) };
         let here = IpAddr::from([127, 0, 0, 1]);
@@ -111,11 +126,50 @@ impl Den {
             workshop.add_model(&brand, sample.json).unwrap();
         }
         service.trust_brand(&owner, brand.clone(), &made.fingerprint.to_string()).await.unwrap();
-        Den { clock, service, broker, owner, workshop, brand, dir }
+        Den { clock, service, broker, owner, workshop, brand, dir, parting_ms }
+    }
+
+    /// Switches the hub off and on again: what is not on disk is gone. `lost` when its clock then knows nothing.
+    pub async fn restart(&mut self, lost: bool) {
+        self.service.close().await;
+        let known = self.service.hub();
+        let hub = HubIdentity {
+            id: known.id,
+            name: known.name.clone(),
+            ca_der: known.ca_der.clone(),
+            ca_fingerprint: known.ca_fingerprint.clone(),
+            request_line: known.request_line.clone(),
+            age_identity: known.age_identity.clone(),
+        };
+        self.clock.lost.store(lost, Ordering::Relaxed);
+        (self.service, self.broker) = serve(self.store(), &self.clock, hub, self.parting_ms).await;
+    }
+
+    /// The store of a hub that is switched off.
+    pub fn store(&self) -> Store {
+        Store::open(&self.dir.path().join("hub.redb"), MasterKey::new([7; 32])).unwrap()
+    }
+
+    /// The time, ms since 1970.
+    pub fn now(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// A device type more.
+    pub fn add_model(&self, json: &str) {
+        self.workshop.add_model(&self.brand, json).unwrap();
+    }
+
+    /// A registry batch with a new device in it, for this hub, that nobody has given it yet.
+    pub fn batch(&self, model: &str) -> std::path::PathBuf {
+        let run = self.workshop.mint(&self.brand, &ModelName::parse(model).unwrap(), 1, &MintOptions::default(), &()).unwrap();
+        let file = self.dir.path().join(format!("{}.hkb", run.run));
+        self.workshop.batch(&self.brand, &RunChoice::One(run.run.clone()), &self.service.hub().request_line, &file, &()).unwrap();
+        file
     }
 
     pub fn wait(&self, ms: u64) {
-        self.clock.0.fetch_add(ms, Ordering::Relaxed);
+        self.clock.now.fetch_add(ms, Ordering::Relaxed);
     }
 
     /// A device that the hub knows and nobody has claimed. Its firmware signs in with tokens and answers no challenges.
@@ -329,6 +383,13 @@ async fn settle_in(thing: &mut Thing, client: &mut Client<DuplexStream>) -> Resu
         client.subscribe(&[(&thing.topic("proof/challenge"), Qos::AtMostOnce)]).await?;
     }
     Ok(())
+}
+
+async fn serve(store: Store, clock: &Arc<TestClock>, hub: HubIdentity, parting_ms: u64) -> (Arc<Service>, Arc<Broker>) {
+    let service = Service::new(store, clock.clone(), hub).await.unwrap();
+    let broker = Broker::new(service.clone(), Config { parting_ms, ..Config::default() }).unwrap();
+    service.connect(&broker);
+    (service, broker)
 }
 
 const PASSWORD: &str = "correct horse battery";

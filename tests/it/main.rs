@@ -22,6 +22,7 @@ mod lifetime;
 mod listed;
 mod matrix;
 mod meeting;
+mod mirror;
 mod model;
 mod network;
 mod page;

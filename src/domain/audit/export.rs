@@ -81,7 +81,8 @@ impl EntryLine {
     }
 
     /// The entry, and what stands beside it, as the line has them; `None` when a hash is not one.
-    fn read(self) -> Option<(Entry, Option<Beside>)> {
+    #[must_use]
+    pub fn read(self) -> Option<(Entry, Option<Beside>)> {
         let EntryLine { actor, behalf, action, object, outcome, reason, detail, via, .. } = self;
         let mut event = Event { actor, behalf, action, object, outcome, reason, detail, via };
         let beside = match self.salt {

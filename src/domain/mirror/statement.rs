@@ -288,7 +288,7 @@ impl Bulletin {
         let mark = |field: Field| -> Result<Mark, CborError> {
             let mut row = field.row()?;
             let mark = Mark {
-                kind: row.take("kind")?.parsed(kind)?,
+                kind: row.take("kind")?.parsed(Kind::parse)?,
                 key: row.take("key")?.parsed(|text| short(text, KEY_MAX))?,
                 generation: row.take("generation")?.uint()?,
                 at: row.take("time")?.uint()?,
@@ -398,10 +398,6 @@ fn short(text: &str, most: usize) -> Result<String, &'static str> {
 
 fn word(text: &str) -> Result<String, &'static str> {
     short(text, WORD_MAX)
-}
-
-fn kind(text: &str) -> Result<Kind, &'static str> {
-    Kind::ALL.into_iter().find(|kind| kind.word() == text).ok_or("is no kind of entity")
 }
 
 /// The words of consent, sorted, each once.

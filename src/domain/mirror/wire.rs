@@ -49,6 +49,14 @@ impl Kind {
             Kind::Twin => "twin",
         }
     }
+
+    /// Reads a word.
+    ///
+    /// # Errors
+    /// What to say of another.
+    pub fn parse(word: &str) -> Result<Kind, &'static str> {
+        Kind::ALL.into_iter().find(|kind| kind.word() == word).ok_or("is no kind of entity")
+    }
 }
 
 /// A row as its hub has it.

@@ -1,12 +1,10 @@
 //! What the adapter that carries the mirror calls, and what it tells.
 
 use crate::domain::ids::HubId;
-use crate::domain::mirror::wire::{BatchOffer, CloudView, Consent, Linked, SyncReply, SyncRequest};
-use crate::service::{ImportReport, Refusal, Service, lock};
-use ed25519_dalek::SigningKey;
+use crate::domain::mirror::wire::{CloudView, Consent, SyncRequest};
+use crate::service::{Service, lock};
 use serde::Serialize;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::{Notify, watch};
@@ -149,112 +147,9 @@ impl Service {
         *lock(&self.mirror.state) = state;
     }
 
-    /// The key that signs requests in the present epoch.
-    ///
-    /// # Errors
-    /// The store's fault; [`Refusal::Conflict`] on a hub without keys.
-    pub fn mirror_key(&self) -> Result<SigningKey, Refusal> {
-        Err(Refusal::Conflict("not yet".into()))
-    }
-
-    /// The statement that links this hub, signed by its identity.
-    ///
-    /// # Errors
-    /// The store's fault; [`Refusal::Conflict`] when no cloud is linked.
-    pub fn link_statement(&self) -> Result<Vec<u8>, Refusal> {
-        Err(Refusal::Conflict("not yet".into()))
-    }
-
-    /// The statement that ends the link, signed by the hub's identity.
-    ///
-    /// # Errors
-    /// The store's fault; [`Refusal::Conflict`] when no link is to be ended.
-    pub fn unlink_statement(&self) -> Result<Vec<u8>, Refusal> {
-        Err(Refusal::Conflict("not yet".into()))
-    }
-
-    /// The cloud has taken the link.
-    ///
-    /// # Errors
-    /// The store's fault.
-    pub async fn mirror_linked(&self, linked: Linked) -> Result<(), Refusal> {
-        let _ = linked;
-        Err(Refusal::Conflict("not yet".into()))
-    }
-
-    /// The cloud has erased what it had, or says that it knows nothing of this hub.
-    ///
-    /// # Errors
-    /// The store's fault.
-    pub async fn mirror_unlinked(&self) -> Result<(), Refusal> {
-        Err(Refusal::Conflict("not yet".into()))
-    }
-
-    /// The batch to send now, of at most `max_bytes`; `None` when no cloud is linked. One that has nothing to say is sent
-    /// too: it asks what there is.
-    ///
-    /// # Errors
-    /// The store's fault.
-    pub async fn next_batch(self: &Arc<Self>, max_bytes: usize) -> Result<Option<Prepared>, Refusal> {
-        let _ = max_bytes;
-        Err(Refusal::Conflict("not yet".into()))
-    }
-
-    /// The cloud has answered a batch: `vouched_s` is the time that it vouches for (s since 1970), `rtt_ms` how long the
-    /// answer took. Marks come first, in a transaction of their own; then what else came; the cursor last. When this
-    /// returns, nothing more reaches who has lost a right.
-    ///
-    /// # Errors
-    /// [`Refusal::Conflict`] for the answer to another batch; the store's fault: then the batch is sent again.
-    pub async fn batch_acked(self: &Arc<Self>, ticket: Ticket, reply: &SyncReply, vouched_s: u64, rtt_ms: u64) -> Result<Applied, Refusal> {
-        let _ = (ticket, reply, vouched_s, rtt_ms);
-        Err(Refusal::Conflict("not yet".into()))
-    }
-
-    /// The cloud expects another batch: everything is sent anew, beginning with that number.
-    ///
-    /// # Errors
-    /// The store's fault.
-    pub async fn mirror_resync(&self, expected_batch: u64) -> Result<(), Refusal> {
-        let _ = expected_batch;
-        Err(Refusal::Conflict("not yet".into()))
-    }
-
-    /// The cloud says that there is a newer epoch. True when the statement proves it: then this hub has been replaced, and
-    /// serves nobody any more. Without proof nothing changes.
-    pub async fn epoch_stale(&self, statement: &[u8]) -> bool {
-        let _ = statement;
-        false
-    }
-
     /// Whether another hub has taken this one's place, as that changes.
     #[must_use]
     pub fn retired(&self) -> watch::Receiver<bool> {
         self.mirror.retired.subscribe()
-    }
-
-    /// Registry batches that wait at the cloud, the oldest first.
-    #[must_use]
-    pub fn pending_batches(&self) -> Vec<BatchOffer> {
-        Vec::new()
-    }
-
-    /// Takes the batch that was offered, from the file at `path`. When it returns an error, [`Service::offer_failed`] is
-    /// still the adapter's to call.
-    ///
-    /// # Errors
-    /// [`Refusal::Conflict`] for what is not what was offered; [`Refusal::Registry`].
-    pub async fn import_offer(&self, offer: &BatchOffer, path: PathBuf) -> Result<ImportReport, Refusal> {
-        let _ = (offer, path);
-        Err(Refusal::Conflict("not yet".into()))
-    }
-
-    /// A batch could not be taken, and why. With `for_good` it is not offered again; else after some tries.
-    ///
-    /// # Errors
-    /// The store's fault.
-    pub async fn offer_failed(&self, offer: &BatchOffer, why: &str, for_good: bool) -> Result<(), Refusal> {
-        let _ = (offer, why, for_good);
-        Err(Refusal::Conflict("not yet".into()))
     }
 }

@@ -5,8 +5,26 @@
 //! What goes over the wire is `domain::mirror`'s; carrying it is the adapter's, which calls what is public here.
 
 mod adapter;
+mod age;
+mod arrive;
+mod away;
+mod batch;
+mod link;
+mod marks;
+mod news;
+mod offers;
+mod requests;
+mod rows;
+mod view;
 
 pub use adapter::{Applied, CloudLook, LinkTarget, LookProblem, Looking, MirrorPhase, MirrorProblem, MirrorState, Prepared, Ticket};
+pub use away::{AwayKeyView, MadeAwayKey};
+pub use link::NewLink;
+pub use view::{CloudStatus, NoticeView, Pending};
+
+pub(super) use away::end_away_keys_of;
+pub(super) use marks::end_life_of;
+pub(super) use requests::is_from_cloud;
 
 use crate::domain::mirror::wire::CloudView;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -20,6 +38,9 @@ pub(super) struct Desk {
     look: OnceLock<Arc<dyn CloudLook>>,
     /// The cloud that was looked at last.
     looked: Mutex<Option<CloudView>>,
+    heard: Mutex<age::Heard>,
+    /// Held by whoever takes what comes, and by whoever changes what may come.
+    taking: tokio::sync::Mutex<()>,
 }
 
 impl Default for Desk {
@@ -30,6 +51,8 @@ impl Default for Desk {
             state: Mutex::default(),
             look: OnceLock::new(),
             looked: Mutex::default(),
+            heard: Mutex::default(),
+            taking: tokio::sync::Mutex::default(),
         }
     }
 }

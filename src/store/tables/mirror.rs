@@ -184,10 +184,8 @@ pub struct MirrorMark {
 pub enum Doing {
     /// It was begun. What is found so after a restart is not done a second time.
     Begun,
-    /// It has ended, and the cloud is to be told.
+    /// It has ended.
     Ended,
-    /// The cloud knows how it ended.
-    Told,
 }
 
 /// How something that came from the cloud ended.
