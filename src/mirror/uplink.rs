@@ -230,6 +230,9 @@ impl Life<'_> {
             self.unlink().await?;
             return Ok(Err(End::Anew));
         }
+        if let Err(end) = self.begin_epoch().await? {
+            return Ok(Err(end));
+        }
         if self.target.needs_link {
             self.uplink.phase(MirrorPhase::Linking);
             if let Err(end) = self.link().await? {
@@ -260,6 +263,7 @@ impl Life<'_> {
                 Exchange::End(end) => return Ok(Err(end)),
             }
         }
+        self.bundle().await?;
         self.batches().await?;
         Ok(Ok(wait))
     }

@@ -147,9 +147,4 @@ impl Service {
         *lock(&self.mirror.state) = state;
     }
 
-    /// Whether another hub has taken this one's place, as that changes.
-    #[must_use]
-    pub fn retired(&self) -> watch::Receiver<bool> {
-        self.mirror.retired.subscribe()
-    }
 }
