@@ -43,6 +43,7 @@ mod signing_in;
 mod support;
 mod tour;
 mod twins;
+mod uplink;
 mod uses;
 mod web;
 mod wire;

@@ -146,5 +146,4 @@ impl Service {
     pub fn mirror_reports(&self, state: MirrorState) {
         *lock(&self.mirror.state) = state;
     }
-
 }

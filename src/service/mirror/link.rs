@@ -5,12 +5,12 @@ use super::{CloudStatus, LinkTarget, LookProblem};
 use crate::domain::account::UserId;
 use crate::domain::authority::HubAction;
 use crate::domain::ids::BrandId;
-use crate::domain::mirror::statement::{self, EpochStatement, LinkStatement, UnlinkStatement};
+use crate::domain::mirror::statement::{self, LinkStatement, UnlinkStatement};
 use crate::domain::mirror::wire::{CloudView, Consent, Kind, Linked};
 use crate::service::rights::require_role;
 use crate::service::{Actor, Change, Refusal, Service, audit, lock};
 use crate::store::tables::{
-    HubSecrets, MirrorLink, MirrorProgress, MirrorSwitch, NoticeRow, OfferRow, OutboxRow, PreparedBatch, RecoveryKeys, Resync, Retired,
+    HubSecrets, MirrorLink, MirrorProgress, MirrorSwitch, NoticeRow, OfferRow, OutboxRow, PreparedBatch, RecoveryKeys, Resync,
 };
 use crate::store::{Read, StoreError, Tx};
 use data_encoding::BASE64URL_NOPAD;

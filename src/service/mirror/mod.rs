@@ -9,6 +9,7 @@ mod age;
 mod arrive;
 mod away;
 mod batch;
+mod figures;
 mod link;
 mod marks;
 mod news;
@@ -19,6 +20,7 @@ mod view;
 
 pub use adapter::{Applied, CloudLook, LinkTarget, LookProblem, Looking, MirrorPhase, MirrorProblem, MirrorState, Prepared, Ticket};
 pub use away::{AwayKeyView, MadeAwayKey};
+pub use figures::MirrorFigures;
 pub use link::NewLink;
 pub use view::{CloudStatus, NoticeView, Pending};
 

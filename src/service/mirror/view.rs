@@ -129,7 +129,8 @@ impl Service {
         })
     }
 
-    fn pending<R: Read>(&self, rows: &R, audit_sent: u64) -> Result<Pending, StoreError> {
+    /// What waits to be sent.
+    pub(super) fn pending<R: Read>(&self, rows: &R, audit_sent: u64) -> Result<Pending, StoreError> {
         let mut marks = 0;
         for table in [RevocationMark::TABLE, MirrorMark::TABLE] {
             marks += rows.keys_after(OutboxRow::TABLE, &outbox_prefix(table), &[], COUNTED)?.len() as u64;

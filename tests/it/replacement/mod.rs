@@ -69,14 +69,7 @@ impl Courier for Keeper {
             Ok((kept.bundle.clone(), kept.epoch))
         })
     }
-    fn begin<'a>(
-        &'a self,
-        hub: &'a HubId,
-        epoch: u64,
-        statement: Vec<u8>,
-        mirror: ed25519_dalek::SigningKey,
-        _: u64,
-    ) -> Fetching<'a, ()> {
+    fn begin<'a>(&'a self, hub: &'a HubId, epoch: u64, statement: Vec<u8>, mirror: ed25519_dalek::SigningKey, _: u64) -> Fetching<'a, ()> {
         Box::pin(async move {
             let mut kept = self.0.lock().unwrap();
             let begun = EpochStatement::verify(&kept.recovery, &statement).map_err(|_| no("signature"))?;

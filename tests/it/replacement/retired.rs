@@ -48,7 +48,10 @@ async fn a_hub_that_was_replaced_ends_every_session_and_lets_nobody_in_after_a_r
     let (status, problem) = house.http("GET", "/devices", owner_token, None).await;
     assert_eq!((status, problem["code"].as_str(), problem["next"].is_string()), (410, Some("retired"), true));
     assert_eq!(house.http("POST", "/sessions", "", Some(serde_json::json!({"username": "olivia", "password": "x"}))).await.0, 410);
-    assert!(matches!(service.actor(&hearthkey::service::SessionToken::new(owner_token), "test", crate::house::HERE), Err(Refusal::Retired)));
+    assert!(matches!(
+        service.actor(&hearthkey::service::SessionToken::new(owner_token), "test", crate::house::HERE),
+        Err(Refusal::Retired)
+    ));
 
     // After a restart too.
     let config = config(old_dir);
