@@ -58,6 +58,8 @@ pub(super) fn page(
     line("store_writes_total", "", writes);
     line("store_commits_total", "", commits);
     line("not_provisioned", "", not_provisioned as u64);
+    line("retired", "", u64::from(service.is_retired()));
+    line("review_pending", "", u64::from(*service.review().borrow()));
     line("mdns_announced", "", u64::from(matches!(&*network.state().borrow(), State::Announced(_))));
     let mirror = service.mirror_figures();
     line("mirror_linked", "", u64::from(mirror.linked));

@@ -6,9 +6,10 @@ use super::fetch::{self, FetchError};
 use super::line::{self, Ask, Failure, Line, Refused};
 use super::pace::{self, Backoff};
 use super::random;
+use super::replacement::{Bundles, begin_epoch};
 use super::uplink::{End, Uplink, own};
 use super::wake::Wake;
-use crate::domain::mirror::wire::{BYTES_MAX, BatchOffer, Consent, Linked, SyncReply};
+use crate::domain::mirror::wire::{BYTES_MAX, BatchOffer, Linked, SyncReply};
 use crate::domain::time::Grade;
 use crate::service::{LinkTarget, MirrorPhase, Prepared};
 use data_encoding::BASE64URL_NOPAD;
@@ -28,8 +29,6 @@ const LEAN: usize = 64 * 1024;
 const LEAN_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// Bounds of the wait that the cloud may name.
 const WAIT: (u64, u64) = (5, 3_600);
-/// How long the hub waits at least before it asks itself again for a bundle.
-const BUNDLE_LEAST: Duration = Duration::from_secs(1);
 /// Exchanges in a row that move nothing, before the hub waits all the same.
 const FUTILE: u32 = 3;
 /// Answers of one round in which the cloud wants the same batch otherwise.
@@ -48,14 +47,11 @@ pub(super) struct Life<'a> {
     /// When batches are asked for again, after a failure.
     batches_from: Instant,
     batches: Backoff,
-    /// When the bundle is handed over again, after a failure.
-    bundle_from: Instant,
-    bundles: Backoff,
+    bundles: Bundles,
 }
 
 impl<'a> Life<'a> {
     pub(super) fn new(uplink: &'a Uplink, target: &'a LinkTarget, line: &'a Line, wake: &'a Wake) -> Life<'a> {
-        let now = Instant::now();
         Life {
             uplink,
             target,
@@ -63,10 +59,9 @@ impl<'a> Life<'a> {
             wake,
             most: BYTES_MAX,
             unanswered: true,
-            batches_from: now,
+            batches_from: Instant::now(),
             batches: Backoff::default(),
-            bundle_from: now,
-            bundles: Backoff::default(),
+            bundles: Bundles::new(),
         }
     }
 
@@ -106,11 +101,11 @@ impl<'a> Life<'a> {
         let wait = wait.saturating_add(pace::share(wait / 10, random()));
         let due = Instant::now() + wait;
         let due = if self.uplink.service.pending_batches().is_empty() { due } else { due.min(self.batches_from) };
-        let due = self.bundle_waits().map_or(due, |bundle| due.min(bundle));
         tokio::select! {
             () = tokio::time::sleep_until(due) => {}
             () = wish.notified() => tokio::time::sleep(Duration::from_millis(self.uplink.config.debounce_ms)).await,
             () = self.wake.news.notified() => {}
+            () = self.bundles.wanted(&self.uplink.service, self.target) => {}
         }
     }
 
@@ -119,6 +114,9 @@ impl<'a> Life<'a> {
         if self.target.needs_unlink {
             self.unlink().await?;
             return Ok(Err(End::Anew));
+        }
+        if let Err(failure) = begin_epoch(&self.uplink.service, self.line).await {
+            return self.replaced(failure).await.map(Err);
         }
         if self.target.needs_link {
             self.uplink.phase(MirrorPhase::Linking);
@@ -152,7 +150,7 @@ impl<'a> Life<'a> {
                 Exchange::End(end) => return Ok(Err(end)),
             }
         }
-        self.bundle().await?;
+        self.bundles.hand_over(&self.uplink.service, self.line, self.target).await?;
         Ok(Ok(if self.batches().await? { Duration::ZERO } else { wait }))
     }
 
@@ -251,40 +249,6 @@ impl<'a> Life<'a> {
             }
             None => Err(failure),
         }
-    }
-
-    /// When a bundle is to be asked for again.
-    fn bundle_waits(&self) -> Option<Instant> {
-        if !self.target.consent.contains(&Consent::Bundle) {
-            return None;
-        }
-        let waits = Duration::from_millis(self.uplink.service.bundle_waits_ms()?).max(BUNDLE_LEAST);
-        Some(self.bundle_from.max(Instant::now() + waits))
-    }
-
-    /// Hands over the recovery bundle, when one is due.
-    async fn bundle(&mut self) -> Result<(), Failure> {
-        if !self.target.consent.contains(&Consent::Bundle) || Instant::now() < self.bundle_from || self.line.meter().left() == 0 {
-            return Ok(());
-        }
-        let service = self.uplink.service.clone();
-        let made = tokio::task::spawn_blocking(move || service.bundle_due()).await;
-        let Some(bundle) = made.unwrap_or_default() else { return Ok(()) };
-        let (path, length) = (self.line.own("/bundle"), bundle.len());
-        let ask = Ask { content_type: "application/octet-stream", ..post("PUT", &path, bundle) };
-        match self.line.ask(ask).await {
-            Ok(_) => {
-                let service = self.uplink.service.clone();
-                self.uplink.finish(async move { service.bundle_sent().await }).await?;
-                self.bundles.reset();
-                tracing::info!(bytes = length, "the cloud keeps a new recovery bundle");
-            }
-            Err(failure) => {
-                tracing::warn!(detail = %failure.problem.detail, "the recovery bundle was not taken; it is tried again");
-                self.bundle_from = Instant::now() + self.bundles.pause(random(), failure.asked);
-            }
-        }
-        Ok(())
     }
 
     /// Fetches registry batches; whether there is more of them to fetch. That this fails, or takes long, keeps no revocation

@@ -35,6 +35,7 @@ mod people;
 mod recovery;
 mod registry;
 mod remotes;
+mod replacement;
 mod resets;
 mod revocation;
 mod sharing;

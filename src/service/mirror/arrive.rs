@@ -89,6 +89,10 @@ impl Service {
                 Ok(tx.count(OutboxRow::TABLE)? > 0 || !progress.resync.is_empty())
             })
             .await?;
+        if !reply.more && cursor == reply.cursor {
+            // Every mark there is has come down.
+            self.marks_known().await?;
+        }
         applied.again |= again || reply.more;
         self.clock_vouched(vouched_s, rtt_ms).await?;
         if self.cloud_heard() {

@@ -35,7 +35,6 @@ use tokio::sync::watch;
 /// What is shared in memory.
 pub(super) struct Desk {
     target: watch::Sender<Option<LinkTarget>>,
-    retired: watch::Sender<bool>,
     state: Mutex<MirrorState>,
     look: OnceLock<Arc<dyn CloudLook>>,
     /// The cloud that was looked at last.
@@ -49,7 +48,6 @@ impl Default for Desk {
     fn default() -> Self {
         Desk {
             target: watch::channel(None).0,
-            retired: watch::channel(false).0,
             state: Mutex::default(),
             look: OnceLock::new(),
             looked: Mutex::default(),
