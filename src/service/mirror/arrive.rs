@@ -91,6 +91,10 @@ impl Service {
             .await?;
         applied.again |= again || reply.more;
         self.clock_vouched(vouched_s, rtt_ms).await?;
+        if !reply.more {
+            // Every mark that was made elsewhere is here now.
+            self.marks_known().await?;
+        }
         if self.cloud_heard() {
             // What was closed because the cloud had not been heard is open again.
             self.policy_changed().await;

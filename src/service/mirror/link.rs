@@ -5,12 +5,12 @@ use super::{CloudStatus, LinkTarget, LookProblem};
 use crate::domain::account::UserId;
 use crate::domain::authority::HubAction;
 use crate::domain::ids::BrandId;
-use crate::domain::mirror::statement::{self, EpochStatement, LinkStatement, UnlinkStatement};
+use crate::domain::mirror::statement::{self, LinkStatement, UnlinkStatement};
 use crate::domain::mirror::wire::{CloudView, Consent, Kind, Linked};
 use crate::service::rights::require_role;
 use crate::service::{Actor, Change, Refusal, Service, audit, lock};
 use crate::store::tables::{
-    HubSecrets, MirrorLink, MirrorProgress, MirrorSwitch, NoticeRow, OfferRow, OutboxRow, PreparedBatch, RecoveryKeys, Resync, Retired,
+    HubSecrets, MirrorLink, MirrorProgress, MirrorSwitch, NoticeRow, OfferRow, OutboxRow, PreparedBatch, RecoveryKeys, Resync,
 };
 use crate::store::{Read, StoreError, Tx};
 use data_encoding::BASE64URL_NOPAD;
@@ -322,57 +322,18 @@ impl Service {
         self.mirror_changed().await
     }
 
-    /// The recovery code has changed: the cloud is told its new public halves.
-    ///
-    /// # Errors
-    /// The store's fault.
-    pub(in crate::service) async fn recovery_code_changed(&self) -> Result<(), Refusal> {
-        self.store
-            .write::<_, StoreError, _>(|tx| {
-                if link_in(tx)?.is_some() {
-                    let mut progress = progress_in(tx)?;
-                    progress.to_link = true;
-                    tx.put(MirrorProgress::ROW, &progress)?;
-                }
-                Ok(())
-            })
-            .await?;
-        self.mirror_changed().await
-    }
-
     /// The cloud says that there is a newer epoch. True when the statement proves it: then this hub has been replaced, and
     /// serves nobody any more. Without proof nothing changes.
     pub async fn epoch_stale(&self, statement: &[u8]) -> bool {
-        let (statement, hub, now) = (statement.to_vec(), self.hub.id, self.now());
-        let proven = self
-            .store
-            .write::<_, Refusal, _>(move |tx| {
-                let Some(keys) = tx.get::<RecoveryKeys>(RecoveryKeys::ROW)? else { return Ok(false) };
-                let Ok(said) = EpochStatement::verify(&keys.public, &statement) else { return Ok(false) };
-                if said.hub != hub || said.epoch <= secrets_in(tx)?.epoch {
-                    return Ok(false);
-                }
-                if tx.get::<Retired>(Retired::ROW)?.is_none() {
-                    tx.put(Retired::ROW, &Retired { at: now, epoch: said.epoch, statement: statement.clone() })?;
-                    let event =
-                        audit::event("cloud", "hub.retired", "hub", crate::domain::audit::Outcome::Done, "epoch_stale", "", "cloud");
-                    audit::append(tx, now, event)?;
-                }
-                Ok(true)
-            })
-            .await
-            .unwrap_or_else(|error| {
-                tracing::error!(%error, "a statement about a newer epoch could not be looked at");
-                false
-            });
-        if proven {
-            tracing::error!("another hub has taken this one's place: this one serves nobody any more");
-            self.mirror.retired.send_replace(true);
-            self.policy_changed().await;
-        } else {
+        let stepped = self.step_down(statement).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a statement about a newer epoch could not be looked at");
+            false
+        });
+        self.mirror.retired.send_replace(self.is_retired());
+        if !stepped {
             tracing::warn!("the cloud says that there is a newer epoch, and does not prove it; nothing changes");
         }
-        proven
+        stepped
     }
 
     /// At start: what is on disk into memory; and on a hub that has taken another's place, everything anew in its epoch.
@@ -392,13 +353,12 @@ impl Service {
                 begin(tx, secrets.epoch)
             })
             .await?;
-        let retired = self.store.read::<_, StoreError>(|v| v.get::<Retired>(Retired::ROW))?.is_some();
-        self.mirror.retired.send_replace(retired);
+        self.mirror.retired.send_replace(self.is_retired());
         self.mirror_changed().await
     }
 
     /// The link as it is on disk now, for the adapter and for the age of the policy.
-    pub(super) async fn mirror_changed(&self) -> Result<(), Refusal> {
+    pub(in crate::service) async fn mirror_changed(&self) -> Result<(), Refusal> {
         let (link, progress, epoch) = self.store.read::<_, StoreError>(|v| Ok((any_link(v)?, progress_in(v)?, switch_in(v)?.epoch)))?;
         let linked = link.as_ref().is_some_and(|l| !l.ending);
         let before = {
@@ -429,6 +389,9 @@ impl Service {
             changed
         });
         if linked != before {
+            if before {
+                self.clock_unlinked().await?;
+            }
             self.policy_changed().await;
             self.changed(Change::Accounts);
         }

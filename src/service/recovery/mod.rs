@@ -136,6 +136,7 @@ impl Service {
                 Ok(link.map(|link| link.url))
             })
             .await?;
+        self.mirror_changed().await?;
         Ok(MadeRecoveryCode { code: Zeroizing::new(code.to_string()), hub: hub.to_string(), cloud })
     }
 
