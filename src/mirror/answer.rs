@@ -146,13 +146,13 @@ pub(super) fn refusal(seen: Refusal<'_>) -> Problem {
         (404 | 410, "not_linked") => (
             "refused",
             "the cloud does not know this hub (any more)".to_owned(),
-            "If you still want a cloud, unlink under Cloud, and link again",
+            "Nothing needs to be done: the hub links again by itself. If you do not want this cloud any more, unlink under Cloud",
         ),
         (_, "clock") => ("clock", format!("the cloud does not accept the hub's time: {said}"), "Set the hub's time under Settings"),
         (_, "signature") => (
             "refused",
             format!("the cloud does not accept this hub's signature: {said}"),
-            "If the hub was restored or its address book of the cloud is old, unlink under Cloud, and link again",
+            "Unlink under Cloud, and link again; if it stays so, ask whoever runs the cloud",
         ),
         (_, "epoch_stale") => (
             "stale",

@@ -2,21 +2,20 @@
 //! directory. A cut line or a killed hub goes on where it was. Whether what came is a good batch is the service's to say.
 
 use super::answer;
-use super::line::{Ask, Failure, Line};
+use super::line::{self, Ask, Failure, Line};
 use crate::domain::mirror::wire::BatchOffer;
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use tokio::fs::{self, File, OpenOptions};
 use tokio::io::AsyncWriteExt;
 
 /// Bytes of one part.
 const PART: u64 = 256 * 1024;
-/// How long one part may take: 4 kB/s.
-const PART_DEADLINE: Duration = Duration::from_secs(70);
+/// Parts that are fetched before there is an exchange again: no revocation waits for a long batch.
+pub(super) const AT_ONCE: u32 = 16;
 /// Bytes of a batch at most.
 const BATCH_MOST: u64 = 512 * 1024 * 1024;
 /// What the name of an unfinished file ends with.
@@ -31,6 +30,8 @@ pub(super) enum FetchError {
     Offer(&'static str),
     /// The hub's disk.
     Disk(io::Error),
+    /// Nothing is wrong: there is more of it.
+    More,
 }
 
 impl From<Failure> for FetchError {
@@ -71,11 +72,11 @@ pub(super) async fn forget(path: &Path) {
     }
 }
 
-/// Fetches what is offered into a file in `dir`, and checks it against its hash.
+/// Fetches what is offered into a file in `dir`, at most so many `parts` of it, and checks it against its hash.
 ///
 /// # Errors
 /// [`FetchError`]. What has come is kept, unless it is not what was offered.
-pub(super) async fn fetch(line: &Line, dir: &Path, offer: &BatchOffer) -> Result<PathBuf, FetchError> {
+pub(super) async fn fetch(line: &Line, dir: &Path, offer: &BatchOffer, parts: &mut u32) -> Result<PathBuf, FetchError> {
     check(offer).map_err(FetchError::Offer)?;
     fs::create_dir_all(dir).await?;
     let path = place(dir, offer);
@@ -86,7 +87,7 @@ pub(super) async fn fetch(line: &Line, dir: &Path, offer: &BatchOffer) -> Result
     }
     let mut anew = had == 0;
     loop {
-        complete(line, &path, offer, had).await?;
+        complete(line, &path, offer, had, parts).await?;
         if hash(path.clone()).await? == offer.sha256 {
             return Ok(path);
         }
@@ -99,12 +100,13 @@ pub(super) async fn fetch(line: &Line, dir: &Path, offer: &BatchOffer) -> Result
     }
 }
 
-async fn complete(line: &Line, path: &Path, offer: &BatchOffer, mut had: u64) -> Result<(), FetchError> {
+async fn complete(line: &Line, path: &Path, offer: &BatchOffer, mut had: u64, parts: &mut u32) -> Result<(), FetchError> {
     let mut file: File = OpenOptions::new().create(true).append(true).open(path).await?;
     while had < offer.bytes {
         if line.meter().left() == 0 {
             return Err(Failure::from(answer::budget()).into());
         }
+        *parts = parts.checked_sub(1).ok_or(FetchError::More)?;
         let range = had..offer.bytes.min(had + PART);
         let part = part(line, offer, range).await?;
         file.write_all(&part).await?;
@@ -115,9 +117,9 @@ async fn complete(line: &Line, path: &Path, offer: &BatchOffer, mut had: u64) ->
     Ok(())
 }
 
-async fn part(line: &Line, offer: &BatchOffer, range: Range<u64>) -> Result<Vec<u8>, FetchError> {
+async fn part(way: &Line, offer: &BatchOffer, range: Range<u64>) -> Result<Vec<u8>, FetchError> {
     let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-    let path = line.own(&format!("/batches/{}", offer.id));
+    let path = way.own(&format!("/batches/{}", offer.id));
     let ask = Ask {
         method: "GET",
         path: &path,
@@ -126,9 +128,9 @@ async fn part(line: &Line, offer: &BatchOffer, range: Range<u64>) -> Result<Vec<
         range: Some(range.clone()),
         // A problem's details may be longer than the last part.
         most: length.max(64 * 1024),
-        deadline: PART_DEADLINE,
+        deadline: line::deadline(length),
     };
-    let reply = match line.ask(ask).await {
+    let reply = match way.ask(ask).await {
         Err(Failure { refused: Some(refused), .. }) if matches!(refused.status, 404 | 410 | 416) => {
             return Err(FetchError::Offer("the cloud does not have it any more"));
         }

@@ -26,8 +26,6 @@ use tokio::time::Instant;
 
 /// Longest wait for a connection, TLS included.
 const CONNECT: Duration = Duration::from_secs(20);
-/// Longest silence within an answer. The cloud sends something every 20 s on a line that only waits.
-const SILENCE: Duration = Duration::from_secs(65);
 /// How often an HTTP/2 connection is asked whether it still stands, and how long its answer may take.
 const PING: Duration = Duration::from_secs(30);
 /// In `cloud.proxy`: no proxy, whatever the environment says.
@@ -54,6 +52,11 @@ pub(super) struct Line {
     hub: HubId,
     epoch: u64,
     key: SigningKey,
+}
+
+/// How long a call may take that carries so many bytes, one way or the other: a minute, and 2 KiB/s.
+pub(super) fn deadline(bytes: usize) -> Duration {
+    Duration::from_secs(60).saturating_add(Duration::from_secs(bytes as u64 / 2_048))
 }
 
 /// What is asked.
@@ -153,7 +156,6 @@ impl Way {
             .referer(false)
             .user_agent(concat!("hearthkey/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT)
-            .read_timeout(SILENCE)
             .http2_keep_alive_interval(PING)
             .http2_keep_alive_timeout(PING)
             .http2_keep_alive_while_idle(true)

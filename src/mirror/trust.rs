@@ -151,8 +151,8 @@ mod tests {
         leaf: Certificate,
     }
 
-    fn issued() -> Issued {
-        let ca = Ca::create(CaKey::generate().unwrap(), "cloud").unwrap();
+    fn issued_by(authority: &str) -> Issued {
+        let ca = Ca::create(CaKey::generate().unwrap(), authority).unwrap();
         let validity = Validity { not_before: MADE, not_after: ENDS };
         let leaf = ca.issue_server(&ServerKey::generate().unwrap(), &["localhost".to_owned()], &[], validity).unwrap();
         Issued { ca, leaf }
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn dates_count_for_a_box_that_knows_the_time_and_not_for_one_that_does_not() {
-        let Issued { ca, leaf } = issued();
+        let Issued { ca, leaf } = issued_by("one");
         for now in [0, MADE - 1, ENDS + 1, ENDS * 2] {
             assert!(judge(&ca, &leaf, "localhost", now, true).is_err(), "{now}");
             assert!(judge(&ca, &leaf, "localhost", now, false).is_ok(), "{now}");
@@ -179,8 +179,8 @@ mod tests {
 
     #[test]
     fn name_and_authority_count_whether_the_time_is_known_or_not() {
-        let Issued { ca, leaf } = issued();
-        let other = issued().ca;
+        let Issued { ca, leaf } = issued_by("one");
+        let other = issued_by("another").ca;
         for (knows_time, now) in [(true, MADE + 1), (false, MADE + 1), (false, 0), (false, ENDS + 1)] {
             let authority = judge(&other, &leaf, "localhost", now, knows_time).unwrap_err();
             assert!(matches!(authority, rustls::Error::InvalidCertificate(_)), "{authority:?}");
@@ -200,7 +200,7 @@ mod tests {
             assert!(error.contains("ca.pem"), "{error}");
         }
         assert!(authorities(Some(&dir.path().join("gone.pem"))).is_err());
-        let base64 = data_encoding::BASE64.encode(issued().ca.certificate().der());
+        let base64 = data_encoding::BASE64.encode(issued_by("one").ca.certificate().der());
         std::fs::write(&path, format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n")).unwrap();
         assert!(!authorities(Some(&path)).unwrap().is_empty());
     }

@@ -4,9 +4,10 @@
 
 use super::answer::{self, Problem};
 use super::fetch::{self, FetchError};
-use super::line::{Ask, Failure, Line, Refused, Way};
+use super::line::{self, Ask, Failure, Line, Refused, Way};
 use super::meter::Meter;
 use super::pace::{self, Backoff};
+use super::replacement::{Bundles, begin_epoch};
 use super::wake::{self, Wake};
 use super::{Config, random};
 use crate::domain::mirror::wire::{BYTES_MAX, BatchOffer, Linked, SyncReply};
@@ -16,16 +17,15 @@ use data_encoding::BASE64URL_NOPAD;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
-/// How long one exchange may take.
-const EXCHANGE: Duration = Duration::from_secs(120);
 /// Bytes of an answer at most: what was agreed on, and room for the marks that go beyond every bound.
 const ANSWER_MOST: usize = 4 * BYTES_MAX;
 /// Bytes of a request at least, whatever the cloud says: smaller ones make no progress.
-const REQUEST_LEAST: usize = 4 * 1024;
+const REQUEST_LEAST: usize = 16 * 1024;
 /// Bytes of a request at most when the day's share is used up.
 const LEAN: usize = 64 * 1024;
 /// How long the hub waits between two exchanges then.
@@ -46,6 +46,10 @@ pub(super) struct Uplink {
     dir: PathBuf,
     meter: Arc<Meter>,
     told: Mutex<MirrorState>,
+    /// Pauses before a cloud that does not know this hub is told of it again.
+    strangers: Mutex<Backoff>,
+    /// What the service has begun is finished, whatever becomes of the line meanwhile.
+    begun: TaskTracker,
 }
 
 /// Why a line is put down.
@@ -64,14 +68,35 @@ struct Life<'a> {
     wake: &'a Wake,
     /// Bytes of the next request at most.
     most: usize,
+    /// The cloud may have taken a batch whose answer did not come: it is sent again as it was, however long it is.
+    unanswered: bool,
     /// When batches are asked for again, after a failure.
     batches_from: Instant,
     batches: Backoff,
+    bundles: Bundles,
 }
 
 impl Uplink {
     pub(super) fn new(service: Arc<Service>, config: Config, dir: PathBuf, meter: Arc<Meter>) -> Uplink {
-        Uplink { service, config, dir, meter, told: Mutex::default() }
+        Uplink { service, config, dir, meter, told: Mutex::default(), strangers: Mutex::default(), begun: TaskTracker::new() }
+    }
+
+    /// Waits until what the service has begun is finished.
+    pub(super) async fn settle(&self) {
+        self.begun.close();
+        self.begun.wait().await;
+    }
+
+    /// Has the service do something to its end, also when nobody waits for that any more.
+    async fn finish<T, F>(&self, doing: F) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Refusal>> + Send + 'static,
+    {
+        match self.begun.spawn(doing).await {
+            Ok(done) => done.map_err(own),
+            Err(error) => Err(fault(&error.to_string())),
+        }
     }
 
     /// Calls whatever cloud is linked, for ever.
@@ -92,8 +117,6 @@ impl Uplink {
                 changed = targets.changed() => if changed.is_err() { return },
                 () = end => {}
             }
-            // What an owner has changed is worth an attempt.
-            backoff.reset();
         }
     }
 
@@ -123,8 +146,10 @@ impl Uplink {
             line: &line,
             wake: &wake,
             most: BYTES_MAX,
+            unanswered: true,
             batches_from: Instant::now(),
             batches: Backoff::default(),
+            bundles: Bundles::new(),
         };
         let connection = async {
             let mut stands = wake.stands.subscribe();
@@ -169,6 +194,10 @@ impl Uplink {
         });
     }
 
+    fn strangers(&self) -> MutexGuard<'_, Backoff> {
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn phase(&self, phase: MirrorPhase) {
         self.tell(|state| (state.phase, state.retry_at) = (phase, None));
     }
@@ -206,6 +235,9 @@ impl Life<'_> {
 
     /// Waits for something to do, `wait` at most.
     async fn idle(&mut self, wait: Duration, wish: &tokio::sync::Notify) {
+        if wait.is_zero() {
+            return;
+        }
         if self.line.meter().left() == 0 {
             let pause = LEAN_PAUSE.saturating_add(pace::share(LEAN_PAUSE / 4, random()));
             self.uplink.waits(MirrorPhase::Waiting, Some(answer::budget()), pause);
@@ -221,6 +253,7 @@ impl Life<'_> {
             () = tokio::time::sleep_until(due) => {}
             () = wish.notified() => tokio::time::sleep(Duration::from_millis(self.uplink.config.debounce_ms)).await,
             () = self.wake.news.notified() => {}
+            () = self.bundles.wanted(&self.uplink.service, self.target) => {}
         }
     }
 
@@ -229,6 +262,9 @@ impl Life<'_> {
         if self.target.needs_unlink {
             self.unlink().await?;
             return Ok(Err(End::Anew));
+        }
+        if let Err(failure) = begin_epoch(&self.uplink.service, self.line).await {
+            return self.replaced(failure).await.map(Err);
         }
         if self.target.needs_link {
             self.uplink.phase(MirrorPhase::Linking);
@@ -240,9 +276,11 @@ impl Life<'_> {
         let mut wait = Duration::from_secs(WAIT.1);
         let (mut futile, mut otherwise) = (0, 0);
         loop {
-            let bound = if self.line.meter().left() == 0 { self.most.min(LEAN) } else { self.most };
+            let lean = self.line.meter().left() == 0 && !self.unanswered;
+            let bound = if lean { self.most.min(LEAN) } else { self.most };
             let Some(prepared) = self.uplink.service.next_batch(bound).await.map_err(own)? else { break };
             let moves = moves(&prepared);
+            self.unanswered = true;
             match self.exchange(prepared).await? {
                 Exchange::Taken { again, brought, wait_s } => {
                     wait = Duration::from_secs(wait_s.clamp(WAIT.0, WAIT.1));
@@ -260,8 +298,8 @@ impl Life<'_> {
                 Exchange::End(end) => return Ok(Err(end)),
             }
         }
-        self.batches().await?;
-        Ok(Ok(wait))
+        self.bundles.hand_over(&self.uplink.service, self.line, self.target).await?;
+        Ok(Ok(if self.batches().await? { Duration::ZERO } else { wait }))
     }
 
     async fn link(&self) -> Result<Result<(), End>, Failure> {
@@ -270,7 +308,8 @@ impl Life<'_> {
         match self.line.ask(post("POST", "/v1/hubs", body.to_string().into_bytes())).await {
             Ok(reply) => {
                 let linked: Linked = read(&reply.body)?;
-                self.uplink.service.mirror_linked(linked).await.map_err(own)?;
+                let service = self.uplink.service.clone();
+                self.uplink.finish(async move { service.mirror_linked(linked).await }).await?;
                 tracing::info!(url = %self.target.url, "the cloud has taken the link");
                 Ok(Ok(()))
             }
@@ -287,7 +326,13 @@ impl Life<'_> {
             Err(failure) => return Err(failure),
         }
         tracing::info!(url = %self.target.url, "the cloud has erased what it had of this hub");
-        self.uplink.service.mirror_unlinked().await.map_err(own)
+        self.forgotten().await
+    }
+
+    /// The cloud knows nothing of this hub.
+    async fn forgotten(&self) -> Result<(), Failure> {
+        let service = self.uplink.service.clone();
+        self.uplink.finish(async move { service.mirror_unlinked().await }).await
     }
 
     async fn exchange(&mut self, prepared: Prepared) -> Result<Exchange, Failure> {
@@ -299,14 +344,14 @@ impl Life<'_> {
             Ok(reply) => {
                 let answer: SyncReply = read(&reply.body)?;
                 self.most = usize::try_from(answer.max_bytes).unwrap_or(BYTES_MAX).clamp(REQUEST_LEAST, BYTES_MAX);
-                let service = &self.uplink.service;
-                let applied = service.batch_acked(ticket, &answer, reply.created_s, reply.rtt_ms).await.map_err(own)?;
-                self.wake.taken(answer.cursor);
-                return Ok(Exchange::Taken {
-                    again: applied.again || answer.more,
-                    brought: applied.marks + applied.items > 0,
-                    wait_s: answer.wait_s,
-                });
+                let (cursor, more, wait_s) = (answer.cursor, answer.more, answer.wait_s);
+                let service = self.uplink.service.clone();
+                let taking = async move { service.batch_acked(ticket, &answer, reply.created_s, reply.rtt_ms).await };
+                let applied = self.uplink.finish(taking).await?;
+                self.unanswered = false;
+                self.uplink.strangers().reset();
+                self.wake.taken(cursor);
+                return Ok(Exchange::Taken { again: applied.again || more, brought: applied.marks + applied.items > 0, wait_s });
             }
             Err(failure) => failure,
         };
@@ -315,13 +360,24 @@ impl Life<'_> {
             (409, "resync") => {
                 let expected = problem.get("batch").and_then(Value::as_u64).unwrap_or(1);
                 tracing::info!(expected, batch = ticket.batch, "the cloud expects another batch: what is mirrored is sent again");
-                self.uplink.service.mirror_resync(expected).await.map_err(own)?;
+                let service = self.uplink.service.clone();
+                self.uplink.finish(async move { service.mirror_resync(expected).await }).await?;
                 Ok(Exchange::Otherwise(Box::new(failure)))
             }
             (413, _) if length > REQUEST_LEAST => {
+                self.unanswered = false;
                 let told = problem.get("max_bytes").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
                 self.most = told.unwrap_or(usize::MAX).min(length / 2).clamp(REQUEST_LEAST, BYTES_MAX);
                 Ok(Exchange::Otherwise(Box::new(failure)))
+            }
+            (_, "not_linked") => {
+                tracing::warn!("the cloud does not know this hub any more: it is told anew");
+                let pause = self.uplink.strangers().pause(random(), failure.asked);
+                self.uplink.meter.ended(failure.problem.code);
+                self.uplink.waits(MirrorPhase::Failing, Some(failure.problem), pause);
+                tokio::time::sleep(pause).await;
+                self.forgotten().await?;
+                Ok(Exchange::End(End::Anew))
             }
             _ => self.replaced(failure).await.map(Exchange::End),
         }
@@ -334,53 +390,65 @@ impl Life<'_> {
             _ => None,
         };
         match statement.and_then(|text| BASE64URL_NOPAD.decode(text.as_bytes()).ok()) {
-            Some(statement) if self.uplink.service.epoch_stale(&statement).await => Ok(End::Replaced),
-            _ => Err(failure),
+            Some(statement) => {
+                let service = self.uplink.service.clone();
+                let proven = self.uplink.finish(async move { Ok(service.epoch_stale(&statement).await) }).await?;
+                if proven { Ok(End::Replaced) } else { Err(failure) }
+            }
+            None => Err(failure),
         }
     }
 
-    /// Fetches registry batches. That this fails keeps no revocation from coming: it has a pace of its own.
-    async fn batches(&mut self) -> Result<(), Failure> {
+    /// Fetches registry batches; whether there is more of them to fetch. That this fails, or takes long, keeps no revocation
+    /// from coming: it has a pace of its own.
+    async fn batches(&mut self) -> Result<bool, Failure> {
         if Instant::now() < self.batches_from {
-            return Ok(());
+            return Ok(false);
         }
+        let mut parts = fetch::AT_ONCE;
         let offers = self.uplink.service.pending_batches();
         fetch::tidy(&self.uplink.dir, &offers).await;
         for offer in &offers {
-            match self.batch(offer).await {
-                Ok(()) => self.batches.reset(),
+            match self.batch(offer, &mut parts).await {
+                Ok(true) => self.batches.reset(),
+                Ok(false) => {
+                    self.batches_from = Instant::now() + self.batches.pause(random(), None);
+                    return Ok(false);
+                }
+                Err(FetchError::More) => return Ok(true),
                 Err(FetchError::Offer(why)) => {
                     tracing::warn!(batch = %offer.id, why, "a registry batch of the cloud's will not be taken");
                     self.uplink.service.offer_failed(offer, why, true).await.map_err(own)?;
                 }
-                Err(error) => {
-                    let (detail, asked) = match &error {
-                        FetchError::Line(failure) => (failure.problem.detail.clone(), failure.asked),
-                        FetchError::Disk(error) => (error.to_string(), None),
-                        FetchError::Offer(why) => ((*why).to_owned(), None),
-                    };
-                    tracing::warn!(batch = %offer.id, %detail, "a registry batch has not come yet; the hub goes on where it was");
-                    self.batches_from = Instant::now() + self.batches.pause(random(), asked);
-                    return Ok(());
-                }
+                Err(FetchError::Line(failure)) => return Ok(self.batches_later(offer, &failure.problem.detail, failure.asked)),
+                Err(FetchError::Disk(error)) => return Ok(self.batches_later(offer, &error.to_string(), None)),
             }
         }
-        Ok(())
+        Ok(false)
     }
 
-    async fn batch(&mut self, offer: &BatchOffer) -> Result<(), FetchError> {
-        let path = fetch::fetch(self.line, &self.uplink.dir, offer).await?;
-        match self.uplink.service.import_offer(offer, path.clone()).await {
+    fn batches_later(&mut self, offer: &BatchOffer, why: &str, asked: Option<Duration>) -> bool {
+        tracing::warn!(batch = %offer.id, why, "a registry batch has not come yet; the hub goes on where it was");
+        self.batches_from = Instant::now() + self.batches.pause(random(), asked);
+        false
+    }
+
+    /// Fetches one, and whether it was taken.
+    async fn batch(&self, offer: &BatchOffer, parts: &mut u32) -> Result<bool, FetchError> {
+        let path = fetch::fetch(self.line, &self.uplink.dir, offer, parts).await?;
+        let (service, taken, file) = (self.uplink.service.clone(), offer.clone(), path.clone());
+        match self.uplink.finish(async move { Ok(service.import_offer(&taken, file).await) }).await? {
             Ok(report) => {
                 tracing::info!(brand = %report.brand, added = report.added, known = report.known, "a registry batch came from the cloud");
                 fetch::forget(&path).await;
+                Ok(true)
             }
             Err(error) => {
                 tracing::warn!(batch = %offer.id, %error, "a registry batch of the cloud's was not taken");
                 self.uplink.service.offer_failed(offer, &error.to_string(), false).await.map_err(own)?;
+                Ok(false)
             }
         }
-        Ok(())
     }
 }
 
@@ -402,7 +470,8 @@ fn moves(prepared: &Prepared) -> bool {
 }
 
 pub(super) fn post<'a>(method: &'static str, path: &'a str, body: Vec<u8>) -> Ask<'a> {
-    Ask { method, path, body, content_type: "application/json", range: None, most: BYTES_MAX, deadline: EXCHANGE }
+    let deadline = line::deadline(body.len().max(BYTES_MAX / 4));
+    Ask { method, path, body, content_type: "application/json", range: None, most: BYTES_MAX, deadline }
 }
 
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
@@ -412,8 +481,13 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     })
 }
 
+/// What the hub's own service refuses.
+pub(super) fn own(error: Refusal) -> Failure {
+    fault(&error.to_string())
+}
+
 /// A fault of the hub's own.
-fn own(error: Refusal) -> Failure {
+fn fault(detail: &str) -> Failure {
     let next = "Look at the hub's log; if its disk is full or broken, that comes first";
-    Problem { code: "hub", detail: answer::plain(&error.to_string()), next }.into()
+    Problem { code: "hub", detail: answer::plain(detail), next }.into()
 }

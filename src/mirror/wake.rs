@@ -5,7 +5,7 @@ use super::line::Line;
 use super::pace::Backoff;
 use super::random;
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use sse_stream::SseByteStream;
 use std::io;
 use std::pin::pin;
@@ -15,6 +15,8 @@ use tokio::time::Instant;
 
 /// Bytes of one stream at most; then it is opened anew. So much is at most held of an event that does not end.
 const STREAM_MOST: usize = 256 * 1024;
+/// Longest silence: the cloud sends something every 20 s.
+const SILENCE: Duration = Duration::from_secs(65);
 /// A stream that stood for so long was a good one.
 const GOOD: Duration = Duration::from_secs(60);
 
@@ -73,8 +75,12 @@ async fn once(line: &Line, wake: &Wake, from: u64) -> Option<Duration> {
     };
     wake.stands.send_replace(true);
     let mut left = STREAM_MOST;
-    let bytes = response.bytes_stream().map(|chunk| {
-        let chunk: Bytes = chunk.map_err(io::Error::other)?;
+    let heard = stream::try_unfold(response, |mut response| async move {
+        let chunk = tokio::time::timeout(SILENCE, response.chunk()).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+        Ok::<_, io::Error>(chunk.map_err(io::Error::other)?.map(|chunk| (chunk, response)))
+    });
+    let bytes = heard.map(|chunk| {
+        let chunk: Bytes = chunk?;
         line.meter().received(chunk.len());
         left = left.checked_sub(chunk.len()).ok_or_else(|| io::Error::other("it is long enough"))?;
         Ok::<_, io::Error>(chunk)

@@ -322,18 +322,38 @@ impl Service {
         self.mirror_changed().await
     }
 
+    /// The recovery code has changed: the cloud is told its new public halves.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub(in crate::service) async fn recovery_code_changed(&self) -> Result<(), Refusal> {
+        self.store
+            .write::<_, StoreError, _>(|tx| {
+                if link_in(tx)?.is_some() {
+                    let mut progress = progress_in(tx)?;
+                    progress.to_link = true;
+                    tx.put(MirrorProgress::ROW, &progress)?;
+                }
+                Ok(())
+            })
+            .await?;
+        self.mirror_changed().await
+    }
+
     /// The cloud says that there is a newer epoch. True when the statement proves it: then this hub has been replaced, and
     /// serves nobody any more. Without proof nothing changes.
     pub async fn epoch_stale(&self, statement: &[u8]) -> bool {
-        let stepped = self.step_down(statement).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "a statement about a newer epoch could not be looked at");
-            false
-        });
-        self.mirror.retired.send_replace(self.is_retired());
-        if !stepped {
-            tracing::warn!("the cloud says that there is a newer epoch, and does not prove it; nothing changes");
+        match self.step_down(statement).await {
+            Ok(true) => true,
+            Ok(false) => {
+                tracing::warn!("the cloud says that there is a newer epoch, and does not prove it; nothing changes");
+                false
+            }
+            Err(error) => {
+                tracing::error!(%error, "a statement about a newer epoch could not be looked at");
+                false
+            }
         }
-        stepped
     }
 
     /// At start: what is on disk into memory; and on a hub that has taken another's place, everything anew in its epoch.
@@ -353,12 +373,11 @@ impl Service {
                 begin(tx, secrets.epoch)
             })
             .await?;
-        self.mirror.retired.send_replace(self.is_retired());
         self.mirror_changed().await
     }
 
     /// The link as it is on disk now, for the adapter and for the age of the policy.
-    pub(in crate::service) async fn mirror_changed(&self) -> Result<(), Refusal> {
+    pub(super) async fn mirror_changed(&self) -> Result<(), Refusal> {
         let (link, progress, epoch) = self.store.read::<_, StoreError>(|v| Ok((any_link(v)?, progress_in(v)?, switch_in(v)?.epoch)))?;
         let linked = link.as_ref().is_some_and(|l| !l.ending);
         let before = {

@@ -9,7 +9,7 @@ use crate::domain::mirror::signature::fingerprint;
 use crate::domain::mirror::wire::{Consent, Notice};
 use crate::service::rights::require_role;
 use crate::service::{Actor, ClockView, Refusal, Service, audit, lock};
-use crate::store::tables::{HubSecrets, MirrorMark, NoticeRow, OutboxRow, RefusedRow, Retired, outbox_prefix};
+use crate::store::tables::{HubSecrets, MirrorLink, MirrorMark, NoticeRow, OutboxRow, RefusedRow, Retired, outbox_prefix};
 use crate::store::{Read, Record, StoreError};
 use data_encoding::BASE64URL_NOPAD;
 use serde::Serialize;
@@ -103,7 +103,7 @@ impl Service {
             let progress = progress_in(v)?;
             let linked = link.is_some();
             let pending = match &link {
-                Some(link) if owner => Some(self.pending(v, progress.audit_sent, link.consent.contains(&Consent::Bundle))?),
+                Some(link) if owner => Some(self.pending(v, link, progress.audit_sent)?),
                 _ => None,
             };
             let listed = |all: Vec<NoticeRow>| all.into_iter().map(|row| NoticeView { notice: row.notice, seen: row.seen }).collect();
@@ -132,14 +132,20 @@ impl Service {
         })
     }
 
-    fn pending<R: Read>(&self, rows: &R, audit_sent: u64, bundle: bool) -> Result<Pending, StoreError> {
+    /// What waits to be sent.
+    pub(super) fn pending<R: Read>(&self, rows: &R, link: &MirrorLink, audit_sent: u64) -> Result<Pending, StoreError> {
         let mut marks = 0;
         for table in [RevocationMark::TABLE, MirrorMark::TABLE] {
             marks += rows.keys_after(OutboxRow::TABLE, &outbox_prefix(table), &[], COUNTED)?.len() as u64;
         }
         let all = rows.count(OutboxRow::TABLE)?;
-        let audit = audit::entries_after(rows, audit_sent)?;
-        Ok(Pending { rows: all.saturating_sub(marks), marks, audit, bundle: bundle && self.bundle_pending() })
+        let audit = if link.consent.contains(&Consent::Audit) { audit::entries_after(rows, audit_sent)? } else { 0 };
+        Ok(Pending {
+            rows: all.saturating_sub(marks),
+            marks,
+            audit,
+            bundle: link.consent.contains(&Consent::Bundle) && self.bundle_pending(),
+        })
     }
 
     /// Whether a recovery bundle waits to be sent.

@@ -83,6 +83,8 @@ pub struct Cloud {
     cursor: watch::Sender<u64>,
     streams: watch::Sender<usize>,
     cut_streams: watch::Sender<u64>,
+    held: watch::Sender<Option<&'static str>>,
+    brought: watch::Sender<u64>,
     _dir: TempDir,
     _end: DropGuard,
 }
@@ -113,6 +115,8 @@ impl Cloud {
             cursor: watch::Sender::new(0),
             streams: watch::Sender::new(0),
             cut_streams: watch::Sender::new(0),
+            held: watch::Sender::new(None),
+            brought: watch::Sender::new(0),
             _dir: dir,
             _end: end.clone().drop_guard(),
         });
@@ -150,9 +154,24 @@ impl Cloud {
         self.state.lock().unwrap().instead.push_back((of, answer));
     }
 
-    /// In how many seconds the hub is to come again when nothing wakes it.
-    pub fn wait_s(&self, seconds: u64) {
-        self.state.lock().unwrap().wait_s = seconds;
+    /// Bytes of a request at most, as it is told with each answer.
+    pub fn takes(&self, bytes: u64) {
+        self.state.lock().unwrap().max_bytes = bytes;
+    }
+
+    /// Requests for a part that begins so are answered only after [`Cloud::release`].
+    pub fn hold(&self, range: &'static str) {
+        self.held.send_replace(Some(range));
+    }
+
+    pub fn release(&self) {
+        self.held.send_replace(None);
+    }
+
+    /// Waits until an answer with everything up to this cursor has gone out.
+    pub async fn brought(&self, cursor: u64) {
+        let mut brought = self.brought.subscribe();
+        tokio::time::timeout(PATIENCE, brought.wait_for(|at| *at >= cursor)).await.expect("nobody came for it").unwrap();
     }
 
     /// Something comes down; whoever listens is woken.
@@ -169,6 +188,14 @@ impl Cloud {
         let sha256 = data_encoding::HEXLOWER.encode(&Sha256::digest(&content));
         let body = json!({"brand": brand, "id": id, "bytes": content.len(), "sha256": sha256, "devices": devices});
         self.state.lock().unwrap().files.insert(id.to_owned(), content);
+        self.item(id, "batch", body);
+    }
+
+    /// A batch is announced, and something else lies there.
+    pub fn offer_other(&self, id: &str, brand: &str, announced: Vec<u8>, there: Vec<u8>) {
+        let sha256 = data_encoding::HEXLOWER.encode(&Sha256::digest(&announced));
+        let body = json!({"brand": brand, "id": id, "bytes": there.len(), "sha256": sha256, "devices": 1});
+        self.state.lock().unwrap().files.insert(id.to_owned(), there);
         self.item(id, "batch", body);
     }
 
@@ -213,12 +240,16 @@ impl Cloud {
         let mut buffer = Vec::new();
         while let Some(seen) = read_request(&mut stream, &mut buffer).await? {
             let place = format!("{} {}", seen.method, seen.path);
-            self.seen.send_modify(|all| all.push(seen.clone()));
             let instead = {
                 let mut state = self.state.lock().unwrap();
                 let at = state.instead.iter().position(|(of, _)| place.contains(of));
                 at.and_then(|at| state.instead.remove(at)).map(|(_, answer)| answer)
             };
+            // Whoever sees it may say how the next one is answered.
+            self.seen.send_modify(|all| all.push(seen.clone()));
+            let mut held = self.held.subscribe();
+            let waits = |held: &Option<&'static str>| held.is_some_and(|of| seen.range().starts_with(of));
+            let _ = held.wait_for(|held| !waits(held)).await;
             let asked = seen.headers.get("signature").cloned().unwrap_or_default();
             if instead.is_none() && seen.path.contains("/wake?cursor=") {
                 return self.stream(stream, &seen, &asked).await;
@@ -231,7 +262,13 @@ impl Cloud {
     }
 
     /// Whether the connection goes on.
-    async fn answer<S: AsyncWrite + Unpin>(&self, stream: &mut S, seen: &Seen, asked: &str, instead: Option<Answer>) -> std::io::Result<bool> {
+    async fn answer<S: AsyncWrite + Unpin>(
+        &self,
+        stream: &mut S,
+        seen: &Seen,
+        asked: &str,
+        instead: Option<Answer>,
+    ) -> std::io::Result<bool> {
         let last = std::mem::replace(&mut self.state.lock().unwrap().last_signature, asked.to_owned());
         let (status, mut headers, body, by, to, cut) = match instead {
             Some(Answer::Nothing) => return Ok(false),
@@ -270,7 +307,8 @@ impl Cloud {
 
     /// What the cloud answers as a rule.
     fn usual(&self, seen: &Seen) -> (u16, Vec<(&'static str, String)>, Vec<u8>) {
-        let json = |status: u16, value: Value| (status, vec![("content-type", "application/json".to_owned())], value.to_string().into_bytes());
+        let json =
+            |status: u16, value: Value| (status, vec![("content-type", "application/json".to_owned())], value.to_string().into_bytes());
         if seen.path == "/v1" {
             return json(200, self.view());
         }
@@ -291,6 +329,7 @@ impl Cloud {
         }
         if seen.path.ends_with("/sync") {
             let answer = sync(&mut state, seen);
+            self.brought.send_replace(answer["cursor"].as_u64().unwrap());
             return json(200, answer);
         }
         if let Some((_, id)) = seen.path.split_once("/batches/") {
@@ -370,6 +409,16 @@ impl Seen {
         self.method == "POST" && self.path.ends_with("/sync")
     }
 
+    /// The body, as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The range that is asked for; empty for none.
+    pub fn range(&self) -> String {
+        self.headers.get("range").cloned().unwrap_or_default()
+    }
+
     pub fn sync(&self) -> SyncRequest {
         serde_json::from_slice(&self.body).unwrap()
     }
@@ -443,7 +492,7 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>
 pub fn certificate(Days(first, last): Days) -> (String, TlsAcceptor) {
     let day = |days: i64| {
         let then = i64::try_from(now_s()).unwrap() + days * 86_400;
-        jiff::Timestamp::from_second(then).unwrap().to_zoned(jiff::tz::TimeZone::UTC).date()
+        jiff::tz::TimeZone::UTC.to_datetime(jiff::Timestamp::from_second(then).unwrap()).date()
     };
     let date = |days: i64| {
         let date = day(days);
