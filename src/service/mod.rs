@@ -59,8 +59,8 @@ pub use explain::{Explanation, Question};
 pub use gate::{SignInAttempt, SignInRefusal, SignedIn};
 pub use invitations::{GiftView, InvitationLook, InvitationView, MadeInvitation, NewInvitation, PromiseView, Registration};
 pub use mirror::{
-    Applied, AwayKeyView, CloudLook, CloudStatus, LinkTarget, LookProblem, Looking, MadeAwayKey, MirrorPhase, MirrorProblem, MirrorState,
-    NewLink, NoticeView, Pending, Prepared, Ticket,
+    Applied, AwayKeyView, CloudLook, CloudStatus, LinkTarget, LookProblem, Looking, MadeAwayKey, MirrorFigures, MirrorPhase, MirrorProblem,
+    MirrorState, NewLink, NoticeView, Pending, Prepared, Ticket,
 };
 pub use oauth::{AuthorizationRequest, ClientView, Consent, RequestRefusal, RequestView};
 pub use oauth_tokens::{CodeExchange, GrantError, IssuedTokens};

@@ -146,10 +146,4 @@ impl Service {
     pub fn mirror_reports(&self, state: MirrorState) {
         *lock(&self.mirror.state) = state;
     }
-
-    /// Whether another hub has taken this one's place, as that changes.
-    #[must_use]
-    pub fn retired(&self) -> watch::Receiver<bool> {
-        self.mirror.retired.subscribe()
-    }
 }

@@ -5,12 +5,12 @@ use super::{CloudStatus, LinkTarget, LookProblem};
 use crate::domain::account::UserId;
 use crate::domain::authority::HubAction;
 use crate::domain::ids::BrandId;
-use crate::domain::mirror::statement::{self, EpochStatement, LinkStatement, UnlinkStatement};
+use crate::domain::mirror::statement::{self, LinkStatement, UnlinkStatement};
 use crate::domain::mirror::wire::{CloudView, Consent, Kind, Linked};
 use crate::service::rights::require_role;
 use crate::service::{Actor, Change, Refusal, Service, audit, lock};
 use crate::store::tables::{
-    HubSecrets, MirrorLink, MirrorProgress, MirrorSwitch, NoticeRow, OfferRow, OutboxRow, PreparedBatch, RecoveryKeys, Resync, Retired,
+    HubSecrets, MirrorLink, MirrorProgress, MirrorSwitch, NoticeRow, OfferRow, OutboxRow, PreparedBatch, RecoveryKeys, Resync,
 };
 use crate::store::{Read, StoreError, Tx};
 use data_encoding::BASE64URL_NOPAD;
@@ -343,36 +343,17 @@ impl Service {
     /// The cloud says that there is a newer epoch. True when the statement proves it: then this hub has been replaced, and
     /// serves nobody any more. Without proof nothing changes.
     pub async fn epoch_stale(&self, statement: &[u8]) -> bool {
-        let (statement, hub, now) = (statement.to_vec(), self.hub.id, self.now());
-        let proven = self
-            .store
-            .write::<_, Refusal, _>(move |tx| {
-                let Some(keys) = tx.get::<RecoveryKeys>(RecoveryKeys::ROW)? else { return Ok(false) };
-                let Ok(said) = EpochStatement::verify(&keys.public, &statement) else { return Ok(false) };
-                if said.hub != hub || said.epoch <= secrets_in(tx)?.epoch {
-                    return Ok(false);
-                }
-                if tx.get::<Retired>(Retired::ROW)?.is_none() {
-                    tx.put(Retired::ROW, &Retired { at: now, epoch: said.epoch, statement: statement.clone() })?;
-                    let event =
-                        audit::event("cloud", "hub.retired", "hub", crate::domain::audit::Outcome::Done, "epoch_stale", "", "cloud");
-                    audit::append(tx, now, event)?;
-                }
-                Ok(true)
-            })
-            .await
-            .unwrap_or_else(|error| {
+        match self.step_down(statement).await {
+            Ok(true) => true,
+            Ok(false) => {
+                tracing::warn!("the cloud says that there is a newer epoch, and does not prove it; nothing changes");
+                false
+            }
+            Err(error) => {
                 tracing::error!(%error, "a statement about a newer epoch could not be looked at");
                 false
-            });
-        if proven {
-            tracing::error!("another hub has taken this one's place: this one serves nobody any more");
-            self.mirror.retired.send_replace(true);
-            self.policy_changed().await;
-        } else {
-            tracing::warn!("the cloud says that there is a newer epoch, and does not prove it; nothing changes");
+            }
         }
-        proven
     }
 
     /// At start: what is on disk into memory; and on a hub that has taken another's place, everything anew in its epoch.
@@ -392,8 +373,6 @@ impl Service {
                 begin(tx, secrets.epoch)
             })
             .await?;
-        let retired = self.store.read::<_, StoreError>(|v| v.get::<Retired>(Retired::ROW))?.is_some();
-        self.mirror.retired.send_replace(retired);
         self.mirror_changed().await
     }
 
@@ -429,6 +408,9 @@ impl Service {
             changed
         });
         if linked != before {
+            if before {
+                self.clock_unlinked().await?;
+            }
             self.policy_changed().await;
             self.changed(Change::Accounts);
         }

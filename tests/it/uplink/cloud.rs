@@ -71,6 +71,8 @@ struct State {
     wait_s: u64,
     max_bytes: u64,
     last_signature: String,
+    /// It has forgotten hubs, and hubs that are ahead of it are no fault.
+    forgetful: bool,
     faults: Vec<String>,
 }
 
@@ -152,6 +154,13 @@ impl Cloud {
     /// The next request whose `METHOD path` contains this is answered so.
     pub fn instead(&self, of: &'static str, answer: Answer) {
         self.state.lock().unwrap().instead.push_back((of, answer));
+    }
+
+    /// Knows nothing of any hub any more, and expects the first batch of the one that links next.
+    pub fn forget(&self) {
+        let mut state = self.state.lock().unwrap();
+        (state.mirror_key, state.epoch, state.batch, state.replied) = (None, 0, 0, None);
+        state.forgetful = true;
     }
 
     /// Bytes of a request at most, as it is told with each answer.
@@ -324,8 +333,15 @@ impl Cloud {
                 Err(fault) => refuse(&mut state, fault),
             };
         }
+        if state.forgetful && state.mirror_key.is_none() {
+            return json(404, json!({"code": "not_linked", "detail": "no hub of this name"}));
+        }
         if let Err(fault) = self.verify(&state, seen) {
             return refuse(&mut state, fault);
+        }
+        let ahead = seen.path.ends_with("/sync") && seen.sync().batch > state.batch + 1;
+        if ahead && state.forgetful {
+            return json(409, json!({"code": "resync", "batch": state.batch + 1}));
         }
         if seen.path.ends_with("/sync") {
             let answer = sync(&mut state, seen);
@@ -492,7 +508,7 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>
 pub fn certificate(Days(first, last): Days) -> (String, TlsAcceptor) {
     let day = |days: i64| {
         let then = i64::try_from(now_s()).unwrap() + days * 86_400;
-        jiff::Timestamp::from_second(then).unwrap().to_zoned(jiff::tz::TimeZone::UTC).date()
+        jiff::tz::TimeZone::UTC.to_datetime(jiff::Timestamp::from_second(then).unwrap()).date()
     };
     let date = |days: i64| {
         let date = day(days);

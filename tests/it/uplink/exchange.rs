@@ -29,6 +29,8 @@ async fn a_linked_hub_tells_its_cloud_what_is_and_what_changes() {
     assert!(metric(&house, "hearthkey_mirror_syncs_total{outcome=\"ok\"}").await >= 2);
     assert!(metric(&house, "hearthkey_mirror_bytes_up_total").await > first.body.len() as u64);
     assert!(metric(&house, "hearthkey_mirror_bytes_down_total").await > 0);
+    assert_eq!(metric(&house, "hearthkey_mirror_linked").await, 1);
+    assert!(metric(&house, "hearthkey_mirror_last_success_timestamp_seconds").await > 1_700_000_000);
 }
 
 #[tokio::test]
@@ -114,17 +116,21 @@ async fn the_hub_stays_away_for_as_long_as_it_is_asked_to() {
 async fn a_cloud_that_takes_less_at_once_gets_smaller_batches() {
     let cloud = Cloud::start().await;
     let house = house(&cloud, None, |_| {}).await;
-    for device in house.devices("lamp", 60).await {
+    for device in house.devices("lamp", 150).await {
         house.claim(&device).await;
     }
-    cloud.instead("/sync", Answer::Signed(413, json!({"code": "too_large", "max_bytes": 6000})));
-    cloud.takes(6_000);
+    cloud.instead("/sync", Answer::Signed(413, json!({"code": "too_large", "max_bytes": 20000})));
+    cloud.takes(20_000);
     link(&house, &cloud).await;
     let first = cloud.nth("the first batch", 1, |s| s.is_sync()).await;
-    assert!(first.body.len() > 6_000);
+    assert!(first.body.len() > 20_000);
     until(&house, "idle", |s| s.phase == MirrorPhase::Idle).await;
     let syncs: Vec<_> = cloud.all().into_iter().filter(|s| s.is_sync()).skip(1).collect();
-    assert!(syncs.len() > 2 && syncs.iter().all(|s| s.body.len() <= 6_000), "{:?}", syncs.iter().map(|s| s.body.len()).collect::<Vec<_>>());
+    assert!(
+        syncs.len() > 2 && syncs.iter().all(|s| s.body.len() <= 20_000),
+        "{:?}",
+        syncs.iter().map(|s| s.body.len()).collect::<Vec<_>>()
+    );
     assert_eq!(syncs[0].sync().batch, first.sync().batch, "what was refused was not taken");
     assert_eq!(cloud.faults(), Vec::<String>::new());
 }
