@@ -23,6 +23,7 @@ mod listed;
 mod matrix;
 mod meeting;
 mod mirror;
+mod mirror_model;
 mod model;
 mod network;
 mod page;

@@ -23,11 +23,9 @@ impl Service {
     #[must_use]
     pub fn mirror_figures(&self) -> MirrorFigures {
         let read = self.store.read::<_, StoreError>(|v| {
-            if link_in(v)?.is_none() {
-                return Ok(MirrorFigures::default());
-            }
+            let Some(link) = link_in(v)? else { return Ok(MirrorFigures::default()) };
             let progress = progress_in(v)?;
-            let pending = self.pending(v, progress.audit_sent)?;
+            let pending = self.pending(v, &link, progress.audit_sent)?;
             Ok(MirrorFigures { linked: true, last_success_s: progress.last_success_s, policy_age_ms: self.policy_age(), pending })
         });
         read.unwrap_or_default()

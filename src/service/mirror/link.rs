@@ -408,6 +408,9 @@ impl Service {
             changed
         });
         if linked != before {
+            if before {
+                self.clock_unlinked().await?;
+            }
             self.policy_changed().await;
             self.changed(Change::Accounts);
         }
