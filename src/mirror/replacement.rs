@@ -3,7 +3,8 @@
 use super::line::{Ask, Failure, Line, Refused};
 use super::pace::Backoff;
 use super::random;
-use super::uplink::{own, post};
+use super::round::post;
+use super::uplink::own;
 use crate::domain::mirror::wire::Consent;
 use crate::service::{LinkTarget, Service};
 use data_encoding::BASE64URL_NOPAD;
