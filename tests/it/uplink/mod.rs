@@ -1,7 +1,7 @@
 //! The way to the cloud: a real hub against a cloud that does what a test wants, over real TLS.
 
 mod batches;
-mod cloud;
+pub mod cloud;
 mod exchange;
 mod lasting;
 mod outside;
@@ -26,7 +26,7 @@ async fn house(cloud: &Cloud, clock: Option<Arc<dyn BoxClock>>, set: impl FnOnce
 }
 
 /// How a hub finds this cloud.
-fn usual(cloud: &Cloud) -> impl Fn(&mut Config) + Send + 'static {
+pub fn usual(cloud: &Cloud) -> impl Fn(&mut Config) + Send + 'static {
     let ca_file = cloud.ca_file.clone();
     move |config| {
         config.cloud.ca_file = Some(ca_file.clone());
