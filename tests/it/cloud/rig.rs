@@ -3,7 +3,7 @@
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use ed25519_dalek::SigningKey;
-use hearthkey::cloud::{Cloud, Config, Operator};
+use hearthkey::cloud::{Clock, Cloud, Config, MachineClock, Operator};
 use hearthkey::domain::ids::HubId;
 use hearthkey::domain::mirror::recovery::RecoveryCode;
 use hearthkey::domain::mirror::signature::{Headers, RequestParts, sign_request, verify_reply};
@@ -16,7 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
 const RECIPIENT: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
@@ -138,7 +138,7 @@ impl Rig {
 }
 
 pub fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    MachineClock.now_ms() / 1000
 }
 
 /// The way to a cloud.
