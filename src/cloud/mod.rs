@@ -34,6 +34,7 @@ pub use clock::{Clock, MachineClock};
 pub use cluster::ClusterError;
 pub use config::{Config, Database, Limits, Linking, TlsFiles};
 pub use keys::KeyError;
+pub use migrations::form_of_tables;
 pub use operator::Operator;
 pub use pool::DatabaseError;
 
