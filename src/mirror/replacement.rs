@@ -1,6 +1,6 @@
 //! What a hub hands over for the day on which it dies, and how one that has taken another's place begins.
 
-use super::line::{Ask, Failure, Line, Refused};
+use super::line::{Ask, Failure, Line};
 use super::pace::Backoff;
 use super::random;
 use super::round::post;
@@ -76,7 +76,7 @@ pub(super) async fn begin_epoch(service: &Service, line: &Line) -> Result<(), Fa
     match line.ask(post("POST", &line.own("/epoch"), body)).await {
         Ok(_) => {}
         // A cloud that has never heard of the hub is told of it by the link.
-        Err(Failure { refused: Some(Refused { code, .. }), .. }) if code == "not_linked" => {}
+        Err(Failure { refused: Some(refused), .. }) if refused.code == "not_linked" => {}
         Err(failure) => return Err(failure),
     }
     service.epoch_begun().await.map_err(own)

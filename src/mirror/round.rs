@@ -207,7 +207,7 @@ impl<'a> Life<'a> {
             }
             Err(failure) => failure,
         };
-        let Some(Refused { status, code, problem }) = &failure.refused else { return Err(failure) };
+        let Some(Refused { status, code, problem }) = failure.refused.as_deref() else { return Err(failure) };
         match (status, code.as_str()) {
             (409, "resync") => {
                 let expected = problem.get("batch").and_then(Value::as_u64).unwrap_or(1);
