@@ -255,6 +255,8 @@ pub enum Change {
     Support,
     /// Sessions ended or a role changed: whoever follows looks whether it still may.
     Accounts,
+    /// The link to the cloud, how it stands, or what came from there.
+    Cloud,
 }
 
 /// Why a use case did not do what it was asked. An adapter maps each to its protocol.

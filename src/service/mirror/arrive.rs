@@ -198,7 +198,7 @@ impl Service {
             ItemBody::Notice(notice) => {
                 let notice = notice.clone();
                 self.store.write::<_, StoreError, _>(move |tx| put_notice(tx, &notice)).await?;
-                self.changed(Change::Accounts);
+                self.changed(Change::Cloud);
                 Done { id: item.id.clone(), ok: true, code: "done".into(), detail: String::new() }
             }
             ItemBody::Bulletin { bulletin } => match self.bulletin(bulletin).await {

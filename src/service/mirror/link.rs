@@ -142,7 +142,7 @@ impl Service {
             .write(move |tx| {
                 require_role(tx, &who, HubAction::ManageAccess, now)?;
                 let known = may_link(tx, &url, &key, &new.consent)?;
-                let epoch = secrets_in(tx)?.epoch;
+                let epoch = tx.get::<HubSecrets>(HubSecrets::ROW)?.map_or(1, |secrets| secrets.epoch);
                 let link = MirrorLink {
                     url: url.clone(),
                     name: name.clone(),
@@ -189,6 +189,8 @@ impl Service {
                 tx.put(MirrorLink::ROW, &link)?;
                 // What is on its way may hold what is not agreed to any more.
                 drop_prepared(tx)?;
+                let switch = switch_in(tx)?;
+                tx.put(MirrorSwitch::ROW, &MirrorSwitch { twins: consent.contains(&Consent::Twins), ..switch })?;
                 let mut progress = progress_in(tx)?;
                 progress.to_link = true;
                 progress.digest_due = true;
@@ -219,7 +221,7 @@ impl Service {
                 tx.put(MirrorLink::ROW, &link)?;
                 drop_prepared(tx)?;
                 let switch = switch_in(tx)?;
-                tx.put(MirrorSwitch::ROW, &MirrorSwitch { on: false, ..switch })?;
+                tx.put(MirrorSwitch::ROW, &MirrorSwitch { on: false, twins: false, ..switch })?;
                 super::away::end_all(tx, &who.subject.to_string(), now)?;
                 forget_mirror(tx)?;
                 audit::append(tx, now, audit::done(&who, "cloud.unlink", "hub", link.url))?;
@@ -412,7 +414,7 @@ impl Service {
                 self.clock_unlinked().await?;
             }
             self.policy_changed().await;
-            self.changed(Change::Accounts);
+            self.changed(Change::Cloud);
         }
         Ok(())
     }
@@ -454,7 +456,7 @@ fn bundle_needs_code<R: Read>(rows: &R, consent: &BTreeSet<Consent>) -> Result<(
     Ok(())
 }
 
-fn not_linked() -> Refusal {
+pub(super) fn not_linked() -> Refusal {
     Refusal::Conflict("no cloud is linked".into())
 }
 
@@ -462,7 +464,8 @@ fn not_linked() -> Refusal {
 fn begin(tx: &Tx<'_>, epoch: u64) -> Result<(), StoreError> {
     let switch = switch_in(tx)?;
     let batch = if switch.epoch == epoch { switch.batch.max(1) } else { 1 };
-    tx.put(MirrorSwitch::ROW, &MirrorSwitch { on: true, epoch, batch })?;
+    let twins = link_in(tx)?.is_some_and(|link| link.consent.contains(&Consent::Twins));
+    tx.put(MirrorSwitch::ROW, &MirrorSwitch { on: true, twins, epoch, batch })?;
     let mut progress = progress_in(tx)?;
     progress.to_link = true;
     progress.digest_due = true;

@@ -47,10 +47,10 @@ async fn only_the_households_own_word_of_a_later_epoch_retires_a_hub() {
     for (n, said) in wrong.iter().enumerate() {
         assert!(!pair.service.epoch_stale(said).await, "{n}");
     }
-    assert!(!pair.service.is_retired() && pair.audited("hub.retire").is_empty());
+    assert!(!pair.service.is_retired() && pair.audited("hub.retired").is_empty());
     assert!(pair.service.epoch_stale(&statement(&paper(), hub, 2)).await);
     assert!(pair.service.is_retired());
-    assert_eq!(pair.audited("hub.retire").len(), 1);
+    assert_eq!(pair.audited("hub.retired").len(), 1);
     assert!(pair.service.cloud_status(&pair.owner).unwrap().retired);
     pair.restart(false).await;
     assert!(pair.service.is_retired(), "it stays retired");
