@@ -492,7 +492,7 @@ async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>
 pub fn certificate(Days(first, last): Days) -> (String, TlsAcceptor) {
     let day = |days: i64| {
         let then = i64::try_from(now_s()).unwrap() + days * 86_400;
-        jiff::Timestamp::from_second(then).unwrap().to_zoned(jiff::tz::TimeZone::UTC).date()
+        jiff::tz::TimeZone::UTC.to_datetime(jiff::Timestamp::from_second(then).unwrap()).date()
     };
     let date = |days: i64| {
         let date = day(days);
