@@ -54,7 +54,7 @@ pub async fn of_hub(doors: &Doors) -> Option<Sight> {
         }
         let twin = doors.read_home(&format!("/devices/{id}/twin")).await?;
         if twin["version"].as_u64().unwrap_or(0) > 0 {
-            sight.twins.insert(id, (twin["version"].as_u64()?, twin["state"]["desired"].clone()));
+            sight.twins.insert(id, (twin["version"].as_u64()?, twin["desired"].clone()));
         }
     }
     Some(sight)
