@@ -34,6 +34,8 @@ mod page;
 #[cfg(feature = "sim")]
 mod pairing;
 mod pairings;
+#[cfg(feature = "cloud")]
+mod partitions;
 mod parts;
 mod peers;
 mod people;

@@ -6,5 +6,5 @@ mod crashes;
 mod exchange;
 mod linking;
 mod replacement;
-mod rig;
+pub mod rig;
 mod wakes;

@@ -1,0 +1,44 @@
+//! Hub and cloud on two hosts, with everything between them that happens to networks, and everything to programs: what was
+//! acknowledged is there in the end, and what was taken away never comes back.
+//!
+//! `PARTITION_SEED` repeats a plan, `PARTITION_ROUNDS` says how many rounds the long test has. The plan is the seed's; how
+//! the programs' threads meet it is not.
+
+mod acts;
+mod chance;
+mod doors;
+mod hosts;
+mod ledger;
+mod machines;
+mod rounds;
+mod sight;
+
+use rounds::Home;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|e| panic!("{variable}: {e}")))
+}
+
+async fn run(rounds: u64) {
+    let seed = number("PARTITION_SEED").unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64);
+    #[expect(clippy::print_stderr, reason = "by this number it can be run again")]
+    {
+        eprintln!("PARTITION_SEED={seed}");
+    }
+    let mut home = Home::new(seed).await;
+    home.rounds(rounds).await;
+    home.tell();
+    assert_eq!(home.figures.rounds, rounds);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn through_cuts_losses_and_sudden_deaths_nothing_is_lost_and_nothing_comes_back() {
+    run(4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes long: make test-system runs it"]
+async fn through_two_hundred_rounds_nothing_is_lost_and_nothing_comes_back() {
+    run(number("PARTITION_ROUNDS").unwrap_or(200)).await;
+}
