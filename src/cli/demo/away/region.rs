@@ -67,6 +67,8 @@ impl Region {
             bail!("the cloud ended while starting: what it needs stands above");
         };
         let said = tokio::time::timeout(START, said).await.context("the cloud takes longer than 120 s to start")??;
+        // Several parts of the program may have done it already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let ca = said.ca_pem.context("the cloud has no CA of its own")?;
         let client = reqwest::Client::builder()
             .tls_certs_only([reqwest::Certificate::from_pem(ca.as_bytes())?])
