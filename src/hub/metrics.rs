@@ -61,6 +61,13 @@ pub(super) fn page(
     line("retired", "", u64::from(service.is_retired()));
     line("review_pending", "", u64::from(*service.review().borrow()));
     line("mdns_announced", "", u64::from(matches!(&*network.state().borrow(), State::Announced(_))));
+    let mirror = service.mirror_figures();
+    line("mirror_linked", "", u64::from(mirror.linked));
+    line("mirror_last_success_timestamp_seconds", "", mirror.last_success_s);
+    line("mirror_policy_age_seconds", "", mirror.policy_age_ms / 1_000);
+    for (what, waiting) in [("rows", mirror.pending.rows), ("marks", mirror.pending.marks), ("audit", mirror.pending.audit)] {
+        line("mirror_pending", &format!("{{what=\"{what}\"}}"), waiting);
+    }
     line("mirror_bytes_up_total", "", cloud.bytes_up());
     line("mirror_bytes_down_total", "", cloud.bytes_down());
     line("mirror_wakes_total", "", cloud.wakes());

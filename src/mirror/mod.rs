@@ -4,7 +4,7 @@
 //!
 //! One call is [`line`]'s, the certificate behind it [`trust`]'s, what answered instead of the cloud [`answer`]'s; when to
 //! call is [`uplink`]'s, with [`pace`], [`wake`] and [`meter`]; registry batches are [`fetch`]'s, a cloud that is not linked yet
-//! [`look`]'s; a box that is to take a hub's place calls through [`rescue`].
+//! [`look`]'s; the recovery bundle is [`replacement`]'s; a box that is to take a hub's place calls through [`rescue`].
 
 mod answer;
 mod fetch;
@@ -12,6 +12,7 @@ mod line;
 mod look;
 mod meter;
 mod pace;
+mod replacement;
 mod rescue;
 mod trust;
 mod uplink;

@@ -7,6 +7,7 @@ use super::fetch::{self, FetchError};
 use super::line::{self, Ask, Failure, Line, Refused, Way};
 use super::meter::Meter;
 use super::pace::{self, Backoff};
+use super::replacement::{Bundles, begin_epoch};
 use super::wake::{self, Wake};
 use super::{Config, random};
 use crate::domain::mirror::wire::{BYTES_MAX, BatchOffer, Linked, SyncReply};
@@ -24,7 +25,7 @@ use tokio_util::task::TaskTracker;
 /// Bytes of an answer at most: what was agreed on, and room for the marks that go beyond every bound.
 const ANSWER_MOST: usize = 4 * BYTES_MAX;
 /// Bytes of a request at least, whatever the cloud says: smaller ones make no progress.
-const REQUEST_LEAST: usize = 4 * 1024;
+const REQUEST_LEAST: usize = 16 * 1024;
 /// Bytes of a request at most when the day's share is used up.
 const LEAN: usize = 64 * 1024;
 /// How long the hub waits between two exchanges then.
@@ -72,6 +73,7 @@ struct Life<'a> {
     /// When batches are asked for again, after a failure.
     batches_from: Instant,
     batches: Backoff,
+    bundles: Bundles,
 }
 
 impl Uplink {
@@ -147,6 +149,7 @@ impl Uplink {
             unanswered: true,
             batches_from: Instant::now(),
             batches: Backoff::default(),
+            bundles: Bundles::new(),
         };
         let connection = async {
             let mut stands = wake.stands.subscribe();
@@ -250,6 +253,7 @@ impl Life<'_> {
             () = tokio::time::sleep_until(due) => {}
             () = wish.notified() => tokio::time::sleep(Duration::from_millis(self.uplink.config.debounce_ms)).await,
             () = self.wake.news.notified() => {}
+            () = self.bundles.wanted(&self.uplink.service, self.target) => {}
         }
     }
 
@@ -258,6 +262,9 @@ impl Life<'_> {
         if self.target.needs_unlink {
             self.unlink().await?;
             return Ok(Err(End::Anew));
+        }
+        if let Err(failure) = begin_epoch(&self.uplink.service, self.line).await {
+            return self.replaced(failure).await.map(Err);
         }
         if self.target.needs_link {
             self.uplink.phase(MirrorPhase::Linking);
@@ -291,6 +298,7 @@ impl Life<'_> {
                 Exchange::End(end) => return Ok(Err(end)),
             }
         }
+        self.bundles.hand_over(&self.uplink.service, self.line, self.target).await?;
         Ok(Ok(if self.batches().await? { Duration::ZERO } else { wait }))
     }
 
@@ -474,7 +482,7 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
 }
 
 /// What the hub's own service refuses.
-fn own(error: Refusal) -> Failure {
+pub(super) fn own(error: Refusal) -> Failure {
     fault(&error.to_string())
 }
 

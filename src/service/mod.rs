@@ -59,8 +59,8 @@ pub use explain::{Explanation, Question};
 pub use gate::{SignInAttempt, SignInRefusal, SignedIn};
 pub use invitations::{GiftView, InvitationLook, InvitationView, MadeInvitation, NewInvitation, PromiseView, Registration};
 pub use mirror::{
-    Applied, AwayKeyView, CloudLook, CloudStatus, LinkTarget, LookProblem, Looking, MadeAwayKey, MirrorPhase, MirrorProblem, MirrorState,
-    NewLink, NoticeView, Pending, Prepared, Ticket,
+    Applied, AwayKeyView, CloudLook, CloudStatus, LinkTarget, LookProblem, Looking, MadeAwayKey, MirrorFigures, MirrorPhase, MirrorProblem,
+    MirrorState, NewLink, NoticeView, Pending, Prepared, Ticket,
 };
 pub use oauth::{AuthorizationRequest, ClientView, Consent, RequestRefusal, RequestView};
 pub use oauth_tokens::{CodeExchange, GrantError, IssuedTokens};
@@ -255,6 +255,8 @@ pub enum Change {
     Support,
     /// Sessions ended or a role changed: whoever follows looks whether it still may.
     Accounts,
+    /// The link to the cloud, how it stands, or what came from there.
+    Cloud,
 }
 
 /// Why a use case did not do what it was asked. An adapter maps each to its protocol.

@@ -1,5 +1,6 @@
 //! Facts for the policy, loaded from the store; decisions; and the tables compiled for connections.
 
+use super::mirror::is_from_cloud;
 use super::support::support_of;
 use super::{Actor, Now, Refusal, Service, SignedIn};
 use crate::domain::account::{Role, User, UserId};
@@ -35,6 +36,8 @@ pub(super) struct Side {
     role: Option<Role>,
     pub(super) binding: Option<Binding>,
     revoked: u64,
+    /// Its account was made from outside.
+    from_cloud: bool,
 }
 
 impl Side {
@@ -46,11 +49,18 @@ impl Side {
             role: party.authority.role(),
             binding: rows.get::<Binding>(&key)?.filter(|_| let_in),
             revoked: rows.get::<RevocationMark>(&key)?.map_or(0, |m| m.generation),
+            from_cloud: party.from_cloud,
         })
     }
 
     fn holder(&self) -> Holder<'_> {
-        Holder { active: self.active, role: self.role, binding: self.binding.as_ref(), revoked_generation: self.revoked, from_cloud: false }
+        Holder {
+            active: self.active,
+            role: self.role,
+            binding: self.binding.as_ref(),
+            revoked_generation: self.revoked,
+            from_cloud: self.from_cloud,
+        }
     }
 }
 
@@ -69,12 +79,22 @@ pub(super) struct Party {
     support: Option<Vec<SupportSession>>,
     /// What others than owners may do waits for an owner's look.
     review_pending: bool,
+    /// The account was made from outside.
+    from_cloud: bool,
 }
 
 impl Party {
     pub(super) fn load<R: Read>(rows: &R, subject: &Subject, now: u64) -> Result<Party, StoreError> {
         let review_pending = super::recovery::review_pending(rows)?;
-        let nobody = Party { active: false, authority: Authority::Nothing, behalf: None, networks: None, support: None, review_pending };
+        let nobody = Party {
+            active: false,
+            authority: Authority::Nothing,
+            behalf: None,
+            networks: None,
+            support: None,
+            review_pending,
+            from_cloud: false,
+        };
         Ok(match subject {
             Subject::User(id) => match rows.get::<User>(id.as_str().as_bytes())? {
                 Some(user) if !user.ended && user.role.is_vendor() => Party {
@@ -84,7 +104,9 @@ impl Party {
                     support: Some(support_of(rows, id)?),
                     ..nobody
                 },
-                Some(user) if !user.ended => Party { active: true, authority: Authority::Role(user.role), ..nobody },
+                Some(user) if !user.ended => {
+                    Party { active: true, authority: Authority::Role(user.role), from_cloud: is_from_cloud(&user), ..nobody }
+                }
                 _ => nobody,
             },
             Subject::App(id) => match rows.get::<Authorization>(id.as_bytes())? {

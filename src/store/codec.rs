@@ -23,6 +23,8 @@ pub enum Mirroring {
     No,
     /// Its row is to be sent.
     Own,
+    /// Its row is to be sent if twins are mirrored: they change often, and not every home agrees to it.
+    IfTwins,
     /// The row with the same key in this table is to be sent, if there is one.
     With(Table),
 }

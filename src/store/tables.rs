@@ -65,7 +65,7 @@ records! {
     /// Certificates issued to devices, by device id and serial number.
     plain("certificates"): IssuedCertificate;
     /// Twins, by device id and shadow name: [`twin_key`].
-    plain("twins"): Twin => Mirroring::Own;
+    plain("twins"): Twin => Mirroring::IfTwins;
     /// Momentary desires of critical attributes, by device id and attribute.
     plain("momentary"): Momentary;
     /// Trusted brands, by brand id.

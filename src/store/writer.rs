@@ -27,7 +27,7 @@ pub struct Tx<'a> {
     /// Something was written that a replacing hub needs.
     carried: Cell<bool>,
     /// Whether a cloud is linked, once that was looked up.
-    mirrors: Cell<Option<bool>>,
+    mirrors: Cell<Option<MirrorSwitch>>,
     /// Something was put into the outbox.
     captured: Cell<bool>,
 }
@@ -101,8 +101,9 @@ impl Tx<'_> {
     /// use case can forget it; with no cloud linked nothing is noted.
     fn capture<T: Record>(&self, key: &[u8]) -> Result<(), StoreError> {
         match T::MIRRORED {
-            Mirroring::Own if self.mirrors()? => self.note(T::TABLE, key, false),
-            Mirroring::With(table) if self.mirrors()? && self.bytes(table, key)?.is_some() => self.note(table, key, false),
+            Mirroring::Own if self.mirrors()?.on => self.note(T::TABLE, key, false),
+            Mirroring::IfTwins if self.mirrors()?.twins => self.note(T::TABLE, key, false),
+            Mirroring::With(table) if self.mirrors()?.on && self.bytes(table, key)?.is_some() => self.note(table, key, false),
             _ => Ok(()),
         }
     }
@@ -122,13 +123,13 @@ impl Tx<'_> {
         self.put(&at, &OutboxRow { changes: known.changes + 1, again: known.again || again })
     }
 
-    fn mirrors(&self) -> Result<bool, StoreError> {
+    fn mirrors(&self) -> Result<MirrorSwitch, StoreError> {
         if let Some(known) = self.mirrors.get() {
             return Ok(known);
         }
-        let on = self.get::<MirrorSwitch>(MirrorSwitch::ROW)?.is_some_and(|switch| switch.on);
-        self.mirrors.set(Some(on));
-        Ok(on)
+        let switch = self.get::<MirrorSwitch>(MirrorSwitch::ROW)?.unwrap_or_default();
+        self.mirrors.set(Some(switch));
+        Ok(switch)
     }
 
     /// Removes all records whose key begins with `prefix`; says how many.

@@ -136,6 +136,7 @@ enum Due {
     Twin(DeviceId),
     Command(Box<CommandView>),
     Support,
+    Cloud,
     Pairing(String),
 }
 
@@ -283,6 +284,8 @@ impl Follower {
                 }
                 Err(refusal) => untold(&refusal),
             },
+            // What there is to see, each person asks for themselves.
+            Due::Cloud => actor.user().ok().and_then(|_| event("cloud", &json!({}))),
             Due::Support => match self.service.support_sessions(actor) {
                 Ok(open) if open != self.support => {
                     self.support = open;
@@ -321,6 +324,7 @@ impl Due {
             Change::Command(view) => Some(Due::Command(view)),
             Change::Support => Some(Due::Support),
             Change::Pairing { id } => Some(Due::Pairing(id)),
+            Change::Cloud => Some(Due::Cloud),
             Change::Radio | Change::Accounts => None,
         }
     }

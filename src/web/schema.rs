@@ -6,6 +6,7 @@ mod accounts;
 mod apps;
 mod history;
 mod invitations;
+mod mirror;
 mod pairing;
 mod recovery;
 mod services;
@@ -19,6 +20,10 @@ pub use history::{AuditCheck, AuditEntry, AuditGap, AuditPage};
 pub use invitations::{
     Clock, ClockWord, Gift, HouseRole, Invitation, InvitationCode, InvitationLook, Invitations, MadeInvitation, NewInvitation, Promised,
     PromisedGift, Registration, Settings, SettingsEdit,
+};
+pub use mirror::{
+    AwayKey, AwayKeys, Cloud, CloudAddress, CloudBrand, CloudBulletin, CloudConsent, CloudEdit, CloudNotice, CloudPending, CloudProblem,
+    CloudRefused, CloudState, CloudView, MadeAwayKey, NewAwayKey, NewCloud, TakenBulletin,
 };
 pub use pairing::{
     DeviceSettings, MadeDevice, Nearby, NearbyThing, NewDevice, NewPairing, Pairing, PairingConfirmation, PairingProblem, Pairings, Radio,

@@ -6,6 +6,7 @@ mod clones;
 mod history;
 mod house;
 mod invitations;
+mod mirror;
 mod pairing;
 mod recovery;
 mod services;
@@ -178,6 +179,7 @@ static AREAS: &[&[Call]] = &[
     pairing::CALLS,
     clones::CALLS,
     history::CALLS,
+    mirror::CALLS,
     recovery::CALLS,
 ];
 

@@ -93,10 +93,10 @@ pub enum Reason {
     Quarantined,
     /// It is critical, and the device has not proved its key.
     NotAttested,
-    /// The right came from outside, where it can be ended, and the hub has not heard from there for too long.
-    PolicyStale,
     /// The hub has taken another's place and does not know what was revoked since.
     ReviewPending,
+    /// The right came from outside, where it can be ended, and the hub has not heard from there for too long.
+    PolicyStale,
 }
 
 impl Reason {
@@ -124,11 +124,11 @@ impl Reason {
             Reason::NotAttested => {
                 "this can hurt, and the device has not proved that it is genuine; an owner can import its maker's batch, then pair it again"
             }
-            Reason::PolicyStale => {
-                "the hub has not heard for too long whether this right from outside still stands; connect it to the internet, or ask who administers the device"
-            }
             Reason::ReviewPending => {
                 "this hub has taken the place of a broken one and does not know yet what was revoked in the meantime: connect it to the internet, or ask an owner to look through who has which right"
+            }
+            Reason::PolicyStale => {
+                "the hub has not heard for too long whether this right from outside still stands; connect it to the internet, or ask who administers the device"
             }
         }
     }
@@ -153,8 +153,8 @@ impl Reason {
             Reason::Suspended => "suspended",
             Reason::Quarantined => "quarantined",
             Reason::NotAttested => "not_attested",
-            Reason::PolicyStale => "policy_stale",
             Reason::ReviewPending => "review_pending",
+            Reason::PolicyStale => "policy_stale",
         }
     }
 }

@@ -1,8 +1,11 @@
 //! What the adapter that carries the mirror calls, and what it tells.
 
+use super::link::{link_in, not_linked};
+use crate::domain::authority::HubAction;
 use crate::domain::ids::HubId;
 use crate::domain::mirror::wire::{CloudView, Consent, SyncRequest};
-use crate::service::{Service, lock};
+use crate::service::rights::require_role;
+use crate::service::{Actor, Change, Refusal, Service, lock};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -144,12 +147,23 @@ impl Service {
 
     /// The adapter tells how the link stands.
     pub fn mirror_reports(&self, state: MirrorState) {
-        *lock(&self.mirror.state) = state;
+        let before = std::mem::replace(&mut *lock(&self.mirror.state), state.clone());
+        if before != state {
+            self.changed(Change::Cloud);
+        }
     }
 
-    /// Whether another hub has taken this one's place, as that changes.
-    #[must_use]
-    pub fn retired(&self) -> watch::Receiver<bool> {
-        self.mirror.retired.subscribe()
+    /// An owner wants an exchange now.
+    ///
+    /// # Errors
+    /// [`Refusal::RoleTooLow`]; [`Refusal::Conflict`] when no cloud is linked.
+    pub fn sync_now(&self, actor: &Actor) -> Result<(), Refusal> {
+        let now = self.now();
+        self.store.read(|v| {
+            require_role(v, actor, HubAction::ManageAccess, now)?;
+            link_in(v)?.map(drop).ok_or_else(not_linked)
+        })?;
+        self.mirror_wish().notify_one();
+        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 //! that rights from outside have for it are the policy's.
 
 use crate::domain::time::Grade;
+use crate::domain::timekeeping::{Voice, Word};
 use crate::service::{Refusal, Service, lock};
 
 /// What is said when nobody knows: older than every budget. A year, in ms.
@@ -43,9 +44,20 @@ impl Service {
         stale
     }
 
-    /// The cloud has vouched for the time, in a reply whose request took `rtt_ms`.
+    /// The cloud has vouched for the time, in a reply whose request took `rtt_ms`: a word like an owner's, which does not
+    /// overrule one. The floor follows.
     pub(super) async fn clock_vouched(&self, vouched_s: u64, rtt_ms: u64) -> Result<(), Refusal> {
-        let _ = (vouched_s, rtt_ms);
-        Ok(())
+        let Some(word) = Word::of_reply(vouched_s, rtt_ms, self.clock.monotonic_ms()) else { return Ok(()) };
+        self.clock.look();
+        let floor = self.clock.weigh(word).floor;
+        self.clock.heed(word, floor);
+        // Also raises the floor that is kept, now and then.
+        self.watch_clock().await
+    }
+
+    /// The cloud is this hub's no more: what it said of the time counts no more either.
+    pub(super) async fn clock_unlinked(&self) -> Result<(), Refusal> {
+        self.clock.forget(Voice::Cloud);
+        self.watch_clock().await
     }
 }

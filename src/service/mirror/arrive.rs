@@ -8,7 +8,7 @@ use super::{Applied, Ticket};
 use crate::domain::account::UserId;
 use crate::domain::binding::Subject;
 use crate::domain::ids::DeviceId;
-use crate::domain::mirror::wire::{Done, Item, ItemBody, Kind, ROWS_MAX, SyncReply};
+use crate::domain::mirror::wire::{Done, Item, ItemBody, Kind, MARKS_MAX, ROWS_MAX, SyncReply};
 use crate::service::{Change, CloseReason, Refusal, Service};
 use crate::store::tables::{Doing, DoneRow, MirrorProgress, MirrorSwitch, OutboxRow, PreparedBatch};
 use crate::store::{Read, Record, StoreError, Tx};
@@ -53,8 +53,8 @@ impl Service {
             let kept = kept.filter(|k| linked && (k.epoch, k.batch) == (ticket.epoch, ticket.batch));
             kept.ok_or_else(|| Refusal::Conflict("this answers another batch than the one that was sent".into()))
         };
-        if reply.ack != ticket.batch {
-            return Err(Refusal::Conflict("this answers another batch than the one that was sent".into()));
+        if reply.ack != ticket.batch || reply.revoke.len() > MARKS_MAX {
+            return Err(Refusal::Conflict("this answers another batch than the one that was sent, or with more than an answer has".into()));
         }
         self.store.read::<_, Refusal>(|v| answered(v.get::<PreparedBatch>(PreparedBatch::ROW)?, link_in(v)?.is_some()).map(drop))?;
         let marks = self.marks_came(reply).await?;
@@ -89,6 +89,10 @@ impl Service {
                 Ok(tx.count(OutboxRow::TABLE)? > 0 || !progress.resync.is_empty())
             })
             .await?;
+        if !reply.more && cursor == reply.cursor {
+            // Every mark there is has come down.
+            self.marks_known().await?;
+        }
         applied.again |= again || reply.more;
         self.clock_vouched(vouched_s, rtt_ms).await?;
         if self.cloud_heard() {
@@ -114,6 +118,8 @@ impl Service {
                 tx.put(MirrorSwitch::ROW, &MirrorSwitch { batch: expected_batch.max(1), ..switch })?;
                 let mut progress = progress_in(tx)?;
                 progress.audit_sent = 0;
+                // A cloud that has gone back to an older copy counts from there. What comes twice is known by its id.
+                progress.cursor = 0;
                 progress.digest_due = true;
                 send_anew(&mut progress, Kind::ALL);
                 tx.put(MirrorProgress::ROW, &progress)
@@ -192,7 +198,7 @@ impl Service {
             ItemBody::Notice(notice) => {
                 let notice = notice.clone();
                 self.store.write::<_, StoreError, _>(move |tx| put_notice(tx, &notice)).await?;
-                self.changed(Change::Accounts);
+                self.changed(Change::Cloud);
                 Done { id: item.id.clone(), ok: true, code: "done".into(), detail: String::new() }
             }
             ItemBody::Bulletin { bulletin } => match self.bulletin(bulletin).await {

@@ -5,12 +5,12 @@ use super::{CloudStatus, LinkTarget, LookProblem};
 use crate::domain::account::UserId;
 use crate::domain::authority::HubAction;
 use crate::domain::ids::BrandId;
-use crate::domain::mirror::statement::{self, EpochStatement, LinkStatement, UnlinkStatement};
+use crate::domain::mirror::statement::{self, LinkStatement, UnlinkStatement};
 use crate::domain::mirror::wire::{CloudView, Consent, Kind, Linked};
 use crate::service::rights::require_role;
 use crate::service::{Actor, Change, Refusal, Service, audit, lock};
 use crate::store::tables::{
-    HubSecrets, MirrorLink, MirrorProgress, MirrorSwitch, NoticeRow, OfferRow, OutboxRow, PreparedBatch, RecoveryKeys, Resync, Retired,
+    HubSecrets, MirrorLink, MirrorProgress, MirrorSwitch, NoticeRow, OfferRow, OutboxRow, PreparedBatch, RecoveryKeys, Resync,
 };
 use crate::store::{Read, StoreError, Tx};
 use data_encoding::BASE64URL_NOPAD;
@@ -142,7 +142,7 @@ impl Service {
             .write(move |tx| {
                 require_role(tx, &who, HubAction::ManageAccess, now)?;
                 let known = may_link(tx, &url, &key, &new.consent)?;
-                let epoch = secrets_in(tx)?.epoch;
+                let epoch = tx.get::<HubSecrets>(HubSecrets::ROW)?.map_or(1, |secrets| secrets.epoch);
                 let link = MirrorLink {
                     url: url.clone(),
                     name: name.clone(),
@@ -189,6 +189,8 @@ impl Service {
                 tx.put(MirrorLink::ROW, &link)?;
                 // What is on its way may hold what is not agreed to any more.
                 drop_prepared(tx)?;
+                let switch = switch_in(tx)?;
+                tx.put(MirrorSwitch::ROW, &MirrorSwitch { twins: consent.contains(&Consent::Twins), ..switch })?;
                 let mut progress = progress_in(tx)?;
                 progress.to_link = true;
                 progress.digest_due = true;
@@ -219,7 +221,7 @@ impl Service {
                 tx.put(MirrorLink::ROW, &link)?;
                 drop_prepared(tx)?;
                 let switch = switch_in(tx)?;
-                tx.put(MirrorSwitch::ROW, &MirrorSwitch { on: false, ..switch })?;
+                tx.put(MirrorSwitch::ROW, &MirrorSwitch { on: false, twins: false, ..switch })?;
                 super::away::end_all(tx, &who.subject.to_string(), now)?;
                 forget_mirror(tx)?;
                 audit::append(tx, now, audit::done(&who, "cloud.unlink", "hub", link.url))?;
@@ -343,36 +345,17 @@ impl Service {
     /// The cloud says that there is a newer epoch. True when the statement proves it: then this hub has been replaced, and
     /// serves nobody any more. Without proof nothing changes.
     pub async fn epoch_stale(&self, statement: &[u8]) -> bool {
-        let (statement, hub, now) = (statement.to_vec(), self.hub.id, self.now());
-        let proven = self
-            .store
-            .write::<_, Refusal, _>(move |tx| {
-                let Some(keys) = tx.get::<RecoveryKeys>(RecoveryKeys::ROW)? else { return Ok(false) };
-                let Ok(said) = EpochStatement::verify(&keys.public, &statement) else { return Ok(false) };
-                if said.hub != hub || said.epoch <= secrets_in(tx)?.epoch {
-                    return Ok(false);
-                }
-                if tx.get::<Retired>(Retired::ROW)?.is_none() {
-                    tx.put(Retired::ROW, &Retired { at: now, epoch: said.epoch, statement: statement.clone() })?;
-                    let event =
-                        audit::event("cloud", "hub.retired", "hub", crate::domain::audit::Outcome::Done, "epoch_stale", "", "cloud");
-                    audit::append(tx, now, event)?;
-                }
-                Ok(true)
-            })
-            .await
-            .unwrap_or_else(|error| {
+        match self.step_down(statement).await {
+            Ok(true) => true,
+            Ok(false) => {
+                tracing::warn!("the cloud says that there is a newer epoch, and does not prove it; nothing changes");
+                false
+            }
+            Err(error) => {
                 tracing::error!(%error, "a statement about a newer epoch could not be looked at");
                 false
-            });
-        if proven {
-            tracing::error!("another hub has taken this one's place: this one serves nobody any more");
-            self.mirror.retired.send_replace(true);
-            self.policy_changed().await;
-        } else {
-            tracing::warn!("the cloud says that there is a newer epoch, and does not prove it; nothing changes");
+            }
         }
-        proven
     }
 
     /// At start: what is on disk into memory; and on a hub that has taken another's place, everything anew in its epoch.
@@ -392,8 +375,6 @@ impl Service {
                 begin(tx, secrets.epoch)
             })
             .await?;
-        let retired = self.store.read::<_, StoreError>(|v| v.get::<Retired>(Retired::ROW))?.is_some();
-        self.mirror.retired.send_replace(retired);
         self.mirror_changed().await
     }
 
@@ -429,8 +410,11 @@ impl Service {
             changed
         });
         if linked != before {
+            if before {
+                self.clock_unlinked().await?;
+            }
             self.policy_changed().await;
-            self.changed(Change::Accounts);
+            self.changed(Change::Cloud);
         }
         Ok(())
     }
@@ -472,7 +456,7 @@ fn bundle_needs_code<R: Read>(rows: &R, consent: &BTreeSet<Consent>) -> Result<(
     Ok(())
 }
 
-fn not_linked() -> Refusal {
+pub(super) fn not_linked() -> Refusal {
     Refusal::Conflict("no cloud is linked".into())
 }
 
@@ -480,7 +464,8 @@ fn not_linked() -> Refusal {
 fn begin(tx: &Tx<'_>, epoch: u64) -> Result<(), StoreError> {
     let switch = switch_in(tx)?;
     let batch = if switch.epoch == epoch { switch.batch.max(1) } else { 1 };
-    tx.put(MirrorSwitch::ROW, &MirrorSwitch { on: true, epoch, batch })?;
+    let twins = link_in(tx)?.is_some_and(|link| link.consent.contains(&Consent::Twins));
+    tx.put(MirrorSwitch::ROW, &MirrorSwitch { on: true, twins, epoch, batch })?;
     let mut progress = progress_in(tx)?;
     progress.to_link = true;
     progress.digest_due = true;

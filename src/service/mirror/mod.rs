@@ -9,6 +9,7 @@ mod age;
 mod arrive;
 mod away;
 mod batch;
+mod figures;
 mod link;
 mod marks;
 mod news;
@@ -19,6 +20,7 @@ mod view;
 
 pub use adapter::{Applied, CloudLook, LinkTarget, LookProblem, Looking, MirrorPhase, MirrorProblem, MirrorState, Prepared, Ticket};
 pub use away::{AwayKeyView, MadeAwayKey};
+pub use figures::MirrorFigures;
 pub use link::NewLink;
 pub use view::{CloudStatus, NoticeView, Pending};
 
@@ -33,7 +35,6 @@ use tokio::sync::watch;
 /// What is shared in memory.
 pub(super) struct Desk {
     target: watch::Sender<Option<LinkTarget>>,
-    retired: watch::Sender<bool>,
     state: Mutex<MirrorState>,
     look: OnceLock<Arc<dyn CloudLook>>,
     /// The cloud that was looked at last.
@@ -47,7 +48,6 @@ impl Default for Desk {
     fn default() -> Self {
         Desk {
             target: watch::channel(None).0,
-            retired: watch::channel(false).0,
             state: Mutex::default(),
             look: OnceLock::new(),
             looked: Mutex::default(),

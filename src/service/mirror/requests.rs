@@ -131,7 +131,7 @@ impl Service {
         let object = device.unwrap_or_else(|| "hub".into());
         self.audit_refusal(audit::event(row.by.clone(), "cloud.request", &object, Outcome::Denied, failed.code, verb, &via(request)));
         self.store.write::<_, StoreError, _>(move |tx| list_refused(tx, &row)).await?;
-        self.changed(Change::Accounts);
+        self.changed(Change::Cloud);
         Ok(answer(id, failed.code, &failed.detail))
     }
 

@@ -9,7 +9,7 @@ use crate::domain::mirror::signature::fingerprint;
 use crate::domain::mirror::wire::{Consent, Notice};
 use crate::service::rights::require_role;
 use crate::service::{Actor, ClockView, Refusal, Service, audit, lock};
-use crate::store::tables::{HubSecrets, MirrorMark, NoticeRow, OutboxRow, RefusedRow, Retired, outbox_prefix};
+use crate::store::tables::{HubSecrets, MirrorLink, MirrorMark, NoticeRow, OutboxRow, RefusedRow, Retired, outbox_prefix};
 use crate::store::{Read, Record, StoreError};
 use data_encoding::BASE64URL_NOPAD;
 use serde::Serialize;
@@ -102,7 +102,10 @@ impl Service {
             let link = link_in(v)?;
             let progress = progress_in(v)?;
             let linked = link.is_some();
-            let pending = if owner && linked { Some(self.pending(v, progress.audit_sent)?) } else { None };
+            let pending = match &link {
+                Some(link) if owner => Some(self.pending(v, link, progress.audit_sent)?),
+                _ => None,
+            };
             let listed = |all: Vec<NoticeRow>| all.into_iter().map(|row| NoticeView { notice: row.notice, seen: row.seen }).collect();
             let link = link.as_ref();
             let shown = link.filter(|_| owner);
@@ -129,18 +132,24 @@ impl Service {
         })
     }
 
-    fn pending<R: Read>(&self, rows: &R, audit_sent: u64) -> Result<Pending, StoreError> {
+    /// What waits to be sent.
+    pub(super) fn pending<R: Read>(&self, rows: &R, link: &MirrorLink, audit_sent: u64) -> Result<Pending, StoreError> {
         let mut marks = 0;
         for table in [RevocationMark::TABLE, MirrorMark::TABLE] {
             marks += rows.keys_after(OutboxRow::TABLE, &outbox_prefix(table), &[], COUNTED)?.len() as u64;
         }
         let all = rows.count(OutboxRow::TABLE)?;
-        let audit = audit::entries_after(rows, audit_sent)?;
-        Ok(Pending { rows: all.saturating_sub(marks), marks, audit, bundle: self.bundle_pending() })
+        let audit = if link.consent.contains(&Consent::Audit) { audit::entries_after(rows, audit_sent)? } else { 0 };
+        Ok(Pending {
+            rows: all.saturating_sub(marks),
+            marks,
+            audit,
+            bundle: link.consent.contains(&Consent::Bundle) && self.bundle_pending(),
+        })
     }
 
     /// Whether a recovery bundle waits to be sent.
     fn bundle_pending(&self) -> bool {
-        false
+        self.bundle_waits_ms().is_some()
     }
 }

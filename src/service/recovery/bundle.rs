@@ -28,6 +28,18 @@ pub(super) struct Due {
     too_large: Option<u64>,
 }
 
+impl Due {
+    /// Takes note of the count of changes: since when it is that, and since when the bundle is out of date.
+    fn observe(&mut self, count: u64, now: u64) -> (u64, u64) {
+        let (since, first) = match self.seen {
+            Some((seen, since, first)) => (if seen == count { since } else { now }, first),
+            None => (now, now),
+        };
+        self.seen = Some((count, since, first));
+        (since, first)
+    }
+}
+
 /// How a bundle stands.
 enum Look {
     UpToDate,
@@ -60,13 +72,15 @@ impl Service {
     pub fn bundle_waits_ms(&self) -> Option<u64> {
         let look = self.store.read(|v| look(v)).ok()?;
         let Look::Wanted { count, at_once } = look else { return None };
-        let (due, now) = (lock(&self.recovery.due), self.clock.monotonic_ms());
+        let (mut due, now) = (lock(&self.recovery.due), self.clock.monotonic_ms());
         if due.too_large == Some(count) {
             return None;
         }
-        let Some((seen, since, first)) = due.seen.filter(|_| !at_once) else { return Some(0) };
-        let quiet = if seen == count { since } else { now } + QUIET_MS;
-        Some(quiet.min(first + LONGEST_MS).saturating_sub(now))
+        let (since, first) = due.observe(count, now);
+        if at_once {
+            return Some(0);
+        }
+        Some((since + QUIET_MS).min(first + LONGEST_MS).saturating_sub(now))
     }
 
     /// The bundle that was last made has been handed over.
@@ -94,11 +108,7 @@ impl Service {
             if due.too_large == Some(count) {
                 return Ok(None);
             }
-            let (since, first) = match due.seen {
-                Some((seen, since, first)) => (if seen == count { since } else { now }, first),
-                None => (now, now),
-            };
-            due.seen = Some((count, since, first));
+            let (since, first) = due.observe(count, now);
             if !at_once && now.saturating_sub(since) < QUIET_MS && now.saturating_sub(first) < LONGEST_MS {
                 return Ok(None);
             }

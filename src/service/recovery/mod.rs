@@ -18,7 +18,7 @@ use super::rights::require_role;
 use super::{Actor, Refusal, Service, SessionToken, audit, random};
 use crate::domain::authority::HubAction;
 use crate::domain::mirror::recovery::RecoveryCode;
-use crate::store::tables::{BundleSent, MirrorLink, MirrorProgress, RecoveryKeys, Restored, Retired};
+use crate::store::tables::{BundleSent, MirrorLink, RecoveryKeys, Restored, Retired};
 use crate::store::{Read, StoreError, changes};
 use serde::Serialize;
 use std::sync::Mutex;
@@ -32,8 +32,17 @@ pub(super) struct Desk {
     due: Mutex<bundle::Due>,
     /// Cancelled once another hub has taken this one's place.
     retirement: CancellationToken,
+    /// The same, for who waits for it among other things.
+    retired: watch::Sender<bool>,
     /// It is not known what was revoked since the bundle from which this hub was made.
     review: watch::Sender<bool>,
+}
+
+impl Desk {
+    fn retire(&self) {
+        self.retirement.cancel();
+        self.retired.send_replace(true);
+    }
 }
 
 /// A recovery code just made.
@@ -127,15 +136,10 @@ impl Service {
                 let detail = if tx.get::<RecoveryKeys>(RecoveryKeys::ROW)?.is_some() { "the one before serves no more" } else { "" };
                 tx.put(RecoveryKeys::ROW, &keys)?;
                 audit::append(tx, now, audit::done(&who, "recovery.code", "hub", detail))?;
-                // The cloud has to know the new halves: the link is told again.
-                let link = tx.get::<MirrorLink>(MirrorLink::ROW)?.filter(|link| !link.ending);
-                if link.is_some() {
-                    let progress = tx.get::<MirrorProgress>(MirrorProgress::ROW)?.unwrap_or_default();
-                    tx.put(MirrorProgress::ROW, &MirrorProgress { to_link: true, ..progress })?;
-                }
-                Ok(link.map(|link| link.url))
+                Ok(tx.get::<MirrorLink>(MirrorLink::ROW)?.filter(|link| !link.ending).map(|link| link.url))
             })
             .await?;
+        self.recovery_code_changed().await?;
         Ok(MadeRecoveryCode { code: Zeroizing::new(code.to_string()), hub: hub.to_string(), cloud })
     }
 
@@ -260,7 +264,7 @@ impl Service {
             self.store.read::<_, StoreError>(|v| Ok((review_pending(v)?, v.get::<Retired>(Retired::ROW)?.is_some())))?;
         self.recovery.review.send_replace(pending);
         if retired {
-            self.recovery.retirement.cancel();
+            self.recovery.retire();
         }
         Ok(())
     }

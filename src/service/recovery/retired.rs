@@ -6,6 +6,7 @@ use crate::domain::mirror::statement::EpochStatement;
 use crate::service::{Change, Refusal, Service, audit};
 use crate::store::tables::{HubSecrets, RecoveryKeys, Retired};
 use crate::store::{Read, StoreError};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 impl Service {
@@ -19,6 +20,12 @@ impl Service {
     #[must_use]
     pub fn retirement(&self) -> CancellationToken {
         self.recovery.retirement.clone()
+    }
+
+    /// The same, as that changes.
+    #[must_use]
+    pub fn retired(&self) -> watch::Receiver<bool> {
+        self.recovery.retired.subscribe()
     }
 
     /// Reads an epoch statement that somebody showed. When it is signed by this household's recovery key, for this hub and
@@ -40,14 +47,14 @@ impl Service {
                 if tx.get::<Retired>(Retired::ROW)?.is_none() {
                     tx.put(Retired::ROW, &Retired { at: now, epoch: read.epoch, statement: shown.clone() })?;
                     let detail = format!("epoch {} of another hub, this one has {own}", read.epoch);
-                    audit::append(tx, now, audit::event("hub", "hub.retire", "hub", Outcome::Done, "epoch_stale", detail, "hub"))?;
+                    audit::append(tx, now, audit::event("hub", "hub.retired", "hub", Outcome::Done, "epoch_stale", detail, "hub"))?;
                 }
                 Ok(true)
             })
             .await?;
         if stepped && !self.is_retired() {
             tracing::warn!("another hub has taken the place of this one: it serves nobody any more. Switch it off");
-            self.recovery.retirement.cancel();
+            self.recovery.retire();
             if let Some(outlet) = self.outlet() {
                 outlet.close_everyone().await;
             }

@@ -12,6 +12,9 @@ use std::collections::BTreeSet;
 pub struct MirrorSwitch {
     /// A cloud is linked.
     pub on: bool,
+    /// Twins are mirrored.
+    #[serde(default)]
+    pub twins: bool,
     /// The epoch in which `batch` counts.
     pub epoch: u64,
     /// The number of the next batch. It outlives the link: a number is never used for two contents.

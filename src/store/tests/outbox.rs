@@ -67,7 +67,7 @@ async fn write(store: &Store, f: impl Fn(&Tx<'_>) -> Result<(), StoreError> + Se
 }
 
 async fn switch(store: &Store, on: bool) {
-    write(store, move |tx| tx.put(MirrorSwitch::ROW, &MirrorSwitch { on, ..MirrorSwitch::default() })).await;
+    write(store, move |tx| tx.put(MirrorSwitch::ROW, &MirrorSwitch { on, twins: on, ..MirrorSwitch::default() })).await;
 }
 
 fn outbox(store: &Store) -> Vec<(Vec<u8>, OutboxRow)> {
@@ -124,6 +124,10 @@ async fn what_is_not_mirrored_is_not_noted() {
     write(&store, |tx| tx.delete::<Binding>(b"nothing").map(drop)).await;
     assert!(empty(&store));
     assert_eq!(LastSeen::MIRRORED, Mirroring::No);
+    // Twins change often: they are noted only in a home that mirrors them.
+    write(&store, |tx| tx.put(MirrorSwitch::ROW, &MirrorSwitch { on: true, ..MirrorSwitch::default() })).await;
+    write(&store, |tx| tx.put(KEY, &Twin::default())).await;
+    assert!(empty(&store));
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ pub(super) mod devices;
 pub(super) mod handover;
 pub(super) mod hub;
 pub(super) mod invitations;
+pub(super) mod mirror;
 pub(super) mod oauth;
 pub(super) mod pairing;
 pub(super) mod people;

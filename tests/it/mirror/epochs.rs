@@ -35,7 +35,6 @@ async fn with_code() -> Pair {
 async fn only_the_households_own_word_of_a_later_epoch_retires_a_hub() {
     let mut pair = with_code().await;
     let (hub, elsewhere) = (pair.service.hub().id, HubId::from_public_key(&[1; 32]));
-    let retired = pair.service.retired();
     let wrong = [
         Vec::new(),
         b"epoch 2, believe me".to_vec(),
@@ -48,13 +47,13 @@ async fn only_the_households_own_word_of_a_later_epoch_retires_a_hub() {
     for (n, said) in wrong.iter().enumerate() {
         assert!(!pair.service.epoch_stale(said).await, "{n}");
     }
-    assert!(!*retired.borrow() && pair.audited("hub.retired").is_empty());
+    assert!(!pair.service.is_retired() && pair.audited("hub.retired").is_empty());
     assert!(pair.service.epoch_stale(&statement(&paper(), hub, 2)).await);
-    assert!(*retired.borrow());
+    assert!(pair.service.is_retired());
     assert_eq!(pair.audited("hub.retired").len(), 1);
     assert!(pair.service.cloud_status(&pair.owner).unwrap().retired);
     pair.restart(false).await;
-    assert!(*pair.service.retired().borrow(), "it stays retired");
+    assert!(pair.service.is_retired(), "it stays retired");
 }
 
 #[tokio::test]

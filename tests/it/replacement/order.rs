@@ -78,7 +78,7 @@ async fn a_new_code_ends_the_one_before_and_takes_the_password_again() {
     let made = try_recover(&dir, hub, &second, BundleSource::File(bundle)).await.unwrap();
     assert!(!made.begun);
     // The audit tells of it, and the code is nowhere in the store.
-    let told = house.http("GET", "/audit?action=recovery.code", &house.owner_token, None).await.1;
+    let told = house.http("GET", "/audit?action=recovery.code&outcome=done", &house.owner_token, None).await.1;
     assert_eq!(told["entries"].as_array().unwrap().len(), 2, "{told}");
     let kept = std::fs::read(house.dir.path().join("hub/hub.redb")).unwrap();
     let plain = second.to_string().replace('-', "");

@@ -114,17 +114,21 @@ async fn the_hub_stays_away_for_as_long_as_it_is_asked_to() {
 async fn a_cloud_that_takes_less_at_once_gets_smaller_batches() {
     let cloud = Cloud::start().await;
     let house = house(&cloud, None, |_| {}).await;
-    for device in house.devices("lamp", 60).await {
+    for device in house.devices("lamp", 150).await {
         house.claim(&device).await;
     }
-    cloud.instead("/sync", Answer::Signed(413, json!({"code": "too_large", "max_bytes": 6000})));
-    cloud.takes(6_000);
+    cloud.instead("/sync", Answer::Signed(413, json!({"code": "too_large", "max_bytes": 20000})));
+    cloud.takes(20_000);
     link(&house, &cloud).await;
     let first = cloud.nth("the first batch", 1, |s| s.is_sync()).await;
-    assert!(first.body.len() > 6_000);
+    assert!(first.body.len() > 20_000);
     until(&house, "idle", |s| s.phase == MirrorPhase::Idle).await;
     let syncs: Vec<_> = cloud.all().into_iter().filter(|s| s.is_sync()).skip(1).collect();
-    assert!(syncs.len() > 2 && syncs.iter().all(|s| s.body.len() <= 6_000), "{:?}", syncs.iter().map(|s| s.body.len()).collect::<Vec<_>>());
+    assert!(
+        syncs.len() > 2 && syncs.iter().all(|s| s.body.len() <= 20_000),
+        "{:?}",
+        syncs.iter().map(|s| s.body.len()).collect::<Vec<_>>()
+    );
     assert_eq!(syncs[0].sync().batch, first.sync().batch, "what was refused was not taken");
     assert_eq!(cloud.faults(), Vec::<String>::new());
 }

@@ -1,7 +1,7 @@
 //! What lies between hub and cloud: authorities, dates, proxies; and a look at a cloud that is not linked.
 
 use super::cloud::{Answer, Cloud, Days, Proxy};
-use super::{code, house, linked_blindly, until};
+use super::{code, house, linked_blindly, until, wish};
 use ed25519_dalek::SigningKey;
 use hearthkey::hub::BoxClock;
 use hearthkey::service::{MirrorPhase, Refusal};
@@ -49,9 +49,13 @@ async fn a_certificate_of_an_unknown_authority_is_taken_for_interception_and_not
 #[tokio::test]
 async fn an_expired_certificate_is_taken_only_while_the_time_is_unknown() {
     let cloud = Cloud::valid(Days(-40, -2)).await;
-    let house = linked_blindly(&cloud, Some(Unsure::new(false)), |_| {}).await;
-    // The first answer that is proven to be the cloud's tells the time; from then on dates count.
+    let clock = Unsure::new(false);
+    let house = linked_blindly(&cloud, Some(clock.clone()), |config| config.clock.trusted = false).await;
     cloud.until("a batch", |s| s.is_sync()).await;
+    // From when on the box knows the time, be it from the cloud's own answer, dates count.
+    clock.sure.store(true, Ordering::Relaxed);
+    house.hub.service().watch_clock().await.unwrap();
+    wish(&house);
     let told = until(&house, "a problem", |s| s.problem.is_some()).await;
     assert_eq!(code(&told), "clock", "{told:?}");
     assert_eq!(cloud.faults(), Vec::<String>::new());

@@ -5,6 +5,7 @@ mod accounts;
 mod apps;
 mod calls;
 mod history;
+mod mirror;
 mod oauth;
 mod pairing;
 mod registry;
