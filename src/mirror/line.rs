@@ -100,7 +100,7 @@ pub(super) struct Failure {
     /// How long the hub was asked to stay away.
     pub asked: Option<Duration>,
     /// What the cloud said, when it was the cloud that refused.
-    pub refused: Option<Refused>,
+    pub refused: Option<Box<Refused>>,
 }
 
 /// An error of the cloud's own.
@@ -354,7 +354,7 @@ pub(super) fn refusal(reply: Reply) -> Failure {
     let (code, detail, url) = (member("code"), member("detail"), member("url"));
     let words = answer::refusal(Refusal { status: reply.status, code, detail, url });
     let code = code.to_owned();
-    Failure { problem: words, asked: reply.asked, refused: Some(Refused { status: reply.status, code, problem }) }
+    Failure { problem: words, asked: reply.asked, refused: Some(Box::new(Refused { status: reply.status, code, problem })) }
 }
 
 fn setting(code: &'static str, detail: String) -> Failure {

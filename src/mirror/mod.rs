@@ -3,7 +3,7 @@
 //! the service, and without a link there is not one packet.
 //!
 //! One call is [`line`]'s, the certificate behind it [`trust`]'s, what answered instead of the cloud [`answer`]'s; when to
-//! call is [`uplink`]'s, with [`pace`], [`wake`] and [`meter`]; registry batches are [`fetch`]'s, a cloud that is not linked yet
+//! call is [`uplink`]'s and [`round`]'s, with [`pace`], [`wake`] and [`meter`]; registry batches are [`fetch`]'s, a cloud that is not linked yet
 //! [`look`]'s; the recovery bundle is [`replacement`]'s; a box that is to take a hub's place calls through [`rescue`].
 
 mod answer;
@@ -14,6 +14,7 @@ mod meter;
 mod pace;
 mod replacement;
 mod rescue;
+mod round;
 mod trust;
 mod uplink;
 mod wake;

@@ -1,9 +1,10 @@
 //! What a hub hands over for the day on which it dies, and how one that has taken another's place begins.
 
-use super::line::{Ask, Failure, Line, Refused};
+use super::line::{Ask, Failure, Line};
 use super::pace::Backoff;
 use super::random;
-use super::uplink::{own, post};
+use super::round::post;
+use super::uplink::own;
 use crate::domain::mirror::wire::Consent;
 use crate::service::{LinkTarget, Service};
 use data_encoding::BASE64URL_NOPAD;
@@ -75,7 +76,7 @@ pub(super) async fn begin_epoch(service: &Service, line: &Line) -> Result<(), Fa
     match line.ask(post("POST", &line.own("/epoch"), body)).await {
         Ok(_) => {}
         // A cloud that has never heard of the hub is told of it by the link.
-        Err(Failure { refused: Some(Refused { code, .. }), .. }) if code == "not_linked" => {}
+        Err(Failure { refused: Some(refused), .. }) if refused.code == "not_linked" => {}
         Err(failure) => return Err(failure),
     }
     service.epoch_begun().await.map_err(own)

@@ -4,7 +4,7 @@
 use super::line::{Failure, Line, Now, Way, refusal};
 use super::look::{DEADLINE, MOST, base, wrong};
 use super::meter::Meter;
-use super::uplink::{post, read};
+use super::round::{post, read};
 use super::{Config, answer};
 use crate::domain::ids::HubId;
 use crate::domain::mirror::wire::{BUNDLE_MAX, CloudView};

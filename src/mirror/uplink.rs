@@ -1,50 +1,28 @@
-//! When the hub calls its cloud, and in which order: the link, then exchanges until neither side has more, then registry
-//! batches; then it waits for a change in the house, for the cloud to wake it, or for the time that the cloud has named.
-//! After a failure it waits longer each time. All of it is one future: whatever it waits for, it can be dropped there.
+//! Which cloud is called, how long the hub rests after a failure, and what it tells of that. What it does at the cloud is
+//! `round`'s. All of it is one future: whatever it waits for, it can be dropped there, but what the service has begun goes on.
 
 use super::answer::{self, Problem};
-use super::fetch::{self, FetchError};
-use super::line::{self, Ask, Failure, Line, Refused, Way};
+use super::line::{Failure, Line, Way};
 use super::meter::Meter;
-use super::pace::{self, Backoff};
-use super::replacement::{Bundles, begin_epoch};
+use super::pace::Backoff;
+use super::round::Life;
 use super::wake::{self, Wake};
 use super::{Config, random};
-use crate::domain::mirror::wire::{BYTES_MAX, BatchOffer, Linked, SyncReply};
-use crate::domain::time::Grade;
-use crate::service::{LinkTarget, MirrorPhase, MirrorProblem, MirrorState, Prepared, Refusal, Service};
-use data_encoding::BASE64URL_NOPAD;
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use crate::service::{LinkTarget, MirrorPhase, MirrorProblem, MirrorState, Refusal, Service};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-/// Bytes of an answer at most: what was agreed on, and room for the marks that go beyond every bound.
-const ANSWER_MOST: usize = 4 * BYTES_MAX;
-/// Bytes of a request at least, whatever the cloud says: smaller ones make no progress.
-const REQUEST_LEAST: usize = 16 * 1024;
-/// Bytes of a request at most when the day's share is used up.
-const LEAN: usize = 64 * 1024;
-/// How long the hub waits between two exchanges then.
-const LEAN_PAUSE: Duration = Duration::from_secs(15 * 60);
-/// Bounds of the wait that the cloud may name.
-const WAIT: (u64, u64) = (5, 3_600);
-/// Exchanges in a row that move nothing, before the hub waits all the same.
-const FUTILE: u32 = 3;
-/// Answers of one round in which the cloud wants the same batch otherwise.
-const OTHERWISE: u32 = 16;
 /// Failures in a row after which somebody is told that it does not go by itself.
 const PERSISTENT: u32 = 5;
 
 /// The way to the cloud.
 pub(super) struct Uplink {
-    service: Arc<Service>,
-    config: Config,
-    dir: PathBuf,
-    meter: Arc<Meter>,
+    pub service: Arc<Service>,
+    pub config: Config,
+    pub dir: PathBuf,
+    pub meter: Arc<Meter>,
     told: Mutex<MirrorState>,
     /// Pauses before a cloud that does not know this hub is told of it again.
     strangers: Mutex<Backoff>,
@@ -53,27 +31,11 @@ pub(super) struct Uplink {
 }
 
 /// Why a line is put down.
-enum End {
+pub(super) enum End {
     /// Begin again, with what is so by then.
     Anew,
     /// Another hub has taken this one's place.
     Replaced,
-}
-
-/// One cloud, as long as it stays the same and is called in the same way.
-struct Life<'a> {
-    uplink: &'a Uplink,
-    target: &'a LinkTarget,
-    line: &'a Line,
-    wake: &'a Wake,
-    /// Bytes of the next request at most.
-    most: usize,
-    /// The cloud may have taken a batch whose answer did not come: it is sent again as it was, however long it is.
-    unanswered: bool,
-    /// When batches are asked for again, after a failure.
-    batches_from: Instant,
-    batches: Backoff,
-    bundles: Bundles,
 }
 
 impl Uplink {
@@ -88,7 +50,7 @@ impl Uplink {
     }
 
     /// Has the service do something to its end, also when nobody waits for that any more.
-    async fn finish<T, F>(&self, doing: F) -> Result<T, Failure>
+    pub(super) async fn finish<T, F>(&self, doing: F) -> Result<T, Failure>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Refusal>> + Send + 'static,
@@ -140,17 +102,7 @@ impl Uplink {
         let way = Way::new(&self.config, &self.service, self.meter.clone()).await?;
         let line = Line::new(way, target, key);
         let wake = Wake::new();
-        let mut life = Life {
-            uplink: self,
-            target,
-            line: &line,
-            wake: &wake,
-            most: BYTES_MAX,
-            unanswered: true,
-            batches_from: Instant::now(),
-            batches: Backoff::default(),
-            bundles: Bundles::new(),
-        };
+        let mut life = Life::new(self, target, &line, &wake);
         let connection = async {
             let mut stands = wake.stands.subscribe();
             while stands.changed().await.is_ok() {
@@ -168,7 +120,7 @@ impl Uplink {
     }
 
     /// Waits after a failure, and says so.
-    async fn rest(&self, failure: Failure, backoff: &mut Backoff) {
+    pub(super) async fn rest(&self, failure: Failure, backoff: &mut Backoff) {
         let Failure { problem, asked, refused } = failure;
         let pause = backoff.pause(random(), asked);
         self.meter.ended(problem.code);
@@ -186,7 +138,7 @@ impl Uplink {
         tokio::time::sleep(pause).await;
     }
 
-    fn waits(&self, phase: MirrorPhase, problem: Option<Problem>, pause: Duration) {
+    pub(super) fn waits(&self, phase: MirrorPhase, problem: Option<Problem>, pause: Duration) {
         let at = self.service.now().saturating_add(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
         self.tell(|state| {
             (state.phase, state.retry_at) = (phase, Some(at));
@@ -194,15 +146,15 @@ impl Uplink {
         });
     }
 
-    fn strangers(&self) -> MutexGuard<'_, Backoff> {
+    pub(super) fn strangers(&self) -> MutexGuard<'_, Backoff> {
         self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn phase(&self, phase: MirrorPhase) {
+    pub(super) fn phase(&self, phase: MirrorPhase) {
         self.tell(|state| (state.phase, state.retry_at) = (phase, None));
     }
 
-    fn tell(&self, change: impl FnOnce(&mut MirrorState)) {
+    pub(super) fn tell(&self, change: impl FnOnce(&mut MirrorState)) {
         let state = {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
             change(&mut told);
@@ -210,275 +162,6 @@ impl Uplink {
         };
         self.service.mirror_reports(state);
     }
-}
-
-impl Life<'_> {
-    /// Rounds and waits, until the line has to be put down.
-    async fn work(&mut self, backoff: &mut Backoff) -> End {
-        let wish = self.uplink.service.mirror_wish();
-        loop {
-            match self.round().await {
-                Ok(Ok(wait)) => {
-                    backoff.reset();
-                    self.uplink.meter.ended("ok");
-                    self.idle(wait, &wish).await;
-                }
-                Ok(Err(end)) => return end,
-                Err(failure) => self.uplink.rest(failure, backoff).await,
-            }
-            // Once the time is known, certificates are judged by it.
-            if (self.uplink.service.clock().grade >= Grade::Ntp) != self.line.way().knows_time {
-                return End::Anew;
-            }
-        }
-    }
-
-    /// Waits for something to do, `wait` at most.
-    async fn idle(&mut self, wait: Duration, wish: &tokio::sync::Notify) {
-        if wait.is_zero() {
-            return;
-        }
-        if self.line.meter().left() == 0 {
-            let pause = LEAN_PAUSE.saturating_add(pace::share(LEAN_PAUSE / 4, random()));
-            self.uplink.waits(MirrorPhase::Waiting, Some(answer::budget()), pause);
-            tokio::time::sleep(pause).await;
-            return;
-        }
-        self.uplink.tell(|state| (state.phase, state.problem, state.retry_at) = (MirrorPhase::Idle, None, None));
-        // Hubs that were woken at once do not come again at once.
-        let wait = wait.saturating_add(pace::share(wait / 10, random()));
-        let due = Instant::now() + wait;
-        let due = if self.uplink.service.pending_batches().is_empty() { due } else { due.min(self.batches_from) };
-        tokio::select! {
-            () = tokio::time::sleep_until(due) => {}
-            () = wish.notified() => tokio::time::sleep(Duration::from_millis(self.uplink.config.debounce_ms)).await,
-            () = self.wake.news.notified() => {}
-            () = self.bundles.wanted(&self.uplink.service, self.target) => {}
-        }
-    }
-
-    /// Link, exchanges, batches; how long to wait then.
-    async fn round(&mut self) -> Result<Result<Duration, End>, Failure> {
-        if self.target.needs_unlink {
-            self.unlink().await?;
-            return Ok(Err(End::Anew));
-        }
-        if let Err(failure) = begin_epoch(&self.uplink.service, self.line).await {
-            return self.replaced(failure).await.map(Err);
-        }
-        if self.target.needs_link {
-            self.uplink.phase(MirrorPhase::Linking);
-            if let Err(end) = self.link().await? {
-                return Ok(Err(end));
-            }
-        }
-        self.uplink.phase(MirrorPhase::Syncing);
-        let mut wait = Duration::from_secs(WAIT.1);
-        let (mut futile, mut otherwise) = (0, 0);
-        loop {
-            let lean = self.line.meter().left() == 0 && !self.unanswered;
-            let bound = if lean { self.most.min(LEAN) } else { self.most };
-            let Some(prepared) = self.uplink.service.next_batch(bound).await.map_err(own)? else { break };
-            let moves = moves(&prepared);
-            self.unanswered = true;
-            match self.exchange(prepared).await? {
-                Exchange::Taken { again, brought, wait_s } => {
-                    wait = Duration::from_secs(wait_s.clamp(WAIT.0, WAIT.1));
-                    futile = if moves || brought { 0 } else { futile + 1 };
-                    if !again || futile >= FUTILE || self.line.meter().left() == 0 {
-                        break;
-                    }
-                }
-                Exchange::Otherwise(failure) => {
-                    otherwise += 1;
-                    if otherwise > OTHERWISE {
-                        return Err(*failure);
-                    }
-                }
-                Exchange::End(end) => return Ok(Err(end)),
-            }
-        }
-        self.bundles.hand_over(&self.uplink.service, self.line, self.target).await?;
-        Ok(Ok(if self.batches().await? { Duration::ZERO } else { wait }))
-    }
-
-    async fn link(&self) -> Result<Result<(), End>, Failure> {
-        let statement = self.uplink.service.link_statement().map_err(own)?;
-        let body = json!({ "link": BASE64URL_NOPAD.encode(&statement) });
-        match self.line.ask(post("POST", "/v1/hubs", body.to_string().into_bytes())).await {
-            Ok(reply) => {
-                let linked: Linked = read(&reply.body)?;
-                let service = self.uplink.service.clone();
-                self.uplink.finish(async move { service.mirror_linked(linked).await }).await?;
-                tracing::info!(url = %self.target.url, "the cloud has taken the link");
-                Ok(Ok(()))
-            }
-            Err(failure) => self.replaced(failure).await.map(Err),
-        }
-    }
-
-    async fn unlink(&self) -> Result<(), Failure> {
-        let statement = self.uplink.service.unlink_statement().map_err(own)?;
-        let body = json!({ "unlink": BASE64URL_NOPAD.encode(&statement) });
-        match self.line.ask(post("DELETE", &self.line.own(""), body.to_string().into_bytes())).await {
-            Ok(_) => {}
-            Err(Failure { refused: Some(refused), .. }) if refused.code == "not_linked" || refused.status == 410 => {}
-            Err(failure) => return Err(failure),
-        }
-        tracing::info!(url = %self.target.url, "the cloud has erased what it had of this hub");
-        self.forgotten().await
-    }
-
-    /// The cloud knows nothing of this hub.
-    async fn forgotten(&self) -> Result<(), Failure> {
-        let service = self.uplink.service.clone();
-        self.uplink.finish(async move { service.mirror_unlinked().await }).await
-    }
-
-    async fn exchange(&mut self, prepared: Prepared) -> Result<Exchange, Failure> {
-        let Prepared { body, ticket, .. } = prepared;
-        let length = body.len();
-        let path = self.line.own("/sync");
-        let ask = Ask { most: ANSWER_MOST, ..post("POST", &path, body) };
-        let failure = match self.line.ask(ask).await {
-            Ok(reply) => {
-                let answer: SyncReply = read(&reply.body)?;
-                self.most = usize::try_from(answer.max_bytes).unwrap_or(BYTES_MAX).clamp(REQUEST_LEAST, BYTES_MAX);
-                let (cursor, more, wait_s) = (answer.cursor, answer.more, answer.wait_s);
-                let service = self.uplink.service.clone();
-                let taking = async move { service.batch_acked(ticket, &answer, reply.created_s, reply.rtt_ms).await };
-                let applied = self.uplink.finish(taking).await?;
-                self.unanswered = false;
-                self.uplink.strangers().reset();
-                self.wake.taken(cursor);
-                return Ok(Exchange::Taken { again: applied.again || more, brought: applied.marks + applied.items > 0, wait_s });
-            }
-            Err(failure) => failure,
-        };
-        let Some(Refused { status, code, problem }) = &failure.refused else { return Err(failure) };
-        match (status, code.as_str()) {
-            (409, "resync") => {
-                let expected = problem.get("batch").and_then(Value::as_u64).unwrap_or(1);
-                tracing::info!(expected, batch = ticket.batch, "the cloud expects another batch: what is mirrored is sent again");
-                let service = self.uplink.service.clone();
-                self.uplink.finish(async move { service.mirror_resync(expected).await }).await?;
-                Ok(Exchange::Otherwise(Box::new(failure)))
-            }
-            (413, _) if length > REQUEST_LEAST => {
-                self.unanswered = false;
-                let told = problem.get("max_bytes").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
-                self.most = told.unwrap_or(usize::MAX).min(length / 2).clamp(REQUEST_LEAST, BYTES_MAX);
-                Ok(Exchange::Otherwise(Box::new(failure)))
-            }
-            (_, "not_linked") => {
-                tracing::warn!("the cloud does not know this hub any more: it is told anew");
-                let pause = self.uplink.strangers().pause(random(), failure.asked);
-                self.uplink.meter.ended(failure.problem.code);
-                self.uplink.waits(MirrorPhase::Failing, Some(failure.problem), pause);
-                tokio::time::sleep(pause).await;
-                self.forgotten().await?;
-                Ok(Exchange::End(End::Anew))
-            }
-            _ => self.replaced(failure).await.map(Exchange::End),
-        }
-    }
-
-    /// Whether a failure proves that another hub has taken this one's place.
-    async fn replaced(&self, failure: Failure) -> Result<End, Failure> {
-        let statement = match &failure.refused {
-            Some(refused) if refused.code == "epoch_stale" => refused.problem.get("statement").and_then(Value::as_str),
-            _ => None,
-        };
-        match statement.and_then(|text| BASE64URL_NOPAD.decode(text.as_bytes()).ok()) {
-            Some(statement) => {
-                let service = self.uplink.service.clone();
-                let proven = self.uplink.finish(async move { Ok(service.epoch_stale(&statement).await) }).await?;
-                if proven { Ok(End::Replaced) } else { Err(failure) }
-            }
-            None => Err(failure),
-        }
-    }
-
-    /// Fetches registry batches; whether there is more of them to fetch. That this fails, or takes long, keeps no revocation
-    /// from coming: it has a pace of its own.
-    async fn batches(&mut self) -> Result<bool, Failure> {
-        if Instant::now() < self.batches_from {
-            return Ok(false);
-        }
-        let mut parts = fetch::AT_ONCE;
-        let offers = self.uplink.service.pending_batches();
-        fetch::tidy(&self.uplink.dir, &offers).await;
-        for offer in &offers {
-            match self.batch(offer, &mut parts).await {
-                Ok(true) => self.batches.reset(),
-                Ok(false) => {
-                    self.batches_from = Instant::now() + self.batches.pause(random(), None);
-                    return Ok(false);
-                }
-                Err(FetchError::More) => return Ok(true),
-                Err(FetchError::Offer(why)) => {
-                    tracing::warn!(batch = %offer.id, why, "a registry batch of the cloud's will not be taken");
-                    self.uplink.service.offer_failed(offer, why, true).await.map_err(own)?;
-                }
-                Err(FetchError::Line(failure)) => return Ok(self.batches_later(offer, &failure.problem.detail, failure.asked)),
-                Err(FetchError::Disk(error)) => return Ok(self.batches_later(offer, &error.to_string(), None)),
-            }
-        }
-        Ok(false)
-    }
-
-    fn batches_later(&mut self, offer: &BatchOffer, why: &str, asked: Option<Duration>) -> bool {
-        tracing::warn!(batch = %offer.id, why, "a registry batch has not come yet; the hub goes on where it was");
-        self.batches_from = Instant::now() + self.batches.pause(random(), asked);
-        false
-    }
-
-    /// Fetches one, and whether it was taken.
-    async fn batch(&self, offer: &BatchOffer, parts: &mut u32) -> Result<bool, FetchError> {
-        let path = fetch::fetch(self.line, &self.uplink.dir, offer, parts).await?;
-        let (service, taken, file) = (self.uplink.service.clone(), offer.clone(), path.clone());
-        match self.uplink.finish(async move { Ok(service.import_offer(&taken, file).await) }).await? {
-            Ok(report) => {
-                tracing::info!(brand = %report.brand, added = report.added, known = report.known, "a registry batch came from the cloud");
-                fetch::forget(&path).await;
-                Ok(true)
-            }
-            Err(error) => {
-                tracing::warn!(batch = %offer.id, %error, "a registry batch of the cloud's was not taken");
-                self.uplink.service.offer_failed(offer, &error.to_string(), false).await.map_err(own)?;
-                Ok(false)
-            }
-        }
-    }
-}
-
-/// What has become of a batch.
-enum Exchange {
-    /// The cloud has it, and the hub has what came.
-    Taken { again: bool, brought: bool, wait_s: u64 },
-    /// The cloud wants it otherwise.
-    Otherwise(Box<Failure>),
-    /// The line is to be put down.
-    End(End),
-}
-
-/// Whether a batch tells anything.
-fn moves(prepared: &Prepared) -> bool {
-    let request = &prepared.request;
-    let lists = [request.revoke.is_empty(), request.put.is_empty(), request.twin.is_empty(), request.done.is_empty()];
-    lists.contains(&false) || request.audit.is_some() || request.digest.is_some()
-}
-
-pub(super) fn post<'a>(method: &'static str, path: &'a str, body: Vec<u8>) -> Ask<'a> {
-    let deadline = line::deadline(body.len().max(BYTES_MAX / 4));
-    Ask { method, path, body, content_type: "application/json", range: None, most: BYTES_MAX, deadline }
-}
-
-pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(body).map_err(|error| {
-        let detail = format!("the cloud's answer is not understood: {}", answer::plain(&error.to_string()));
-        Problem { code: "refused", detail, next: "Update the hub, or ask whoever runs the cloud" }.into()
-    })
 }
 
 /// What the hub's own service refuses.

@@ -1,6 +1,7 @@
 //! A hub that dies and is replaced: the devices of the house come back by themselves, what was revoked stays revoked, and
 //! the hub before steps down.
 
+mod at_a_cloud;
 mod devices;
 mod order;
 mod retired;

@@ -29,6 +29,8 @@ async fn a_linked_hub_tells_its_cloud_what_is_and_what_changes() {
     assert!(metric(&house, "hearthkey_mirror_syncs_total{outcome=\"ok\"}").await >= 2);
     assert!(metric(&house, "hearthkey_mirror_bytes_up_total").await > first.body.len() as u64);
     assert!(metric(&house, "hearthkey_mirror_bytes_down_total").await > 0);
+    assert_eq!(metric(&house, "hearthkey_mirror_linked").await, 1);
+    assert!(metric(&house, "hearthkey_mirror_last_success_timestamp_seconds").await > 1_700_000_000);
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! The way to the cloud: a real hub against a cloud that does what a test wants, over real TLS.
 
 mod batches;
-mod cloud;
+pub mod cloud;
 mod exchange;
+mod lasting;
 mod outside;
 
 use crate::house::{House, HouseOptions};
@@ -25,7 +26,7 @@ async fn house(cloud: &Cloud, clock: Option<Arc<dyn BoxClock>>, set: impl FnOnce
 }
 
 /// How a hub finds this cloud.
-fn usual(cloud: &Cloud) -> impl Fn(&mut Config) + Send + 'static {
+pub fn usual(cloud: &Cloud) -> impl Fn(&mut Config) + Send + 'static {
     let ca_file = cloud.ca_file.clone();
     move |config| {
         config.cloud.ca_file = Some(ca_file.clone());
@@ -67,11 +68,15 @@ async fn linked(cloud: &Cloud) -> House {
 }
 
 async fn link(house: &House, cloud: &Cloud) {
+    link_for(house, cloud, &[Consent::Devices, Consent::Twins, Consent::People, Consent::Audit]).await;
+}
+
+async fn link_for(house: &House, cloud: &Cloud, consent: &[Consent]) {
     let new = NewLink {
         url: cloud.url(),
         key: data_encoding::BASE64URL_NOPAD.encode(&cloud.public()),
         region: "eu".into(),
-        consent: BTreeSet::from([Consent::Devices, Consent::Twins, Consent::People, Consent::Audit]),
+        consent: BTreeSet::from_iter(consent.iter().copied()),
         brands: Vec::new(),
         code: String::new(),
     };
@@ -108,15 +113,11 @@ fn code(state: &MirrorState) -> &'static str {
 
 /// A metric's value.
 async fn metric(house: &House, name: &str) -> u64 {
-    let _ = hearthkey_provider();
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let ca = reqwest::Certificate::from_der(&house.hub.identity().ca_der).unwrap();
     let client = reqwest::Client::builder().tls_certs_only([ca]).no_proxy().build().unwrap();
     let url = format!("https://localhost:{}/metrics", house.hub.addresses.https.unwrap().port());
     let text = client.get(url).bearer_auth(&house.owner_token).send().await.unwrap().text().await.unwrap();
     let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name} is not in {text}"));
     line.rsplit_once(' ').unwrap().1.parse().unwrap()
-}
-
-fn hearthkey_provider() -> Result<(), Arc<rustls::crypto::CryptoProvider>> {
-    rustls::crypto::ring::default_provider().install_default()
 }
