@@ -79,9 +79,8 @@ impl Place {
 /// Why the cloud did not start, and what to do.
 pub fn run(args: CloudArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    match args.action {
-        Some(action) => match action {},
-        None => {}
+    if let Some(action) = args.action {
+        match action {}
     }
     super::hub::start_log(&args.log)?;
     let config = config(&args)?;

@@ -97,9 +97,10 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError`], with what to do.
     pub async fn start(dir: &Path, durable: bool) -> Result<Cluster, ClusterError> {
-        let programs = Programs::find().ok_or(ClusterError::Missing)?;
         let user = User::to_run_as()?;
         let dir = std::path::absolute(dir).map_err(at(dir))?;
+        let made_by = std::fs::read_to_string(dir.join("data/PG_VERSION")).unwrap_or_default();
+        let programs = Programs::find(made_by.trim()).ok_or(ClusterError::Missing)?;
         make_dir(&dir, user.as_ref(), 0o700)?;
         let socket = socket_dir(&dir);
         make_dir(&socket, user.as_ref(), 0o700)?;
@@ -213,10 +214,11 @@ impl Plan {
         if self.data.join("PG_VERSION").exists() {
             return Ok(());
         }
-        // Half of it may be there from a start that was cut off: it was never used.
         if self.data.exists() {
-            std::fs::remove_dir_all(&self.data).map_err(at(&self.data))?;
+            let what = format!("{} is there and holds no database: if nothing in it is needed, remove it", self.data.display());
+            return Err(ClusterError::Init(what));
         }
+        // What is left of a start that was cut off was never used.
         let half = self.data.with_extension("making");
         if half.exists() {
             std::fs::remove_dir_all(&half).map_err(at(&half))?;

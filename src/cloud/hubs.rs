@@ -50,7 +50,6 @@ const ERASED: &[&str] = &[
     "bundles",
     "batches",
     "replies",
-    "news",
     "alarms",
     "fleet",
     "device_news",
@@ -77,7 +76,6 @@ pub(super) struct HubRow {
     pub(super) epoch_statement: Option<Vec<u8>>,
     pub(super) consent: BTreeSet<Consent>,
     pub(super) unlinked: bool,
-    pub(super) cursor: u64,
     pub(super) batch: u64,
     pub(super) audit: Option<(u64, [u8; 32])>,
 }
@@ -97,15 +95,15 @@ impl HubRow {
 pub(super) async fn lock(tx: &Transaction<'_>, hub: &HubId) -> Result<Option<HubRow>, Refused> {
     let statement = tx
         .prepare_cached(
-            "SELECT identity, epoch, mirror_key, recovery_key, epoch_statement, consent, unlinked_at IS NOT NULL, cursor, batch, \
+            "SELECT identity, epoch, mirror_key, recovery_key, epoch_statement, consent, unlinked_at IS NOT NULL, batch, \
              audit_seq, audit_hash FROM hubs WHERE hub_id = $1 FOR UPDATE",
         )
         .await?;
     let Some(row) = tx.query_opt(&statement, &[&hub.as_bytes().as_slice()]).await? else { return Ok(None) };
     let whole = |key: Vec<u8>| <[u8; 32]>::try_from(key).map_err(|_| Refused::fault("a key in the database is not one", &hub));
     let consent: String = row.try_get(5)?;
-    let audit_seq = number(row.try_get(9)?);
-    let audit_hash: Option<Vec<u8>> = row.try_get(10)?;
+    let audit_seq = number(row.try_get(8)?);
+    let audit_hash: Option<Vec<u8>> = row.try_get(9)?;
     Ok(Some(HubRow {
         identity: whole(row.try_get(0)?)?,
         epoch: number(row.try_get(1)?),
@@ -114,8 +112,7 @@ pub(super) async fn lock(tx: &Transaction<'_>, hub: &HubId) -> Result<Option<Hub
         epoch_statement: row.try_get(4)?,
         consent: consent.split(' ').filter_map(consent_word).collect(),
         unlinked: row.try_get(6)?,
-        cursor: number(row.try_get(7)?),
-        batch: number(row.try_get(8)?),
+        batch: number(row.try_get(7)?),
         audit: audit_hash.map(whole).transpose()?.filter(|_| audit_seq > 0).map(|hash| (audit_seq, hash)),
     }))
 }

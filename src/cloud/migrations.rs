@@ -1,7 +1,9 @@
 //! The tables, as steps that are applied in order and never changed once they are out. Each shard has all of them.
 
 use super::pool::{DatabaseError, Shards};
+use data_encoding::HEXLOWER;
 use refinery::{Migration, Runner};
+use sha2::{Digest, Sha256};
 
 /// Name and text of each step.
 const STEPS: &[(&str, &str)] = &[
@@ -12,6 +14,19 @@ const STEPS: &[(&str, &str)] = &[
 
 /// Held while tables are made, so that processes that start at the same time do it one after the other.
 const LOCK: i64 = 0x6865_6172_7468;
+
+/// By which two programs see whether they make the same tables: a hash of all steps.
+#[must_use]
+pub fn form_of_tables() -> String {
+    let mut hash = Sha256::new();
+    for (name, text) in STEPS {
+        hash.update(name);
+        hash.update([0]);
+        hash.update(text);
+        hash.update([0]);
+    }
+    HEXLOWER.encode(&hash.finalize())
+}
 
 /// Raises every shard to the present form, and checks that the shards are named as they were.
 pub(super) async fn apply(shards: &Shards) -> Result<(), DatabaseError> {

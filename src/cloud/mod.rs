@@ -37,6 +37,7 @@ pub use cluster::ClusterError;
 pub use config::{Config, Database, Limits, Linking, TlsFiles};
 pub use keys::KeyError;
 pub use makers::tenants::{Tenant, TenantError};
+pub use migrations::form_of_tables;
 pub use operator::Operator;
 pub use people::bulletins::Made as MadeBulletin;
 pub use people::hand::HandError;

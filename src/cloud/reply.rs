@@ -63,19 +63,20 @@ impl Reply {
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) problem: Problem,
-    pub(super) more: Map<String, Value>,
+    /// Boxed, as most have none: refusals are handed around a lot.
+    pub(super) more: Option<Box<Map<String, Value>>>,
 }
 
 impl From<Problem> for Refused {
     fn from(problem: Problem) -> Refused {
-        Refused { problem, more: Map::new() }
+        Refused { problem, more: None }
     }
 }
 
 impl Refused {
     /// The same with a member.
     pub(super) fn and(mut self, name: &str, value: impl Into<Value>) -> Refused {
-        self.more.insert(name.to_owned(), value.into());
+        self.more.get_or_insert_default().insert(name.to_owned(), value.into());
         self
     }
 
@@ -117,8 +118,8 @@ impl Refused {
     pub(super) fn reply(self) -> Reply {
         let status = StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut body = self.problem.to_json();
-        if let Some(members) = body.as_object_mut() {
-            members.extend(self.more);
+        if let (Some(members), Some(more)) = (body.as_object_mut(), self.more) {
+            members.extend(*more);
         }
         let mut reply = Reply::typed(status, MEDIA_TYPE, body.to_string().into_bytes());
         if let Some(seconds) = self.problem.retry_after {

@@ -53,10 +53,11 @@ fn tells_nothing(value: &Value) {
 
 /// Whether `part` is one of the values in it.
 fn holds(value: &Value, part: &Value) -> bool {
+    let told = part.to_string();
     let within = match value {
         Value::Array(all) => all.iter().any(|one| holds(one, part)),
         Value::Object(all) => all.values().any(|one| holds(one, part)),
-        Value::String(text) => text.split_whitespace().any(|word| word == part.to_string()),
+        Value::String(text) => text.split_whitespace().any(|word| word == told),
         _ => false,
     };
     within || value == part

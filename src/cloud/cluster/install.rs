@@ -12,8 +12,13 @@ const DEBIAN: &str = "/usr/lib/postgresql";
 pub(super) struct Programs(PathBuf);
 
 impl Programs {
-    /// In the path, or the newest that Debian has installed.
-    pub(super) fn find() -> Option<Programs> {
+    /// Those of the version that made the files, if there are files and Debian has that version; else in the path, or the
+    /// newest that Debian has installed.
+    pub(super) fn find(made_by: &str) -> Option<Programs> {
+        let same = Path::new(DEBIAN).join(made_by).join("bin");
+        if !made_by.is_empty() && is_complete(&same) {
+            return Some(Programs(same));
+        }
         let in_path = std::env::var_os("PATH").and_then(|path| std::env::split_paths(&path).find(|dir| is_complete(dir)));
         in_path.or_else(newest_of_debian).map(Programs)
     }

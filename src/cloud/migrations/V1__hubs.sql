@@ -79,14 +79,6 @@ CREATE TABLE rows (
     PRIMARY KEY (hub_id, kind, key)
 );
 
--- Devices of which something came that the makers' side has not looked at yet.
-CREATE TABLE news (
-    hub_id bytea NOT NULL,
-    device_id text NOT NULL,
-    at bigint NOT NULL,
-    PRIMARY KEY (hub_id, device_id)
-);
-
 CREATE TABLE marks (
     hub_id bytea NOT NULL,
     kind text NOT NULL,

@@ -4,7 +4,6 @@
 use super::Exchange;
 use crate::cloud::reply::Refused;
 use crate::cloud::signed::{number, signed_number};
-use crate::domain::ids::DeviceId;
 use crate::domain::mirror::merge::{Merge, canonical, newer};
 use crate::domain::mirror::wire::{Kind, Row};
 use crate::net::problem::Problem;
@@ -210,17 +209,6 @@ async fn write(exchange: &Exchange<'_>, tx: &Transaction<'_>, rows: &BTreeMap<Ke
     tx.execute(&statement, &[&exchange.id(), &kinds, &keys, &generations, &versions, &origins, &bodies, &hashes, &epoch, &batch]).await?;
     let statement = tx.prepare_cached("UPDATE kinds SET digest = NULL WHERE hub_id = $1 AND kind = ANY($2)").await?;
     tx.execute(&statement, &[&exchange.id(), &kinds]).await?;
-    let devices = rows.keys().filter(|(kind, key)| *kind == Kind::Device && DeviceId::parse(key).is_ok());
-    let devices: Vec<&str> = devices.map(|(_, key)| key.as_str()).collect();
-    if !devices.is_empty() {
-        let statement = tx
-            .prepare_cached(
-                "INSERT INTO news (hub_id, device_id, at) SELECT $1, d, $3 FROM unnest($2::text[]) AS d ON CONFLICT (hub_id, device_id) \
-                 DO UPDATE SET at = excluded.at",
-            )
-            .await?;
-        tx.execute(&statement, &[&exchange.id(), &devices, &signed_number(exchange.now)]).await?;
-    }
     Ok(())
 }
 

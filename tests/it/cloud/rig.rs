@@ -1,22 +1,21 @@
 //! A cloud for one test, and hubs that speak to it. The files of PostgreSQL are made once and copied: making them takes
 //! longer than most tests.
 
-use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use data_encoding::BASE64URL_NOPAD;
 use ed25519_dalek::SigningKey;
-use hearthkey::cloud::{Cloud, Config, Operator};
+use hearthkey::cloud::{Clock, Cloud, Config, MachineClock, Operator, form_of_tables};
 use hearthkey::domain::ids::HubId;
 use hearthkey::domain::mirror::recovery::RecoveryCode;
 use hearthkey::domain::mirror::signature::{Headers, RequestParts, sign_request, verify_reply};
 use hearthkey::domain::mirror::statement::{LinkStatement, RecoveryKeys, UnlinkStatement};
 use hearthkey::domain::mirror::wire::{Consent, Kind, Mark, Row, SyncReply, SyncRequest};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
 const RECIPIENT: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
@@ -45,12 +44,7 @@ fn new_dir(name: &str) -> PathBuf {
 
 /// A data directory with a PostgreSQL that has all tables already.
 pub async fn prepared_dir() -> Dir {
-    let mut hash = Sha256::new();
-    let mut steps: Vec<PathBuf> =
-        std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/cloud/migrations")).unwrap().map(|e| e.unwrap().path()).collect();
-    steps.sort();
-    steps.iter().for_each(|step| hash.update(std::fs::read(step).unwrap()));
-    let name = HEXLOWER.encode(&hash.finalize())[..12].to_owned();
+    let name = form_of_tables()[..12].to_owned();
     let template = place().join(format!("hk-cloud-{name}"));
     let lock = std::fs::File::create(place().join("hk-cloud.lock")).unwrap();
     let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await.unwrap().unwrap();
@@ -138,7 +132,7 @@ impl Rig {
 }
 
 pub fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    MachineClock.now_ms() / 1000
 }
 
 /// The way to a cloud.
