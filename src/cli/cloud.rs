@@ -1,8 +1,10 @@
-//! `hearthkey cloud`: runs the reference cloud until it is told to stop.
+//! `hearthkey cloud`: runs the reference cloud until it is told to stop; below it, what its operator does.
+
+mod operator;
 
 use crate::cloud::{Cloud, Config, Database, Linking, TlsFiles};
 use anyhow::bail;
-use clap::{Args, Subcommand};
+use clap::Args;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -13,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Args)]
 pub struct CloudArgs {
     #[command(subcommand)]
-    action: Option<Action>,
+    action: Option<operator::Action>,
     #[command(flatten)]
     place: Place,
     /// What people call this cloud.
@@ -63,9 +65,6 @@ struct Place {
     region: String,
 }
 
-#[derive(Subcommand)]
-enum Action {}
-
 impl Place {
     fn config(&self) -> Config {
         let database = if self.database_url.is_empty() { Database::Private } else { Database::Urls(self.database_url.clone()) };
@@ -80,7 +79,7 @@ impl Place {
 pub fn run(args: CloudArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if let Some(action) = args.action {
-        match action {}
+        return runtime.block_on(operator::run(action, args.place.config(), out));
     }
     super::hub::start_log(&args.log)?;
     let config = config(&args)?;

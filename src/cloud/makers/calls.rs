@@ -228,7 +228,7 @@ async fn upload(context: Arc<Context>, mut request: Request) -> Answered {
     let body = request.parts.take().ok_or_else(|| Refused::fault("an upload", &"no body"))?;
     let context_now = context.clone();
     let taken = uploads(&context).receive(&service.doer, &service.id, &part, move || context_now.makers.now(), stream(body)).await?;
-    Ok(shown(&taken)?)
+    shown(&taken)
 }
 
 fn shown(upload: &Upload) -> Answered {
@@ -254,7 +254,7 @@ async fn list_uploads(context: Arc<Context>, request: Request) -> Answered {
 
 async fn show_upload(context: Arc<Context>, request: Request) -> Answered {
     let service = service(&context, &request, Scope::UploadIdentities).await?;
-    Ok(shown(&uploads(&context).show(service.brand.as_str(), request.parameter(0)).await?)?)
+    shown(&uploads(&context).show(service.brand.as_str(), request.parameter(0)).await?)
 }
 
 async fn end_upload(context: Arc<Context>, request: Request) -> Answered {

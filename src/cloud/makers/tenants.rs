@@ -98,10 +98,8 @@ pub async fn add(client: &mut Client, region: &RegionKey, dir: &Path, now: u64) 
     let sealed = region.seal(&[SEALED_AS, name], key.as_bytes())?;
     let tx = client.transaction().await?;
     let known = tx.query_opt("SELECT root, fingerprint FROM tenants WHERE brand = $1 FOR UPDATE", &[&name]).await?;
-    if let Some(known) = known {
-        if known.get::<_, Vec<u8>>(0) != root {
-            return Err(TenantError::OtherRoot(brand.clone(), known.get(1)));
-        }
+    if let Some(known) = known.filter(|known| known.get::<_, Vec<u8>>(0) != root) {
+        return Err(TenantError::OtherRoot(brand.clone(), known.get(1)));
     }
     tx.execute(
         "INSERT INTO tenants (brand, root, fingerprint, batch_certificate, batch_key, added_at, changed_at) VALUES ($1, $2, $3, $4, $5, $6, $6) \

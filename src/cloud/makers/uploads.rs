@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
 use serde::Serialize;
 use tokio_postgres::Row;
+use zeroize::Zeroizing;
 
 use super::acts::{self, Doer};
 use super::line::LINE_MAX;
@@ -28,6 +29,9 @@ const ABANDONED_MS: u64 = 7 * 24 * 3600 * 1000;
 const ROWS_AT_A_TIME: i64 = 10_000;
 /// The columns of [`Upload`].
 const COLUMNS: &str = "id, number, brand, state, at_byte, at_line, length, devices, known, started_at, changed_at";
+
+/// A chunk on its way from lines to sealed rows.
+type Sealing = tokio::task::JoinHandle<Result<Vec<Sealed>, ChunkError>>;
 
 /// An upload as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -153,9 +157,9 @@ impl Uploads {
         let models: Arc<BTreeSet<ModelName>> = Arc::new(self.models(&part.brand).await?);
         let mut staging = Staging::new(self.shards.clone(), part.brand.clone(), upload.number);
         let mut body = std::pin::pin!(body);
-        let (mut buffer, mut ended, mut cut) = (Vec::with_capacity(CHUNK_BYTES * 2), false, false);
+        let (mut buffer, mut ended, mut cut) = (Zeroizing::new(Vec::with_capacity(CHUNK_BYTES * 2)), false, false);
         // The next chunk is read and sealed while the database takes the one before.
-        let mut sealing: Option<(tokio::task::JoinHandle<Result<Vec<Sealed>, ChunkError>>, u64, u64)> = None;
+        let mut sealing: Option<(Sealing, u64, u64)> = None;
         let (mut read_to, mut line) = (upload.offset, upload.lines);
         while !ended || sealing.is_some() {
             while !ended && buffer.len() < CHUNK_BYTES {
@@ -175,7 +179,7 @@ impl Uploads {
             }
             let next = (whole > 0).then(|| {
                 let rest = buffer.split_off(whole);
-                let text = zeroize::Zeroizing::new(std::mem::replace(&mut buffer, rest));
+                let text = Zeroizing::new(std::mem::replace(&mut *buffer, rest));
                 let lines = text.iter().filter(|byte| **byte == b'\n').count() as u64 + u64::from(text.last() != Some(&b'\n'));
                 let (first, brand, models, region) = (line + 1, part.brand.clone(), models.clone(), self.region.clone());
                 (read_to, line) = (read_to + text.len() as u64, line + lines);

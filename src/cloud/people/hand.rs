@@ -154,7 +154,8 @@ impl Operator {
     ///
     /// # Errors
     /// [`HandError::Mark`] for what is not there, an owner, or who administers a device: those are ended at home.
-    pub async fn sign_bulletin(&self, hub: &HubId, end: &[String]) -> Result<Made, HandError> {
+    pub async fn sign_bulletin(&self, hub: &str, end: &[String]) -> Result<Made, HandError> {
+        let hub = &HubId::parse(hub).map_err(|error| HandError::Mark(error.to_string()))?;
         let makers = self.makers();
         let mut marks = Vec::new();
         for named in end {

@@ -164,7 +164,9 @@ async fn grant(context: Arc<Context>, request: Request) -> Answered {
 
 async fn take_away(context: Arc<Context>, request: Request) -> Answered {
     let person = person(&context, &request).await?;
-    let mark = context.makers.take_away(&person, request.parameter(0), request.parameter(1)).await?;
+    // A colon may stand for itself in a path, and some clients encode it all the same.
+    let subject = request.parameter(1).replace("%3A", ":").replace("%3a", ":");
+    let mark = context.makers.take_away(&person, request.parameter(0), &subject).await?;
     Reply::ok(&json!({"revoked": {"kind": mark.kind, "key": mark.key, "gen": mark.generation}}))
 }
 

@@ -206,7 +206,7 @@ async fn done(context: Arc<Context>, request: Request) -> Answered {
         let client = pool.get().await?;
         entries.extend(acts::page(&client, vendor.brand.as_str(), before, ACTS).await?);
     }
-    entries.sort_by(|a, b| (b.at, b.seq).cmp(&(a.at, a.seq)));
+    entries.sort_by_key(|entry| std::cmp::Reverse((entry.at, entry.seq)));
     entries.truncate(usize::try_from(ACTS).unwrap_or(100));
     let shown = entries.iter().map(|entry| {
         let mut shown = serde_json::to_value(&entry.event).unwrap_or(Value::Null);

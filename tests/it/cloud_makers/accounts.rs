@@ -2,7 +2,7 @@
 
 use super::rig::{Rig, device_row, row};
 use hearthkey::domain::account::Role;
-use hearthkey::domain::mirror::wire::{Consent, Kind};
+use hearthkey::domain::mirror::wire::{Consent, Kind, SyncRequest};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,10 +105,12 @@ async fn a_maker_ends_rights_of_programs_on_its_devices_and_never_those_of_peopl
     assert_eq!((&made["ended"], &made["marks"], &made["number"]), (&json!(1), &json!(1), &json!(2)));
     let (_, marks) = hub.next().await;
     assert_eq!((marks.len(), marks[0].key.as_str(), marks[0].generation), (1, format!("lamp-000001/{app}").as_str(), 7));
+    // With its next word the hub says that it has them.
+    hub.sync(SyncRequest::default()).await;
     // The operator ends guests and their keys, but neither owners nor who administers.
-    let refused = rig.operator.sign_bulletin(&hub.id, &["binding:lamp-000001/nobody".into()]).await.unwrap_err().to_string();
+    let refused = rig.operator.sign_bulletin(&hub.id.to_string(), &["binding:lamp-000001/nobody".into()]).await.unwrap_err().to_string();
     assert!(refused.contains("nothing of that name"), "{refused}");
-    let made = rig.operator.sign_bulletin(&hub.id, &[format!("binding:lamp-000001/{person}")]).await.unwrap();
+    let made = rig.operator.sign_bulletin(&hub.id.to_string(), &[format!("binding:lamp-000001/{person}")]).await.unwrap();
     assert_eq!(made.marks, 1);
     drop(hub);
     rig.stop().await;

@@ -3,11 +3,13 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use data_encoding::BASE64URL_NOPAD;
 use ed25519_dalek::SigningKey;
-use hearthkey::cloud::{Cloud, Config, NewService, NewVendor, Operator, Scope};
+use hearthkey::cloud::{Clock, Cloud, Config, NewService, NewVendor, Operator, Scope};
 use hearthkey::domain::account::Role;
 use hearthkey::domain::ids::{BrandId, HubId};
 use hearthkey::domain::keys::DeviceKey;
@@ -20,7 +22,24 @@ use serde_json::{Value, json};
 /// How long an event is awaited before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The machine's clock, put forward.
+#[derive(Clone, Default)]
+pub struct Later(Arc<AtomicU64>);
+
+impl Later {
+    pub fn forward(&self, minutes: u64) {
+        self.0.fetch_add(minutes * 60_000, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Later {
+    fn now_ms(&self) -> u64 {
+        now_ms() + self.0.load(Ordering::SeqCst)
+    }
+}
+
 pub struct Rig {
+    pub clock: Later,
     pub cloud: Cloud,
     pub operator: Operator,
     workshop: PathBuf,
@@ -57,6 +76,7 @@ impl Answer {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the cloud under test goes by the machine's clock")]
 pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
@@ -94,10 +114,11 @@ impl Rig {
             poll: Duration::from_millis(50),
             ..Config::default()
         };
-        let cloud = Cloud::start(config.clone()).await.unwrap();
+        let clock = Later::default();
+        let cloud = Cloud::start_by(config.clone(), Arc::new(clock.clone())).await.unwrap();
         let operator = Operator::open(config).await.unwrap();
         let workshop = dir.path().join("workshop");
-        let rig = Rig { cloud, operator, workshop, _dir: dir };
+        let rig = Rig { clock, cloud, operator, workshop, _dir: dir };
         rig.brand("acme").await;
         rig
     }

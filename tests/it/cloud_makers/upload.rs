@@ -120,3 +120,23 @@ async fn a_brand_comes_from_its_workshop_and_keeps_its_root() {
     assert!(refused.contains("brand.json"), "{refused}");
     rig.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_ends_when_it_is_not_used_and_after_half_a_day_in_any_case() {
+    let rig = Rig::start().await;
+    let account = rig.service("acme", &[Scope::UploadIdentities]).await;
+    let sign_in = async || rig.sign_in_service("127.0.0.1", &account).await.good()["access_token"].as_str().unwrap().to_owned();
+    let unused = sign_in().await;
+    rig.clock.forward(16);
+    rig.call("GET", "/v1/identities/uploads", &unused, Value::Null).await.refused(401, "signed_out");
+    let used = sign_in().await;
+    let mut minutes = 0;
+    while minutes + 13 < 12 * 60 {
+        rig.clock.forward(13);
+        minutes += 13;
+        rig.call("GET", "/v1/identities/uploads", &used, Value::Null).await.good();
+    }
+    rig.clock.forward(13);
+    rig.call("GET", "/v1/identities/uploads", &used, Value::Null).await.refused(401, "signed_out");
+    rig.stop().await;
+}
