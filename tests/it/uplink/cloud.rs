@@ -1,11 +1,15 @@
 //! A cloud as a test wants it: a real TLS server that speaks HTTP/1.1, signs its replies as the protocol has it, and
 //! answers otherwise when it is told to. What it knows of the protocol comes from `docs/protocol/mirror.md`.
 
+mod replaced;
+
+use replaced::refuse;
+
 use crate::house::HERE;
 use ed25519_dalek::SigningKey;
 use hearthkey::domain::ids::HubId;
 use hearthkey::domain::mirror::signature::{self, Headers, RequestParts, SignedHeaders};
-use hearthkey::domain::mirror::statement::{EpochStatement, LinkStatement, RecoveryRequest};
+use hearthkey::domain::mirror::statement::LinkStatement;
 use hearthkey::domain::mirror::wire::SyncRequest;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -68,12 +72,7 @@ struct State {
     /// For the next requests whose method and path contain this.
     instead: VecDeque<(&'static str, Answer)>,
     files: BTreeMap<String, Vec<u8>>,
-    /// The public half of the recovery code, the first bundle that came, and the statement of the newest epoch.
-    recovery: Option<[u8; 32]>,
-    bundle: Option<Vec<u8>>,
-    statement: Option<Vec<u8>>,
-    /// Marks that the hub has made.
-    kept_marks: Vec<Value>,
+    kept: replaced::Kept,
     wait_s: u64,
     max_bytes: u64,
     last_signature: String,
@@ -332,10 +331,9 @@ impl Cloud {
             let text: Value = serde_json::from_slice(&seen.body).unwrap();
             let statement = data_encoding::BASE64URL_NOPAD.decode(text["link"].as_str().unwrap().as_bytes()).unwrap();
             let link = LinkStatement::read(&statement).unwrap();
-            if link.epoch < state.epoch {
-                return stale(&state);
+            if let Some(told) = replaced::linked(&mut state, &link) {
+                return told;
             }
-            state.recovery = link.recovery.as_ref().map(|keys| keys.key);
             (state.mirror_key, state.epoch) = (Some(link.mirror), link.epoch);
             let answer = json!({"hub": link.hub().to_string(), "epoch": link.epoch, "wait_s": state.wait_s, "max_bytes": state.max_bytes});
             return match self.verify(&state, seen) {
@@ -343,33 +341,11 @@ impl Cloud {
                 Err(fault) => refuse(&mut state, fault),
             };
         }
+        if let Some(told) = self.of_replacement(&mut state, seen) {
+            return told;
+        }
         if state.forgetful && state.mirror_key.is_none() {
             return json(404, json!({"code": "not_linked", "detail": "no hub of this name"}));
-        }
-        if seen.path.ends_with("/recovery") {
-            let asked = state.recovery.and_then(|key| RecoveryRequest::verify(&key, &statement_in(seen, "request")).ok());
-            return match (asked.filter(|asked| asked.cloud == self.public()), &state.bundle) {
-                (Some(_), Some(bundle)) => {
-                    json(200, json!({"bundle": data_encoding::BASE64URL_NOPAD.encode(bundle), "epoch": state.epoch}))
-                }
-                _ => json(404, json!({"code": "nothing_to_recover", "detail": "There is nothing to recover with this code"})),
-            };
-        }
-        if seen.path.ends_with("/epoch") {
-            let statement = statement_in(seen, "statement");
-            let begun = EpochStatement::verify(&state.recovery.unwrap(), &statement).unwrap();
-            assert!(begun.epoch > state.epoch);
-            (state.mirror_key, state.epoch, state.statement) = (Some(begun.mirror), begun.epoch, Some(statement));
-            (state.batch, state.replied) = (0, None);
-            state.marks = state.kept_marks.clone();
-            return match self.verify(&state, seen) {
-                Ok(_) => json(200, json!({"epoch": begun.epoch})),
-                Err(fault) => refuse(&mut state, fault),
-            };
-        }
-        let epoch = seen.headers.get("hearthkey-epoch").and_then(|e| e.parse::<u64>().ok()).unwrap_or_default();
-        if epoch < state.epoch && state.statement.is_some() {
-            return stale(&state);
         }
         if let Err(fault) = self.verify(&state, seen) {
             return refuse(&mut state, fault);
@@ -377,10 +353,6 @@ impl Cloud {
         let ahead = seen.path.ends_with("/sync") && seen.sync().batch > state.batch + 1;
         if ahead && state.forgetful {
             return json(409, json!({"code": "resync", "batch": state.batch + 1}));
-        }
-        if seen.path.ends_with("/bundle") {
-            state.bundle.get_or_insert(seen.body.clone());
-            return json(200, json!({}));
         }
         if seen.path.ends_with("/sync") {
             let answer = sync(&mut state, seen);
@@ -490,30 +462,12 @@ fn sync(state: &mut State, seen: &Seen) -> Value {
         state.faults.push(format!("batch {} after {}", request.batch, state.batch));
     }
     state.batch = request.batch;
-    state.kept_marks.extend(request.revoke.iter().map(|mark| serde_json::to_value(mark).unwrap()));
+    state.kept.marks.extend(request.revoke.iter().map(|mark| serde_json::to_value(mark).unwrap()));
     let items: Vec<&Value> = state.items.iter().filter(|item| item["cursor"].as_u64().unwrap() > request.cursor).collect();
     let answer = json!({"ack": request.batch, "cursor": state.cursor, "more": false, "revoke": state.marks, "items": items,
         "resync": [], "wait_s": state.wait_s, "max_bytes": state.max_bytes});
     state.replied = Some((request.batch, answer.clone()));
     answer
-}
-
-fn statement_in(seen: &Seen, member: &str) -> Vec<u8> {
-    let body: Value = serde_json::from_slice(&seen.body).unwrap();
-    data_encoding::BASE64URL_NOPAD.decode(body[member].as_str().unwrap().as_bytes()).unwrap()
-}
-
-/// What a hub is told that another has taken the place of.
-fn stale(state: &State) -> (u16, Vec<(&'static str, String)>, Vec<u8>) {
-    let statement = state.statement.as_ref().map(|s| data_encoding::BASE64URL_NOPAD.encode(s));
-    let problem = json!({"status": 409, "code": "epoch_stale", "detail": "another hub", "statement": statement}).to_string();
-    (409, vec![("content-type", "application/problem+json".to_owned())], problem.into_bytes())
-}
-
-fn refuse(state: &mut State, fault: String) -> (u16, Vec<(&'static str, String)>, Vec<u8>) {
-    let problem = json!({"type": "about:blank", "status": 401, "code": "signature", "detail": fault}).to_string();
-    state.faults.push(fault);
-    (401, vec![("content-type", "application/problem+json".to_owned())], problem.into_bytes())
 }
 
 fn as_headers(signed: &SignedHeaders) -> Vec<(&'static str, String)> {
