@@ -26,8 +26,10 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-/// The longest that a wish may wait, in s.
+/// The longest that a desire and a command may wait, in s.
 const TTL_MAX_S: u64 = 24 * 3_600;
+/// The same for a right and an account: they wait for a hub that was away for some days.
+const TTL_MAX_GIVEN_S: u64 = 7 * 24 * 3_600;
 /// How far two clocks that know the time may differ, in ms.
 const TOLERANCE_MS: u64 = 120_000;
 /// Accounts that came from outside, at most.
@@ -154,7 +156,11 @@ impl Service {
     /// For how many ms the wish is still worth doing, by the cloud's clock and, when the hub knows the time, by its own.
     fn time_left(&self, request: &Request, vouched_s: u64) -> Result<u64, Failed> {
         let there = vouched_s.saturating_mul(1_000);
-        if request.ttl_s == 0 || request.ttl_s > TTL_MAX_S || request.at > there.saturating_add(TOLERANCE_MS) {
+        let most = match request.verb {
+            Verb::Desire | Verb::Command => TTL_MAX_S,
+            Verb::Grant | Verb::User => TTL_MAX_GIVEN_S,
+        };
+        if request.ttl_s == 0 || request.ttl_s > most || request.at > there.saturating_add(TOLERANCE_MS) {
             return Err(malformed("time"));
         }
         let until = request.at.saturating_add(request.ttl_s * 1_000);

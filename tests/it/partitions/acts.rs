@@ -12,7 +12,9 @@ pub const FAR: u64 = 4_000_000_000_000;
 pub const COLDEST: u64 = 2_200;
 /// Gifts whose desires can be told apart.
 pub const COLOURS: u64 = 4_300;
-pub const PASSWORD: &str = "another long password";
+/// Who owns the house.
+pub const OWNER: &str = "olivia";
+const PASSWORD: &str = "another long password";
 
 /// What somebody does.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub enum Act {
     AwayTake { device: String, name: String, user: String, shown: Gift, generation: i64 },
     AwayDesire { device: String, gift: Gift },
     AwayEnd { key: String, token: String },
+    MakeKey,
+    EndKey { key: String },
 }
 
 impl Act {
@@ -55,6 +59,8 @@ impl Act {
             Act::AwayTake { device, user, .. } => doors.away("DELETE", &format!("/devices/{device}/bindings/user:{user}"), no).await,
             Act::AwayDesire { device, gift } => doors.away("PATCH", &format!("/devices/{device}/desired?ttl_s=86400"), wish(*gift)).await,
             Act::AwayEnd { token, .. } => doors.from_away("DELETE", "/session", token, no).await,
+            Act::MakeKey => doors.home("POST", "/me/away", json!({"name": "tablet", "days": 100})).await,
+            Act::EndKey { key } => doors.home("DELETE", &format!("/me/away/{key}"), no).await,
         }
     }
 }
@@ -133,11 +139,16 @@ impl Book {
             50..62 => Act::Desire { device, gift },
             62..74 => Act::AwayDesire { device, gift },
             74..84 => Act::AwayGive { device, name: name?, gift },
-            84..98 => {
+            84..94 => {
                 let shown: Vec<_> = shown.iter().filter(|((_, name), _)| self.accounts.contains_key(name)).collect();
                 let ((device, name), (shown, generation)) = shown.get(chance.below(shown.len().max(1)))?;
                 let (device, name) = (device.clone(), name.clone());
                 Act::AwayTake { device, user: self.accounts[&name].clone(), name, shown: *shown, generation: *generation }
+            }
+            94..96 => Act::MakeKey,
+            96..98 => {
+                let own: Vec<&Key> = self.tokens.iter().filter(|k| k.name == OWNER && self.keys[&k.id].stands().1).collect();
+                Act::EndKey { key: own.get(chance.below(own.len().max(1)))?.id.clone() }
             }
             98.. => {
                 let free: Vec<&Key> = self.tokens.iter().filter(|k| self.keys[&k.id].stands().1).collect();
@@ -209,7 +220,15 @@ impl Book {
                     *self.done.entry("the cloud showed what was never given".into()).or_default() += 1;
                 }
             }
-            Act::AwayEnd { key, .. } => self.keys.entry(key.clone()).or_default().take(said),
+            Act::AwayEnd { key, .. } | Act::EndKey { key } => self.keys.entry(key.clone()).or_default().take(said),
+            // One of which the answer did not come is nobody's: its token is not known.
+            Act::MakeKey => {
+                if let (Some(id), Answer::Good(value)) = (id, answer) {
+                    self.keys.insert(id.clone(), Slot::with(1));
+                    let token = value["token"].as_str().unwrap_or_default().to_owned();
+                    self.tokens.push(Key { id, token, name: OWNER.into() });
+                }
+            }
         }
     }
 

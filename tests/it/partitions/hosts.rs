@@ -131,6 +131,11 @@ impl Between {
                  but nothing is delayed, lost, doubled or reordered"
             );
         }
+        Between::relay().await
+    }
+
+    /// One host, and a relay that counts bytes.
+    pub async fn relay() -> Between {
         let cloud = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         Between::Relay { link: Link::open(0, cloud).await.unwrap(), cloud }
     }

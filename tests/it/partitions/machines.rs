@@ -68,9 +68,8 @@ async fn first_json(child: &mut Child, log: &Path) -> Value {
 
 impl Machines {
     /// Both hosts, with nothing running on them.
-    pub async fn new(seed: u64, hub_dir: &Path) -> Machines {
+    pub async fn new(between: Between, hub_dir: &Path) -> Machines {
         let cloud_dir = prepared_dir().await;
-        let between = Between::new(seed).await;
         let hub_address = between.hub();
         let dir = tempfile::tempdir().unwrap();
         Machines { between, hub: None, cloud: None, hub_dir: hub_dir.to_owned(), hub_address, cloud_dir, dir }

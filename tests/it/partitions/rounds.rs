@@ -1,10 +1,10 @@
 //! A round: people act on both sides while the wire is cut and programs die; then everything is mended, both sides come to
 //! rest, and what they say is held against what was promised.
 
-use super::acts::{Act, Book, COLOURS, Key, Place};
+use super::acts::{Act, Book, COLOURS, Key, OWNER, Place};
 use super::chance::Chance;
 use super::doors::Doors;
-use super::hosts::Side;
+use super::hosts::{Between, Side};
 use super::ledger::{Fault, Slot};
 use super::machines::{Machines, Victim, consent};
 use super::sight::{self, Beside, Sight};
@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 const REST: Duration = Duration::from_secs(150);
 const DEVICES: u64 = 8;
 const STEPS: usize = 12;
-const OWNER: &str = "olivia";
 
 /// What happened in all rounds.
 #[derive(Debug, Default)]
@@ -43,16 +42,17 @@ pub struct Home {
     pub figures: Figures,
     round: Vec<String>,
     last: Beside,
+    asks_people: bool,
     // Its directories.
     _dirs: (tempfile::TempDir, hearthkey::factory::Workshop),
 }
 
 impl Home {
     /// A house whose hub is linked to a cloud, on two hosts.
-    pub async fn new(seed: u64) -> Home {
+    pub async fn new(seed: u64, between: Between) -> Home {
         let house = House::with(|config| config.cloud.enabled = false).await;
         let data = house.dir.path().join("hub");
-        let mut machines = Machines::new(seed, &data).await;
+        let mut machines = Machines::new(between, &data).await;
         let cloud = machines.start_cloud().await;
         let mut book = Book { gifts: 0, ..Book::default() };
         for device in house.devices("lamp", DEVICES).await {
@@ -104,6 +104,7 @@ impl Home {
             figures: Figures::default(),
             round: Vec::new(),
             last: Beside::default(),
+            asks_people: true,
             _dirs: (dir, workshop),
         };
         home.rest().await;
@@ -129,7 +130,30 @@ impl Home {
                 self.figures.lost.len(),
                 self.figures.resurrected.len(),
             ));
+            if (n + 1) % 20 == 0 || n + 1 == count {
+                self.compare().await;
+            }
         }
+    }
+
+    /// The wire is cut after every so many bytes of what follows an act, once each.
+    pub async fn cuts(&mut self, offsets: impl Iterator<Item = u64>) {
+        for bytes in offsets {
+            self.round = Vec::new();
+            self.machines.between.cut_after(bytes);
+            for _ in 0..2 {
+                let shown = sight::shown_rights(&self.machines).await.unwrap();
+                let Some(act) = self.book.next(&mut self.chance, &shown) else { continue };
+                let answer = act.ask(&self.doors).await;
+                self.figures.acts += 1;
+                self.round.push(format!("cut after {bytes}: {act:?} -> {answer:?}"));
+                self.book.write(&act, &answer);
+                tokio::time::sleep(Duration::from_millis(self.chance.next() % 200)).await;
+            }
+            self.figures.faults += 1;
+            self.rest().await;
+        }
+        self.compare().await;
     }
 
     /// Acts and faults, all at once.
@@ -192,8 +216,10 @@ impl Home {
         self.machines.between.mend(fair);
         self.machines.revive().await;
         let start = Instant::now();
-        let mut stirred = Instant::now();
+        let mended = now_ms();
+        let mut stirred = start;
         let mut why = Vec::new();
+        let _ = self.doors.home("POST", "/cloud/sync", Value::Null).await;
         let (hub, beside) = loop {
             if start.elapsed() > REST {
                 self.fail(&format!("the sides do not come to rest: {why:#?}")).await;
@@ -204,6 +230,11 @@ impl Home {
                     if beside.waiting > 0 {
                         why.push(format!("{} requests wait", beside.waiting));
                     }
+                    let link = self.doors.read_home("/cloud").await.unwrap_or_default();
+                    let waits = ["rows", "marks"].iter().any(|what| link["pending"][what] != 0);
+                    if waits || link["last_success"].as_u64().is_none_or(|at| at + 1_000 < mended) {
+                        why.push(format!("the link: {} {} {}", link["state"], link["pending"], link["last_success"]));
+                    }
                     if why.is_empty() {
                         break (hub, beside);
                     }
@@ -212,6 +243,7 @@ impl Home {
             }
             if stirred.elapsed() > Duration::from_secs(3) {
                 stirred = Instant::now();
+                let _ = self.doors.home("POST", "/cloud/sync", Value::Null).await;
                 // Something happens in the house: then there is something to say.
                 if let Some((id, _)) = self.book.devices.iter().find(|(_, slot)| slot.stands().0) {
                     let name = format!("Lamp {}", self.book.gifts);
@@ -301,6 +333,24 @@ impl Home {
         );
     }
 
+    /// Both sides compare all they have, kind by kind, by digests.
+    pub async fn compare(&mut self) {
+        self.asks_people = !self.asks_people;
+        let mut words: Vec<&str> = consent().iter().map(|c| c.word()).collect();
+        words.retain(|word| self.asks_people || *word != "people_requests");
+        // Whoever agrees to something else has everything sent anew, and compared.
+        self.doors.home("PATCH", "/cloud", json!({ "consent": words })).await.good();
+        self.rest().await;
+        let start = Instant::now();
+        while !sight::compared(&self.machines).await.unwrap_or(false) {
+            if start.elapsed() > REST {
+                self.fail("the copies differ").await;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        say("digests of devices, rights, accounts and keys are equal");
+    }
+
     /// What it was, in a few lines.
     pub fn tell(&mut self) {
         let Figures { rounds, acts, faults, kills, lost, resurrected, slowest } = &self.figures;
@@ -314,8 +364,12 @@ impl Home {
         ));
         say(&format!("wire {}", self.machines.between.carried()));
         say(&format!("acts: {}", done.join(", ")));
-        say(&format!("requests: {:?}; sent anew {}, conflicts {}", self.last.codes, self.last.asked_anew, self.last.conflicts));
+        say(&format!("requests: {:?}; kinds that differed {}, conflicts {}", self.last.codes, self.last.differed, self.last.conflicts));
     }
+}
+
+fn now_ms() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
 fn judged(

@@ -31,7 +31,8 @@ pub struct Beside {
     /// Rows at or under their mark.
     pub under_a_mark: i64,
     pub marks: BTreeMap<(String, String), i64>,
-    pub asked_anew: i64,
+    /// Kinds of which the copies differed at some time.
+    pub differed: i64,
     pub conflicts: i64,
 }
 
@@ -47,6 +48,9 @@ pub async fn of_hub(doors: &Doors) -> Option<Sight> {
     }
     for device in doors.read_home("/devices").await?["devices"].as_array()? {
         let id = text(&device["id"]);
+        if device["state"] == "waiting" {
+            continue;
+        }
         sight.devices.insert(id.clone(), text(&device["name"]));
         for right in doors.read_home(&format!("/devices/{id}/bindings")).await?["bindings"].as_array()? {
             let terms = (text(&right["privilege"]), right["until"].as_u64());
@@ -91,7 +95,7 @@ pub async fn of_cloud(machines: &Machines) -> Result<(Sight, Beside), tokio_post
     let number = async |query: &str| database.query_one(query, &[]).await.map(|row| row.get::<_, i64>(0));
     beside.waiting = number("SELECT count(*) FROM items WHERE kind = 'request' AND state = 'waiting'").await?;
     beside.under_a_mark = number("SELECT count(*) FROM rows JOIN marks m USING (hub_id, kind, key) WHERE rows.gen <= m.gen").await?;
-    beside.asked_anew = number("SELECT coalesce(sum(asked), 0)::bigint FROM kinds").await?;
+    beside.differed = number("SELECT count(*) FROM kinds WHERE asked_at > 0").await?;
     beside.conflicts = number("SELECT coalesce(sum(conflicts), 0)::bigint FROM kinds").await?;
     Ok((sight, beside))
 }
@@ -110,6 +114,13 @@ pub async fn shown_rights(machines: &Machines) -> Result<BTreeMap<(String, Strin
         }
     }
     Ok(shown)
+}
+
+/// Whether the last comparison of each kind found that both copies are the same, and nothing has changed since.
+pub async fn compared(machines: &Machines) -> Result<bool, tokio_postgres::Error> {
+    let query =
+        "SELECT count(*) FROM kinds WHERE kind IN ('device', 'binding', 'user', 'away') AND digest IS NOT NULL AND NOT begun AND asked = 0";
+    Ok(machines.database().await?.query_one(query, &[]).await?.get::<_, i64>(0) == 4)
 }
 
 /// Which gift ends then.
