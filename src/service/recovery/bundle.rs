@@ -70,7 +70,7 @@ impl Service {
     /// nothing waits.
     #[must_use]
     pub fn bundle_waits_ms(&self) -> Option<u64> {
-        let look = self.store.read(|v| look(v)).ok()?;
+        let look = self.store.read(look).ok()?;
         let Look::Wanted { count, at_once } = look else { return None };
         let (mut due, now) = (lock(&self.recovery.due), self.clock.monotonic_ms());
         if due.too_large == Some(count) {
