@@ -45,6 +45,7 @@ fn main() {
         ("marks that also write into the row", Rules::Restamp, Restore::Never),
     ] {
         let f = run(seed, partitions, Plan { rules, restore });
+        assert_eq!((f.seed, f.partitions), (seed, partitions));
         println!(
             "| {name} | {} | {} | {} | {} | {} | {} | {} | {} |",
             f.revocations, f.restores, f.resurrected, f.differed, f.disagreed, f.lost, f.gone_with_a_broken_hub, f.told_to_a_replaced_hub

@@ -1,10 +1,11 @@
-//! What time it is, and how far that can be believed, from three that may know it: the box's own clock, an owner who says
-//! it, and the floor, which is the newest time that an owner has ever vouched for. Reading clocks is `hub`'s, keeping the
-//! floor `service`'s.
+//! What time it is, and how far that can be believed, from those that may know it: the box's own clock, an owner who says
+//! it, the household's cloud, which says it in each signed reply, and the floor, which is the newest time that one of these
+//! two has ever vouched for. Reading clocks is `hub`'s, keeping the floor `service`'s.
 //!
 //! The box counts as a witness only while something shows that it is synchronised; otherwise its clock is a guess, which
 //! nobody can contradict. Two witnesses that contradict each other leave the time unknown: rights that hold for a time
-//! are closed, the others go on. Nothing here sets the box's clock.
+//! are closed, the others go on. A cloud is a witness like others and no more: it does not overrule an owner. Nothing here
+//! sets the box's clock.
 
 use super::time::Grade;
 
@@ -28,13 +29,55 @@ pub struct Observation {
     pub synchronised: bool,
 }
 
-/// What an owner said.
+/// Who vouches for a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voice {
+    /// An owner, in a signed-in browser.
+    Owner,
+    /// The household's cloud, in a reply that its pinned key has signed over a fresh nonce.
+    Cloud,
+}
+
+/// What one of them said; of each the last word counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word {
     /// The time, ms since 1970.
     pub said: u64,
     /// When it was said, by the monotonic clock.
     pub at: u64,
+    /// Who said it.
+    pub by: Voice,
+}
+
+/// How long a reply may be under way, from the request's first byte to the reply's last, to say what time it is, in ms: it
+/// was signed at some moment within that.
+pub const ROUND_TRIP_MAX_MS: u64 = 30_000;
+
+impl Word {
+    /// The word in a cloud's signed reply: `created_s` as it was signed (s since 1970), `round_trip_ms` from when the request
+    /// was sent to when the reply had come, at `monotonic` ms by the monotonic clock. `None` when the reply was under way too
+    /// long to say anything, or means a time that nobody means.
+    #[must_use]
+    pub fn of_reply(created_s: u64, round_trip_ms: u64, monotonic: u64) -> Option<Word> {
+        // Signed within a second that is cut off, and half way, give or take the other half.
+        let said = created_s.checked_mul(1_000)?.checked_add(500 + round_trip_ms / 2)?;
+        let counts = round_trip_ms <= ROUND_TRIP_MAX_MS && (EARLIEST_MS..LATEST_MS).contains(&said);
+        counts.then_some(Word { said, at: monotonic, by: Voice::Cloud })
+    }
+
+    fn now(&self, monotonic: u64) -> u64 {
+        self.said.saturating_add(monotonic.saturating_sub(self.at))
+    }
+
+    /// How far it may be off by now, in ms.
+    fn tolerance(&self, monotonic: u64) -> u64 {
+        TOLERANCE_MS + monotonic.saturating_sub(self.at) / DRIFT
+    }
+
+    /// Whether it says the same as another, at `monotonic`.
+    fn agrees(&self, other: &Word, monotonic: u64) -> bool {
+        self.now(monotonic).abs_diff(other.now(monotonic)) <= self.tolerance(monotonic).max(other.tolerance(monotonic))
+    }
 }
 
 /// What time it is.
@@ -51,18 +94,19 @@ pub struct Reading {
 /// The hub's knowledge of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timekeeping {
-    /// The newest time an owner vouched for, ms since 1970; 0 for none.
+    /// The newest time that was vouched for, ms since 1970; 0 for none.
     floor: u64,
     /// From where it goes on when the box's clock cannot be right, at the hub's start, ms since 1970.
     resume: u64,
-    word: Option<Word>,
+    owner: Option<Word>,
+    cloud: Option<Word>,
 }
 
 impl Timekeeping {
     /// At the hub's start: with the floor that was kept, and the newest time that the hub has written down (0 for none).
     #[must_use]
     pub fn new(floor: u64, seen: u64) -> Timekeeping {
-        Timekeeping { floor, resume: floor.max(seen).max(EARLIEST_MS), word: None }
+        Timekeeping { floor, resume: floor.max(seen).max(EARLIEST_MS), owner: None, cloud: None }
     }
 
     /// What time it is by everything that is known.
@@ -72,7 +116,8 @@ impl Timekeeping {
         // While the box's clock cannot be right, the hub goes on from when it last ran, never from before the floor.
         let guess = if plausible { seen.wall } else { self.resume.saturating_add(seen.monotonic) };
         let unknown = |contradicted| Reading { now: guess, grade: Grade::None, contradicted };
-        let Some(word) = self.word else {
+        // The later of two words has drifted less.
+        let Some(word) = [self.owner, self.cloud].into_iter().flatten().max_by_key(|word| word.at) else {
             return match (seen.synchronised, plausible) {
                 (true, true) => Reading { now: seen.wall, grade: Grade::Ntp, contradicted: false },
                 // A clock that is right by its own word and before what an owner vouched for.
@@ -80,23 +125,34 @@ impl Timekeeping {
                 (false, _) => unknown(false),
             };
         };
-        let age = seen.monotonic.saturating_sub(word.at);
-        let told = word.said.saturating_add(age);
+        if let (Some(owner), Some(cloud)) = (&self.owner, &self.cloud)
+            && !owner.agrees(cloud, seen.monotonic)
+        {
+            return unknown(true);
+        }
+        let told = word.now(seen.monotonic);
         if seen.synchronised {
-            // Two that agree now go over the floor, which one of them once said.
-            let agree = told.abs_diff(seen.wall) <= TOLERANCE_MS + age / DRIFT;
+            // An owner and a box that agree now go over the floor, which an owner once said; a cloud and a box do not.
+            let may = self.owner.is_some() || self.reaches_floor(seen.wall);
+            let agree = may && told.abs_diff(seen.wall) <= word.tolerance(seen.monotonic);
             return if agree { Reading { now: seen.wall, grade: Grade::Vouched, contradicted: false } } else { unknown(true) };
         }
         if self.reaches_floor(told) { Reading { now: told, grade: Grade::Vouched, contradicted: false } } else { unknown(true) }
     }
 
-    /// The floor after `word`. It rises with a word that nothing contradicts. It sinks only when an owner and a
-    /// synchronised box agree: then an earlier word was wrong.
+    /// The floor after `word`, with `seen` as the box was when it was said. It rises with a word that nothing contradicts. It
+    /// sinks only when an owner and a synchronised box agree: then an earlier word was wrong.
     #[must_use]
     pub fn floor_after(&self, word: Word, seen: Observation) -> u64 {
         let agrees = seen.synchronised && word.said.abs_diff(seen.wall) <= TOLERANCE_MS;
-        if agrees && !self.reaches_floor(word.said) {
+        let other = match word.by {
+            Voice::Owner => self.cloud,
+            Voice::Cloud => self.owner,
+        };
+        if agrees && word.by == Voice::Owner && !self.reaches_floor(word.said) {
             word.said
+        } else if other.is_some_and(|other| !other.agrees(&word, word.at)) {
+            self.floor
         } else if agrees || (!seen.synchronised && self.reaches_floor(word.said)) {
             self.floor.max(word.said)
         } else {
@@ -104,10 +160,21 @@ impl Timekeeping {
         }
     }
 
-    /// Takes an owner's word; the last one counts.
+    /// Takes a word; of each voice the last one counts.
     pub fn heed(&mut self, word: Word, floor: u64) {
-        self.word = Some(word);
+        match word.by {
+            Voice::Owner => self.owner = Some(word),
+            Voice::Cloud => self.cloud = Some(word),
+        }
         self.keep(floor, word.at);
+    }
+
+    /// Forgets what one of them said: the cloud is no longer the household's.
+    pub fn forget(&mut self, by: Voice) {
+        match by {
+            Voice::Owner => self.owner = None,
+            Voice::Cloud => self.cloud = None,
+        }
     }
 
     /// Takes a floor that was kept, at `monotonic`.
@@ -120,7 +187,7 @@ impl Timekeeping {
         self.floor = floor;
     }
 
-    /// The newest time an owner vouched for, ms since 1970; 0 for none.
+    /// The newest time that was vouched for, ms since 1970; 0 for none.
     #[must_use]
     pub fn floor(&self) -> u64 {
         self.floor
@@ -144,7 +211,11 @@ mod tests {
     }
 
     fn told(keeping: &mut Timekeeping, said: u64, seen: Observation) {
-        let word = Word { said, at: seen.monotonic };
+        tells(keeping, Voice::Owner, said, seen);
+    }
+
+    fn tells(keeping: &mut Timekeeping, by: Voice, said: u64, seen: Observation) {
+        let word = Word { said, at: seen.monotonic, by };
         let floor = keeping.floor_after(word, seen);
         keeping.heed(word, floor);
     }
@@ -213,14 +284,63 @@ mod tests {
         assert!(keeping.read(box_says(0, 300, false)).now < T + DAY);
     }
 
+    #[test]
+    fn a_clouds_word_is_the_time_of_a_box_that_does_not_know_it_and_an_owner_contradicts_it() {
+        let mut keeping = Timekeeping::new(0, 0);
+        let wakes = box_says(5_000, 1_000, false);
+        tells(&mut keeping, Voice::Cloud, T, wakes);
+        assert_eq!(keeping.read(box_says(65_000, 61_000, false)), reading(T + 60_000, Grade::Vouched, false));
+        assert_eq!(keeping.floor(), T);
+        // An owner who says the same, and one who does not: the last word of each counts.
+        told(&mut keeping, T + 60_500, box_says(65_000, 61_000, false));
+        assert_eq!(keeping.read(box_says(65_000, 62_000, false)), reading(T + 61_500, Grade::Vouched, false));
+        told(&mut keeping, T + DAY, box_says(65_000, 63_000, false));
+        assert_eq!(keeping.read(box_says(65_000, 63_000, false)).grade, Grade::None);
+        assert!(keeping.read(box_says(T, 63_000, true)).contradicted, "two agree, and one who vouches differs");
+        assert_eq!(keeping.floor(), T + 60_500, "a contradicted word raises nothing");
+        tells(&mut keeping, Voice::Cloud, T + DAY + 1_000, box_says(65_000, 64_000, false));
+        assert_eq!(keeping.read(box_says(65_000, 64_000, false)).grade, Grade::Vouched);
+    }
+
+    #[test]
+    fn a_cloud_that_is_forgotten_contradicts_nobody() {
+        let mut keeping = Timekeeping::new(0, 0);
+        tells(&mut keeping, Voice::Cloud, T + DAY, box_says(T, 0, true));
+        assert_eq!(keeping.read(box_says(T, 0, true)), reading(T, Grade::None, true));
+        keeping.forget(Voice::Cloud);
+        assert_eq!(keeping.read(box_says(T, 0, true)), reading(T, Grade::Ntp, false));
+    }
+
+    #[test]
+    fn a_cloud_never_lowers_the_floor() {
+        let mut keeping = Timekeeping::new(T + 4_000 * DAY, 0);
+        tells(&mut keeping, Voice::Cloud, T, box_says(T, 100, true));
+        assert_eq!(keeping.floor(), T + 4_000 * DAY);
+        assert_eq!(keeping.read(box_says(T, 100, true)).grade, Grade::None);
+        told(&mut keeping, T, box_says(T, 100, true));
+        assert_eq!(keeping.floor(), T);
+    }
+
+    #[test]
+    fn a_reply_says_the_time_unless_it_was_under_way_too_long() {
+        let word = |created, round_trip| Word::of_reply(created, round_trip, 7_000);
+        assert_eq!(word(T / 1_000, 300), Some(Word { said: T + 650, at: 7_000, by: Voice::Cloud }));
+        assert_eq!(word(T / 1_000, ROUND_TRIP_MAX_MS + 1), None);
+        assert_eq!((word(0, 0), word(LATEST_MS / 1_000, 0), word(u64::MAX, 0)), (None, None, None));
+    }
+
     proptest! {
         #[test]
         fn no_time_before_the_floor_is_ever_given_out_unless_two_agree_on_it(
             floor in 0..2 * T, seen in 0..2 * T, wall in 0..2 * T, monotonic in 0..DAY, synchronised: bool,
-            said in prop::option::of(EARLIEST_MS..2 * T)
+            said in prop::option::of(EARLIEST_MS..2 * T), cloud in prop::option::of(EARLIEST_MS..2 * T)
         ) {
             let mut keeping = Timekeeping::new(floor, seen);
             let now = box_says(wall, monotonic, synchronised);
+            if let Some(cloud) = cloud {
+                tells(&mut keeping, Voice::Cloud, cloud, now);
+                prop_assert!(keeping.floor() >= floor);
+            }
             if let Some(said) = said {
                 told(&mut keeping, said, now);
             }
@@ -230,7 +350,9 @@ mod tests {
             prop_assert!(agreed || keeping.floor() >= floor);
             prop_assert!(!read.contradicted || read.grade == Grade::None);
             prop_assert!(synchronised || read.grade != Grade::Ntp);
-            prop_assert!(said.is_some() || read.grade != Grade::Vouched);
+            prop_assert!(said.is_some() || cloud.is_some() || read.grade != Grade::Vouched);
+            let differ = said.zip(cloud).is_some_and(|(a, b)| a.abs_diff(b) > TOLERANCE_MS);
+            prop_assert!(!differ || read.grade == Grade::None);
         }
     }
 }

@@ -6,12 +6,15 @@ use serde_json::{Value, json};
 
 use super::vectors::{TIME, counting, hex};
 use crate::domain::ids::HubId;
+use crate::domain::mirror::digest::Digest;
+use crate::domain::mirror::journal::{Entry, MAGIC};
+use crate::domain::mirror::merge::{body_hash, canonical};
 use crate::domain::mirror::recovery::RecoveryCode;
 use crate::domain::mirror::signature::{RequestParts, SignedHeaders, fingerprint, sign_reply, sign_request, verify_reply, verify_request};
 use crate::domain::mirror::statement::{
     Bulletin, BundleSeal, EpochStatement, LinkStatement, RecoveryKeys, RecoveryRequest, UnlinkStatement,
 };
-use crate::domain::mirror::wire::{Consent, Kind, Mark};
+use crate::domain::mirror::wire::{Consent, Kind, Mark, Row};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol/mirror-vectors.json");
 const RECIPIENT: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
@@ -103,6 +106,24 @@ impl Parties {
     }
 }
 
+/// A row and a mark with their digest, and a journal of that mark and a counter.
+fn copy() -> Value {
+    let body = json!({"subject": "user:7", "device": "lamp-7k3m9q2x4t8w", "granted_at": 1, "terms": {"until": null, "privilege": "view"}});
+    let row = Row { kind: Kind::Binding, key: "lamp-7k3m9q2x4t8w/user:7".into(), generation: 4, version: 2, origin: "hub".into(), body };
+    let mark = Mark { kind: Kind::Binding, key: row.key.clone(), generation: 3, at: TIME * 1000, by: "user:1".into() };
+    let (mut of_row, mut of_mark) = (Digest::default(), Digest::default());
+    of_row.row(&row);
+    of_mark.mark(mark.kind, &mark.key, mark.generation);
+    let counter = Entry::Counter { device: "lamp-7k3m9q2x4t8w".into(), counter: 9 };
+    let records = [Entry::Mark(mark.clone()), counter].map(|entry| entry.frame().unwrap()).concat();
+    json!({
+        "row": row, "mark": mark, "body": canonical(&row.body), "body_hash": hex(body_hash(&row.body)),
+        "digest_of_row": of_row.hex(), "digest_of_mark": of_mark.hex(),
+        "digest": Digest::of(Kind::Binding, std::iter::once(&row), std::iter::once(&mark)).hex(),
+        "journal": hex([&MAGIC[..], &records].concat()),
+    })
+}
+
 #[test]
 fn the_checked_in_vectors_of_the_mirror_are_what_the_code_derives() {
     let parties = Parties::new();
@@ -117,6 +138,7 @@ fn the_checked_in_vectors_of_the_mirror_are_what_the_code_derives() {
         "recovery": parties.recovery(),
         "statements": parties.statements(),
         "signatures": parties.signatures(),
+        "copy": copy(),
     });
     let text = serde_json::to_string_pretty(&derived).unwrap() + "\n";
     if std::env::var_os("HEARTHKEY_WRITE_VECTORS").is_some() {

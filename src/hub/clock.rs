@@ -6,7 +6,7 @@
 //! with another time service: that their word is good is then the word of whoever set up the box.
 
 use crate::domain::time::Grade;
-use crate::domain::timekeeping::{Observation, Reading, TOLERANCE_MS, Timekeeping, Word};
+use crate::domain::timekeeping::{Observation, Reading, TOLERANCE_MS, Timekeeping, Voice, Word};
 use crate::service::{Clock, Timing, Weighed};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
@@ -146,6 +146,10 @@ impl Clock for SystemClock {
 
     fn heed(&self, word: Word, floor: u64) {
         self.change(|state| state.keeping.heed(word, floor));
+    }
+
+    fn forget(&self, by: Voice) {
+        self.change(|state| state.keeping.forget(by));
     }
 
     fn floor_now(&self) -> Option<u64> {

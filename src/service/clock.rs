@@ -5,7 +5,7 @@ use super::rights::require_role;
 use super::{Actor, Clock, Refusal, Service, SessionToken, audit, lock};
 use crate::domain::authority::HubAction;
 use crate::domain::time::Grade;
-use crate::domain::timekeeping::{EARLIEST_MS, LATEST_MS, Word};
+use crate::domain::timekeeping::{EARLIEST_MS, LATEST_MS, Voice, Word};
 use crate::store::tables::{ClockFloor, Session};
 use crate::store::{Read, StoreError};
 use serde::Serialize;
@@ -81,7 +81,7 @@ impl Service {
         }
         self.clock.look();
         let (who, clock) = (actor.clone(), self.clock.clone());
-        let word = Word { said, at: clock.monotonic_ms() };
+        let word = Word { said, at: clock.monotonic_ms(), by: Voice::Owner };
         let before = clock.timing();
         let session = token.map(|token| self.session_key(token));
         let floor = self

@@ -82,7 +82,7 @@ use crate::domain::ids::{DeviceId, HubId};
 use crate::domain::model::Model;
 use crate::domain::policy::Reason;
 use crate::domain::time::{Grade, Moment};
-use crate::domain::timekeeping::Word;
+use crate::domain::timekeeping::{Voice, Word};
 use crate::domain::twin::Rejection;
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
@@ -111,12 +111,14 @@ pub trait Clock: Send + Sync {
     }
     /// Looks anew at what shows that the box's clock is right; called once a second.
     fn look(&self) {}
-    /// What an owner's word would change.
+    /// What an owner's word, or a cloud's, would change.
     fn weigh(&self, _word: Word) -> Weighed {
         Weighed { floor: 0, now: self.now_ms() }
     }
-    /// Takes an owner's word, and the floor that has been kept with it.
+    /// Takes a word, and the floor that has been kept with it.
     fn heed(&self, _word: Word, _floor: u64) {}
+    /// Forgets what one of them said.
+    fn forget(&self, _by: Voice) {}
     /// The floor to keep now, ms since 1970, when vouched time has passed since the last.
     fn floor_now(&self) -> Option<u64> {
         None

@@ -48,7 +48,7 @@ impl Side {
     }
 
     fn holder(&self) -> Holder<'_> {
-        Holder { active: self.active, role: self.role, binding: self.binding.as_ref(), revoked_generation: self.revoked }
+        Holder { active: self.active, role: self.role, binding: self.binding.as_ref(), revoked_generation: self.revoked, from_cloud: false }
     }
 }
 

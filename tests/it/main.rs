@@ -39,6 +39,7 @@ mod remotes;
 mod resets;
 mod revocation;
 mod sharing;
+mod signatures;
 mod signing_in;
 mod support;
 mod tour;

@@ -6,7 +6,7 @@ mod table;
 pub use table::{PublishVerdict, Table};
 
 use super::account::Role;
-use super::binding::{Binding, Privilege, Terms};
+use super::binding::{Binding, FROM_CLOUD, Privilege, Terms};
 use super::device::Standing;
 use super::time::{Grade, Moment};
 use serde::Serialize;
@@ -41,6 +41,19 @@ impl Action {
             Action::OperateCritical | Action::Manage => Privilege::Manage,
             Action::Administer => Privilege::Administer,
         }
+    }
+}
+
+const HOUR_MS: u64 = 3_600_000;
+
+/// How old the knowledge of revocations from outside may be, in ms, for a right that came from there; `None` for ever. What
+/// was given in the house never goes stale: an outage locks no family out.
+#[must_use]
+pub const fn budget(action: Action) -> Option<u64> {
+    match action {
+        Action::View => None,
+        Action::Operate => Some(7 * 24 * HOUR_MS),
+        Action::OperateCritical | Action::Manage | Action::Administer => Some(24 * HOUR_MS),
     }
 }
 
@@ -80,6 +93,8 @@ pub enum Reason {
     Quarantined,
     /// It is critical, and the device has not proved its key.
     NotAttested,
+    /// The right came from outside, where it can be ended, and the hub has not heard from there for too long.
+    PolicyStale,
 }
 
 impl Reason {
@@ -107,6 +122,9 @@ impl Reason {
             Reason::NotAttested => {
                 "this can hurt, and the device has not proved that it is genuine; an owner can import its maker's batch, then pair it again"
             }
+            Reason::PolicyStale => {
+                "the hub has not heard for too long whether this right from outside still stands; connect it to the internet, or ask who administers the device"
+            }
         }
     }
 
@@ -130,6 +148,7 @@ impl Reason {
             Reason::Suspended => "suspended",
             Reason::Quarantined => "quarantined",
             Reason::NotAttested => "not_attested",
+            Reason::PolicyStale => "policy_stale",
         }
     }
 }
@@ -145,6 +164,15 @@ pub struct Holder<'a> {
     pub binding: Option<&'a Binding>,
     /// The revocation mark of that binding; 0 when there is none.
     pub revoked_generation: u64,
+    /// Whether its account was made from outside the house, and can be ended from there.
+    pub from_cloud: bool,
+}
+
+impl Holder<'_> {
+    /// Whether its right can be ended from outside the house: then it goes stale.
+    fn can_be_ended_outside(&self) -> bool {
+        self.from_cloud || self.binding.is_some_and(|binding| binding.origin == FROM_CLOUD)
+    }
 }
 
 /// What a decision is taken from: the rows that bear on one subject and one device.
@@ -165,9 +193,26 @@ pub struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
+    fn holders(&self) -> impl Iterator<Item = Holder<'a>> + use<'a> {
+        [Some(self.holder), self.behalf].into_iter().flatten()
+    }
+
+    /// The next moment after `now` at which a decision may fall otherwise, as long as no row changes and nothing is heard
+    /// from outside, ms since 1970: a validity begins or ends, or what came from outside goes stale.
+    #[must_use]
+    pub fn next_edge(&self, now: &Moment) -> u64 {
+        let valid = self.terms().map(|terms| terms.next_edge(now)).min().unwrap_or(u64::MAX);
+        if !self.holders().any(|holder| holder.can_be_ended_outside()) {
+            return valid;
+        }
+        // At its budget a right still holds.
+        let left = Action::ALL.into_iter().filter_map(budget).filter_map(|budget| budget.checked_sub(self.policy_age_ms));
+        left.map(|left| now.at.saturating_add(left).saturating_add(1)).fold(valid, u64::min)
+    }
+
     /// The terms that bear on the decision.
     pub fn terms(&self) -> impl Iterator<Item = &'a Terms> + use<'a> {
-        [Some(self.holder), self.behalf].into_iter().flatten().filter_map(|h| h.binding).map(|b| &b.terms)
+        self.holders().filter_map(|h| h.binding).map(|b| &b.terms)
     }
 
     /// The attributes and commands that a restricted right is to: those that all its terms have in common. `None` when it
@@ -235,6 +280,9 @@ fn of_holder(facts: &Facts<'_>, holder: &Holder<'_>, action: Action, now: &Momen
     let drives = matches!(action, Action::Operate | Action::OperateCritical);
     if drives && terms.uses == Some(0) {
         return Reason::UsedUp;
+    }
+    if holder.can_be_ended_outside() && budget(action).is_some_and(|budget| facts.policy_age_ms > budget) {
+        return Reason::PolicyStale;
     }
     match facts.standing {
         Standing::Suspended if drives => Reason::Suspended,

@@ -118,7 +118,7 @@ impl Table {
         matches!(self.holder, Holder::Rebase(_))
     }
 
-    /// Until when the table is right as long as no binding changes, ms since 1970.
+    /// Until when the table is right as long as no binding changes, and nothing is heard from outside, ms since 1970.
     #[must_use]
     pub fn valid_until(&self) -> u64 {
         self.valid_until
@@ -173,7 +173,7 @@ fn bound<'a>(facts: impl Iterator<Item = (&'a str, Facts<'a>)>, now: &Moment) ->
     let mut valid_until = u64::MAX;
     let mut rights = HashMap::new();
     for (device, facts) in facts {
-        valid_until = facts.terms().map(|t| t.next_edge(now)).fold(valid_until, u64::min);
+        valid_until = facts.next_edge(now).min(valid_until);
         rights.insert(device.into(), Rights::of(&facts, now));
     }
     (rights, valid_until)

@@ -20,7 +20,7 @@ fn binding(privilege: Privilege) -> Binding {
 }
 
 fn facts(binding: Option<&Binding>) -> Facts<'_> {
-    let holder = Holder { active: true, role: Some(Role::Member), binding, revoked_generation: 0 };
+    let holder = Holder { active: true, role: Some(Role::Member), binding, revoked_generation: 0, from_cloud: false };
     Facts { holder, behalf: None, standing: Standing::Ready, attested: true, name: None, policy_age_ms: 0 }
 }
 
@@ -218,7 +218,58 @@ fn a_rebase_session_can_do_one_thing() {
     assert!(!t.receive("things/a/commands/open"));
 }
 
+const HOUR: u64 = 3_600_000;
+
+#[test]
+fn what_came_from_outside_goes_stale_by_what_it_can_do_and_what_was_given_in_the_house_never() {
+    let (house, cloud) = (binding(Privilege::Administer), Binding { origin: FROM_CLOUD.into(), ..binding(Privilege::Administer) });
+    let guest = |binding, policy_age_ms| {
+        let facts = facts(Some(binding));
+        Facts { holder: Holder { from_cloud: true, ..facts.holder }, policy_age_ms, ..facts }
+    };
+    for action in Action::ALL {
+        let budget = match action {
+            Action::View => u64::MAX,
+            Action::Operate => 7 * 24 * HOUR,
+            _ => 24 * HOUR,
+        };
+        for (age, expected) in [(0, Reason::Bound), (budget, Reason::Bound), (budget.saturating_add(1), Reason::PolicyStale)] {
+            let expected = if age == u64::MAX { Reason::Bound } else { expected };
+            check(Facts { policy_age_ms: age, ..facts(Some(&house)) }, action, 0, Reason::Bound);
+            check(Facts { policy_age_ms: age, ..facts(Some(&cloud)) }, action, 0, expected);
+            check(guest(&house, age), action, 0, expected);
+            let decision = decide(&guest(&house, age), action, &Moment::utc(0));
+            assert_eq!(decision.policy_age_ms, age);
+        }
+    }
+    // An app of such a person has no more, and what it was given in the house does not help it.
+    let app = Facts { behalf: Some(guest(&house, 0).holder), policy_age_ms: 25 * HOUR, ..facts(Some(&house)) };
+    check(app, Action::Manage, 0, Reason::PersonMayNot);
+    check(app, Action::Operate, 0, Reason::Bound);
+    // What never went that far is told so first.
+    let low = Binding { origin: FROM_CLOUD.into(), ..binding(Privilege::View) };
+    check(Facts { policy_age_ms: 25 * HOUR, ..facts(Some(&low)) }, Action::Manage, 0, Reason::PrivilegeTooLow);
+}
+
 proptest! {
+    #[test]
+    fn a_table_is_made_anew_before_what_came_from_outside_goes_stale(age in 0..9 * 24 * HOUR, until in proptest::option::of(0..9 * 24 * HOUR), from_cloud: bool, outside: bool, now in 0u64..4) {
+        let origin = if outside { FROM_CLOUD.to_owned() } else { String::new() };
+        let b = Binding { origin, terms: Terms { until, ..Terms::of(Privilege::Administer) }, ..binding(Privilege::Administer) };
+        let facts = facts(Some(&b));
+        let facts = Facts { holder: Holder { from_cloud, ..facts.holder }, policy_age_ms: age, ..facts };
+        let edge = facts.next_edge(&Moment::utc(now));
+        prop_assert_eq!(Table::of_bound(std::iter::once(("door-1", facts)), &Moment::utc(now)).valid_until(), edge);
+        prop_assert!(edge > now);
+        let said = |at: u64| Action::ALL.map(|a| decide(&Facts { policy_age_ms: age + (at - now), ..facts }, a, &Moment::utc(at)).allowed);
+        if edge == u64::MAX {
+            prop_assert_eq!(said(now), said(now + 1_000 * HOUR));
+        } else {
+            prop_assert_eq!(said(now), said(edge - 1));
+            prop_assert_ne!(said(now), said(edge));
+        }
+    }
+
     #[test]
     fn the_table_says_what_the_decision_says(privilege in 0u8..5, standing in 0u8..5, role in 0u8..2, from in proptest::option::of(0u64..4), until in proptest::option::of(0u64..4), revoked in 0u64..3, now in 0u64..4, active: bool, attested: bool) {
         let privileges = [Privilege::View, Privilege::Operate, Privilege::Manage, Privilege::Administer];
@@ -226,7 +277,7 @@ proptest! {
         let b = privileges.get(usize::from(privilege)).map(|p| Binding { terms: Terms { from, until, ..Terms::of(*p) }, ..binding(*p) });
         let role = Some(if role == 0 { Role::Owner } else { Role::Member });
         let facts = Facts {
-            holder: Holder { active, role, binding: b.as_ref(), revoked_generation: revoked },
+            holder: Holder { active, role, binding: b.as_ref(), revoked_generation: revoked, from_cloud: false },
             behalf: None,
             standing: standings[usize::from(standing)],
             attested,

@@ -29,6 +29,7 @@ pub struct Plan {
 /// What came of it, over all partitions.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
+    pub seed: u64,
     pub partitions: u64,
     pub revocations: u64,
     pub restores: u64,
@@ -49,7 +50,7 @@ pub struct Figures {
 
 /// Runs so many partitions.
 pub fn run(seed: u64, partitions: u64, plan: Plan) -> Figures {
-    let mut figures = Figures::default();
+    let mut figures = Figures { seed, ..Figures::default() };
     for n in 0..partitions {
         World::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(n), plan).run(&mut figures);
     }

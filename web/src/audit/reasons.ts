@@ -37,6 +37,7 @@ const REASONS: Record<string, string> = {
   used_up: "All the uses of their right were spent.",
   person_may_not: "The app may, but not the person it acts for.",
   not_attested: "It can hurt, and the device has not proved that it is genuine.",
+  policy_stale: "Their right came from outside, and the hub had not heard from there for too long.",
   privilege_too_low: "Their right to the device does not go that far.",
 };
 
