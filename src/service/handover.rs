@@ -11,7 +11,7 @@ use super::rights::{Rows, require_role};
 use super::{Actor, CloseReason, DeviceView, Refusal, Service, audit};
 use crate::domain::account::{User, Username};
 use crate::domain::authority::HubAction;
-use crate::domain::binding::{Binding, RevocationMark, Subject, Terms};
+use crate::domain::binding::{Binding, FROM_CLOUD, RevocationMark, Subject, Terms};
 use crate::domain::claim::ScannedCode;
 use crate::domain::device::{Household, Registered, Standing, Trust};
 use crate::domain::ids::DeviceId;
@@ -284,7 +284,9 @@ impl Service {
         if own.is_some_and(|own| !binding.terms.lie_within(own, now)) {
             return Err(Refusal::NotAllowed(Reason::PrivilegeTooLow));
         }
-        let moved = put_binding(tx, subject, device, &binding.terms, &binding.granted_by, &self.origin(), now)?;
+        // What came from outside stays what can be ended from there.
+        let origin = if binding.origin == FROM_CLOUD { binding.origin.clone() } else { self.origin() };
+        let moved = put_binding(tx, subject, device, &binding.terms, &binding.granted_by, &origin, now)?;
         tx.put(&binding_key(device, subject), &Binding { granted_at: binding.granted_at, ..moved })?;
         Ok(true)
     }

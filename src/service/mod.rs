@@ -85,6 +85,8 @@ pub use strength::Strength;
 pub use support::{SupportRequest, SupportView};
 pub use vendors::Vendor;
 
+use rights::Now;
+
 use crate::domain::account::{Role, UserId};
 use crate::domain::authority::{Authority, HubAction};
 use crate::domain::binding::Subject;
@@ -325,20 +327,6 @@ pub enum Refusal {
     /// The store failed: nothing was done.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// A moment, and how old the knowledge of revocations from outside is in it.
-struct Now {
-    moment: Moment,
-    /// In ms; 0 while no cloud is linked.
-    policy_age_ms: u64,
-}
-
-impl std::ops::Deref for Now {
-    type Target = Moment;
-    fn deref(&self) -> &Moment {
-        &self.moment
-    }
 }
 
 /// What the hub is, fixed at start.

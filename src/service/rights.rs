@@ -2,7 +2,7 @@
 
 use super::mirror::is_from_cloud;
 use super::support::support_of;
-use super::{Actor, Now, Refusal, Service, SignedIn};
+use super::{Actor, Refusal, Service, SignedIn};
 use crate::domain::account::{Role, User, UserId};
 use crate::domain::app::{Authorization, ServiceAccount, is_listed};
 use crate::domain::authority::{Authority, HubAction};
@@ -17,6 +17,20 @@ use crate::store::{Read, StoreError, Tx};
 use ipnet::IpNet;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+
+/// A moment, and how old the knowledge of revocations from outside is in it.
+pub(super) struct Now {
+    pub(super) moment: Moment,
+    /// In ms; 0 while no cloud is linked.
+    pub(super) policy_age_ms: u64,
+}
+
+impl std::ops::Deref for Now {
+    type Target = Moment;
+    fn deref(&self) -> &Moment {
+        &self.moment
+    }
+}
 
 /// Rows that bear on one subject and one device.
 pub(super) struct Rows {

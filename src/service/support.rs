@@ -3,8 +3,8 @@
 //! That a maker's person has no right outside one is `rights`'.
 
 use super::bindings::{name_of, put_binding, revoke_in};
-use super::rights::{Rows, require_role};
-use super::{Actor, Change, Now, Refusal, Service, audit, random};
+use super::rights::{Now, Rows, require_role};
+use super::{Actor, Change, Refusal, Service, audit, random};
 use crate::domain::account::{Role, User, UserId, Username};
 use crate::domain::audit::{Event, Outcome};
 use crate::domain::authority::HubAction;

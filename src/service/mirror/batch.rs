@@ -70,7 +70,7 @@ impl Service {
                 let teller = Teller { consent: &link.consent, hub: &hub, epoch: switch.epoch, now };
                 let mut building = Building { teller, request, taken: Vec::new(), left: max - FRAME };
                 building.send_anew(tx, &mut progress)?;
-                building.from_outbox(tx)?;
+                building.take_outbox(tx)?;
                 let audit_to = building.audit(tx, &link, &progress)?;
                 let digest = digests.clone().filter(|_| building.is_quiet() && tx.count(OutboxRow::TABLE).is_ok_and(|n| n == 0));
                 let Building { mut request, taken, .. } = building;
@@ -184,7 +184,7 @@ impl Building<'_> {
     }
 
     /// Takes what fits: marks before everything else, then people before the keys and rights that name them.
-    fn from_outbox(&mut self, tx: &Tx<'_>) -> Result<(), StoreError> {
+    fn take_outbox(&mut self, tx: &Tx<'_>) -> Result<(), StoreError> {
         const ORDER: [Table; 8] = [
             RevocationMark::TABLE,
             MirrorMark::TABLE,

@@ -76,7 +76,7 @@ impl Teller<'_> {
             return self.device(rows, text);
         }
         if table == Binding::TABLE {
-            return Ok(rows.get::<Binding>(key)?.map_or(Ok(Told::Nothing), |b| self.binding(rows, &b))?);
+            return rows.get::<Binding>(key)?.map_or(Ok(Told::Nothing), |b| self.binding(rows, &b));
         }
         if table == RevocationMark::TABLE {
             return Ok(rows.get::<RevocationMark>(key)?.map_or(Told::Nothing, |m| revoked(text, &m)));
@@ -85,10 +85,10 @@ impl Teller<'_> {
             return Ok(rows.get::<MirrorMark>(key)?.map_or(Told::Nothing, |m| ended(text, &m)));
         }
         if table == User::TABLE {
-            return Ok(rows.get::<User>(key)?.map_or(Ok(Told::Nothing), |u| self.user(rows, &u))?);
+            return rows.get::<User>(key)?.map_or(Ok(Told::Nothing), |u| self.user(rows, &u));
         }
         if table == AwayKey::TABLE {
-            return Ok(rows.get::<AwayKey>(key)?.map_or(Ok(Told::Nothing), |a| self.away(rows, &a))?);
+            return rows.get::<AwayKey>(key)?.map_or(Ok(Told::Nothing), |a| self.away(rows, &a));
         }
         self.twin(rows, key, text)
     }
@@ -152,7 +152,7 @@ impl Teller<'_> {
         let Some(id) = text.strip_suffix('\0').filter(|_| self.consent.contains(&Consent::Twins)) else { return Ok(Told::Nothing) };
         let claimed = rows.get::<Household>(id.as_bytes())?.is_some_and(|h| h.standing.is_bound());
         let Some(twin) = rows.get::<Twin>(key)?.filter(|t| claimed && t.version() > 0) else { return Ok(Told::Nothing) };
-        let at = newest(&twin.view()["metadata"]) * 1_000;
+        let at = twin.view().get("metadata").map_or(0, newest).saturating_mul(1_000);
         let body = json!({"reported": twin.reported(), "desired": twin.desired(), "version": twin.version(), "at": at});
         let generation = marked(rows, Kind::Device, id)? + 1;
         self.row(rows, Kind::Twin, id, (generation, twin.version()), self.hub, body)

@@ -3,10 +3,16 @@
 
 use super::Pair;
 use ed25519_dalek::SigningKey;
+use hearthkey::domain::account::Role;
+use hearthkey::domain::binding::Privilege;
 use hearthkey::domain::ids::HubId;
 use hearthkey::domain::mirror::statement::EpochStatement;
+use hearthkey::domain::mirror::wire::{Consent, Verb};
+use hearthkey::domain::policy::Reason;
+use hearthkey::service::{Actor, Refusal};
 use hearthkey::store::StoreError;
 use hearthkey::store::tables::RecoveryKeys;
+use serde_json::json;
 
 const DAY_MS: u64 = 24 * 3_600_000;
 
@@ -86,4 +92,27 @@ async fn the_age_of_the_policy_counts_from_the_last_answer_and_is_nothing_withou
     pair.wait(9_000);
     pair.service.unlink_cloud(&pair.owner).await.unwrap();
     assert_eq!(pair.service.policy_age(), 0);
+}
+
+#[tokio::test]
+async fn a_right_from_outside_goes_stale_when_the_cloud_is_silent_and_one_of_the_house_never() {
+    let mut pair = Pair::settled(&[Consent::Grants]).await;
+    let lamp = pair.claimed("lamp").await.id;
+    let (gus, mia) = (pair.person("gus", Role::Guest).await, pair.person("mia", Role::Member).await);
+    pair.give(&lamp, "mia", Privilege::Operate).await;
+    let given = json!({"username": "gus", "privilege": "operate"});
+    let request = pair.request(&pair.owner, Verb::Grant, Some(&lamp), given);
+    assert!(pair.wish("g", request).await.ok);
+    let on = async |pair: &Pair, who: &Actor| {
+        let patch = json!({"on": true}).as_object().unwrap().clone();
+        pair.service.desire(who, &lamp, patch, None).await.map(drop)
+    };
+    pair.wait(6 * DAY_MS);
+    assert!(on(&pair, &gus).await.is_ok());
+    pair.wait(2 * DAY_MS);
+    assert!(matches!(on(&pair, &gus).await, Err(Refusal::NotAllowed(Reason::PolicyStale))));
+    assert!(pair.sees(&gus, &lamp), "to look has no budget");
+    assert!(on(&pair, &mia).await.is_ok(), "an outage locks no family out");
+    pair.exchange(|_| {}).await;
+    assert!(on(&pair, &gus).await.is_ok());
 }
