@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -478,13 +478,13 @@ fn as_headers(signed: &SignedHeaders) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn head(status: u16, headers: &[(&'static str, String)], length: usize) -> Vec<u8> {
+pub(super) fn head(status: u16, headers: &[(&'static str, String)], length: usize) -> Vec<u8> {
     let mut lines = format!("HTTP/1.1 {status} As told\r\ncontent-length: {length}\r\n");
     headers.iter().for_each(|(name, value)| lines += &format!("{name}: {value}\r\n"));
     (lines + "\r\n").into_bytes()
 }
 
-async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>) -> std::io::Result<Option<Seen>> {
+pub(super) async fn read_request<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>) -> std::io::Result<Option<Seen>> {
     let end = loop {
         if let Some(at) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
             break at;
@@ -541,56 +541,4 @@ pub fn certificate(Days(first, last): Days) -> (String, TlsAcceptor) {
 #[expect(clippy::disallowed_methods, reason = "the cloud of a test has the machine's clock")]
 pub fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-}
-
-/// A proxy that connects (CONNECT), or refuses with a status; and how many it has connected.
-pub struct Proxy {
-    pub address: SocketAddr,
-    pub asked: watch::Receiver<Vec<String>>,
-    _end: DropGuard,
-}
-
-impl Proxy {
-    /// `wants`: the `Proxy-Authorization` that it wants, if any; `refuses`: the status for all that are let in.
-    pub async fn start(wants: Option<&'static str>, refuses: Option<u16>) -> Proxy {
-        let listener = TcpListener::bind(SocketAddr::new(HERE, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (told, asked) = watch::channel(Vec::new());
-        let end = CancellationToken::new();
-        let guard = end.clone().drop_guard();
-        tokio::spawn(async move {
-            loop {
-                let stream = tokio::select! {
-                    () = end.cancelled() => return,
-                    Ok((stream, _)) = listener.accept() => stream,
-                };
-                let told = told.clone();
-                tokio::spawn(async move {
-                    let _ = proxied(stream, wants, refuses, told).await;
-                });
-            }
-        });
-        Proxy { address, asked, _end: guard }
-    }
-}
-
-async fn proxied(
-    mut stream: TcpStream,
-    wants: Option<&'static str>,
-    refuses: Option<u16>,
-    told: watch::Sender<Vec<String>>,
-) -> std::io::Result<()> {
-    let Some(seen) = read_request(&mut stream, &mut Vec::new()).await? else { return Ok(()) };
-    assert_eq!(seen.method, "CONNECT");
-    let allowed = wants.is_none_or(|wanted| seen.headers.get("proxy-authorization").map(String::as_str) == Some(wanted));
-    told.send_modify(|all| all.push(seen.path.clone()));
-    match (allowed, refuses) {
-        (false, _) => stream.write_all(&head(407, &[("proxy-authenticate", "Basic realm=\"p\"".to_owned())], 0)).await,
-        (true, Some(status)) => stream.write_all(&head(status, &[], 0)).await,
-        (true, None) => {
-            let mut far = TcpStream::connect(&seen.path.replace("localhost", "127.0.0.1")).await?;
-            stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
-            tokio::io::copy_bidirectional(&mut stream, &mut far).await.map(|_| ())
-        }
-    }
 }

@@ -5,6 +5,7 @@ pub mod cloud;
 mod exchange;
 mod lasting;
 mod outside;
+mod proxy;
 
 use crate::house::{House, HouseOptions};
 use cloud::{Cloud, PATIENCE};

@@ -1,6 +1,7 @@
 //! What lies between hub and cloud: authorities, dates, proxies; and a look at a cloud that is not linked.
 
-use super::cloud::{Answer, Cloud, Days, Proxy};
+use super::cloud::{Answer, Cloud, Days};
+use super::proxy::Proxy;
 use super::{code, house, linked_blindly, until, wish};
 use ed25519_dalek::SigningKey;
 use hearthkey::hub::BoxClock;
