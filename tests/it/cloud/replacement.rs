@@ -92,10 +92,13 @@ async fn a_batch_is_downloaded_in_parts_by_its_hub_alone() {
     let rig = Rig::start().await;
     let (mut hub, other) = (rig.linked(1).await, rig.linked(2).await);
     let body: Vec<u8> = (0..100_000u32).map(|n| (n % 251) as u8).collect();
-    let insert = "INSERT INTO batches (hub_id, id, brand, devices, bytes, sha256, body, at) VALUES ($1, 'b1', 'acme', 3, $2, $3, $4, 1)";
+    let insert =
+        "INSERT INTO batches (hub_id, id, brand, state, devices, bytes, sha256, at) VALUES ($1, 'b1', 'acme', 'ready', 3, $2, $3, 1)";
     let (length, hash) = (body.len() as i64, Sha256::digest(&body).to_vec());
     let database = rig.database().await;
-    database.execute(insert, &[&hub.id.as_bytes().as_slice(), &length, &hash, &body]).await.unwrap();
+    database.execute(insert, &[&hub.id.as_bytes().as_slice(), &length, &hash]).await.unwrap();
+    let insert = "INSERT INTO batch_parts (hub_id, id, part, body) VALUES ($1, 'b1', 0, $2)";
+    database.execute(insert, &[&hub.id.as_bytes().as_slice(), &body]).await.unwrap();
     let ask = |hub: TestHub, range: &'static str| async move {
         let (request, signature) = hub.signed("GET", &hub.own("/batches/b1"), Vec::new(), now_s());
         hub.line.send(if range.is_empty() { request } else { request.header("range", range) }, &signature).await
