@@ -1,5 +1,5 @@
 //! Whether both copies are the same, kind by kind. A kind that differs is sent again by the hub; what did not come again is
-//! forgotten when the hub compares the next time. A kind that goes on to differ is asked for now and then only.
+//! forgotten when the hub compares the next time; and all its marks come down again. A kind that goes on to differ is asked for now and then only.
 
 use super::{Exchange, rows};
 use crate::cloud::alarms::{self, Alarm};
@@ -59,12 +59,34 @@ async fn equal(exchange: &Exchange<'_>, tx: &Transaction<'_>, kind: Kind, theirs
     let statement =
         tx.prepare_cached("UPDATE kinds SET digest = $3, begun = false, asked = $4, asked_at = $5 WHERE hub_id = $1 AND kind = $2").await?;
     tx.execute(&statement, &[&id, &kind.word(), &ours, &signed_number(asked), &signed_number(asked_at)]).await?;
+    if ask {
+        tell_again(exchange, tx, kind).await?;
+    }
     if ask && asked > ASKED_MAX {
         let alarm =
             Alarm { code: "copies_differ", subject: kind.word().to_owned(), detail: format!("ours {ours}, theirs {theirs}"), text: "" };
         alarms::raise(tx, &exchange.hub.id, exchange.hub.epoch, &alarm, exchange.now, 0).await?;
     }
     Ok(!ask)
+}
+
+/// Puts all marks of a kind in new places, so that they come down again: a hub that was put back to an older state lacks
+/// those that it has sent or taken since.
+async fn tell_again(exchange: &Exchange<'_>, tx: &Transaction<'_>, kind: Kind) -> Result<(), Refused> {
+    let (id, kind) = (exchange.id(), kind.word());
+    let statement = tx.prepare_cached("SELECT count(*) FROM marks WHERE hub_id = $1 AND kind = $2").await?;
+    let count: i64 = tx.query_one(&statement, &[&id, &kind]).await?.try_get(0)?;
+    let statement = tx.prepare_cached("UPDATE hubs SET cursor = cursor + $2 WHERE hub_id = $1 RETURNING cursor - $2").await?;
+    let before: i64 = tx.query_one(&statement, &[&id, &count]).await?.try_get(0)?;
+    let statement = tx
+        .prepare_cached(
+            "UPDATE marks SET sent_in = NULL, cursor = $3 + n.place FROM \
+             (SELECT key, row_number() OVER (ORDER BY cursor) AS place FROM marks WHERE hub_id = $1 AND kind = $2) AS n \
+             WHERE marks.hub_id = $1 AND marks.kind = $2 AND marks.key = n.key",
+        )
+        .await?;
+    tx.execute(&statement, &[&id, &kind, &before]).await?;
+    Ok(())
 }
 
 async fn compute(exchange: &Exchange<'_>, tx: &Transaction<'_>, kind: Kind) -> Result<Digest, Refused> {

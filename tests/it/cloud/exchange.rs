@@ -192,6 +192,12 @@ async fn copies_that_differ_become_the_same_kind_by_kind() {
     }
     // The hub was put back to an older state, in which there is one device less and another is older.
     let older = vec![row(Kind::Device, "lamp", 1, 1, json!({"old": true})), rows[2].clone()];
+    let forgotten = hub.sync(|b| b.digest = Some(digests(&rows, &marks[..1]))).await;
+    assert_eq!(forgotten.resync, [Kind::Binding]);
+    let mut told: Vec<(String, u64)> = forgotten.revoke.iter().map(|m| (m.key.clone(), m.generation)).collect();
+    told.sort();
+    assert_eq!(told, [("gone".to_owned(), 3), ("lamp/user:1".to_owned(), 1)]);
+    assert!(hub.sync(|_| {}).await.revoke.is_empty());
     let differs = hub.sync(|b| b.digest = Some(digests(&older, &marks))).await;
     assert_eq!(differs.resync, [Kind::Device]);
     hub.sync(|b| b.put = vec![row(Kind::Device, "", 0, 0, Value::Null), older[0].clone()]).await;
