@@ -27,7 +27,7 @@ async fn a_batch_that_waits_is_taken_and_then_answered() {
     pair.settle().await;
     assert!(pair.copy.done.is_empty(), "it is answered when it has been taken");
     pair.restart(false).await;
-    assert_eq!(pair.service.pending_batches(), [offered.clone()]);
+    assert_eq!(pair.service.pending_batches(), std::slice::from_ref(&offered));
     let report = pair.service.import_offer(&offered, file.clone()).await.unwrap();
     assert_eq!((report.added, report.known), (1, 0));
     assert!(pair.service.pending_batches().is_empty());
