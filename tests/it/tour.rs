@@ -68,3 +68,15 @@ fn a_step_that_does_not_exist_is_an_error_that_says_where_to_look() {
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("--tour=people --list-steps"));
 }
+
+#[cfg(feature = "cloud")]
+#[test]
+fn the_tour_of_the_cloud_passes() {
+    passes("cloud", 11);
+}
+
+#[cfg(feature = "cloud")]
+#[test]
+fn the_tour_of_the_cloud_fails_at_every_step_that_is_broken() {
+    fails_where_broken("cloud", 11);
+}

@@ -330,18 +330,18 @@ async fn start_hub_near(
 
 /// Stops a hub as the service manager would: with SIGTERM, and waits.
 pub(super) async fn stop_hub(hub: &mut HubProcess) -> anyhow::Result<()> {
-    stop(&mut hub.child, "hub").await
+    stop(&mut hub.child, "hub", Duration::from_secs(15)).await
 }
 
-/// The same for another program of ours, called `what`.
-pub(super) async fn stop(child: &mut Child, what: &str) -> anyhow::Result<()> {
+/// The same for another program of ours, called `what`, which may take so long.
+pub(super) async fn stop(child: &mut Child, what: &str, patience: Duration) -> anyhow::Result<()> {
     if let Some(pid) = child.id() {
         let told = Command::new("kill").arg("-TERM").arg(pid.to_string()).status().await;
         if !told.is_ok_and(|s| s.success()) {
             child.start_kill()?;
         }
     }
-    tokio::time::timeout(Duration::from_secs(15), child.wait()).await.with_context(|| format!("the {what} does not stop"))??;
+    tokio::time::timeout(patience, child.wait()).await.with_context(|| format!("the {what} does not stop"))??;
     Ok(())
 }
 

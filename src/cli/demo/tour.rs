@@ -303,6 +303,22 @@ impl Story {
     }
 }
 
+#[cfg(feature = "cloud")]
+impl Story {
+    /// Waits until each device has had an event that `pick` takes, in whatever order, all shown.
+    pub(super) async fn wait_for_all(&mut self, titles: &[&str], what: &str, pick: impl Fn(&Event) -> bool) -> anyhow::Result<()> {
+        let deadline = tokio::time::Instant::now() + 2 * PATIENCE;
+        let mut left = titles.to_vec();
+        while !left.is_empty() {
+            let next = tokio::time::timeout_at(deadline, self.events.recv()).await;
+            let Ok(Some((who, event))) = next else { bail!("not within 30 s: {what}: {}", left.join(", ")) };
+            self.came(format!("{who}: {event}"));
+            left.retain(|title| *title != who || !pick(&event));
+        }
+        Ok(())
+    }
+}
+
 /// A body without its secrets.
 fn shown(body: &Value) -> String {
     let mut body = body.clone();

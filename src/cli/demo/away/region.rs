@@ -16,6 +16,9 @@ use tokio::process::{Child, Command};
 /// The longest that the cloud may take to start: it makes its databases.
 const START: Duration = Duration::from_secs(120);
 
+/// The longest that it may take to stop: its databases are written out.
+const STOP: Duration = Duration::from_secs(60);
+
 /// A running cloud, and the line through which the hub reaches it.
 pub(in crate::cli::demo) struct Region {
     child: Child,
@@ -153,7 +156,7 @@ impl Region {
 
     /// Stops the cloud and its PostgreSQL in order.
     pub(in crate::cli::demo) async fn end(mut self) -> anyhow::Result<()> {
-        stop(&mut self.child, "cloud").await
+        stop(&mut self.child, "cloud", STOP).await
     }
 }
 
