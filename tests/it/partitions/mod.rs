@@ -54,6 +54,12 @@ async fn wherever_in_an_exchange_the_line_is_cut_it_goes_on_after() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[should_panic(expected = "a promise was broken")]
+async fn a_cloud_that_forgets_what_was_taken_away_is_found_out() {
+    Home::new(seed(), Between::relay().await).await.forget_what_was_taken().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes long: make test-system runs it"]
 async fn through_two_hundred_rounds_nothing_is_lost_and_nothing_comes_back() {
     run(number("PARTITION_ROUNDS").unwrap_or(200), true).await;
