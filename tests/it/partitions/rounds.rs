@@ -390,6 +390,7 @@ impl Home {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the programs have the machine's clock")]
 fn now_ms() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64
 }
