@@ -58,7 +58,7 @@ impl Act {
             }
             Act::AwayTake { device, user, .. } => doors.away("DELETE", &format!("/devices/{device}/bindings/user:{user}"), no).await,
             Act::AwayDesire { device, gift } => doors.away("PATCH", &format!("/devices/{device}/desired?ttl_s=86400"), wish(*gift)).await,
-            Act::AwayEnd { token, .. } => doors.from_away("DELETE", "/session", token, no).await,
+            Act::AwayEnd { token, .. } => doors.outside("DELETE", "/session", token, no).await,
             Act::MakeKey => doors.home("POST", "/me/away", json!({"name": "tablet", "days": 100})).await,
             Act::EndKey { key } => doors.home("DELETE", &format!("/me/away/{key}"), no).await,
         }

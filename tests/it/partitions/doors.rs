@@ -77,14 +77,14 @@ impl Doors {
     }
 
     /// From away, with a key.
-    pub async fn from_away(&self, method: &str, path: &str, key: &str, body: Value) -> Answer {
+    pub async fn outside(&self, method: &str, path: &str, key: &str, body: Value) -> Answer {
         let url = format!("https://{}/v1/home{path}", self.cloud_address);
         ask(self.cloud.request(method.parse().unwrap(), url), key, body).await
     }
 
     /// From away, as the owner.
     pub async fn away(&self, method: &str, path: &str, body: Value) -> Answer {
-        self.from_away(method, path, &self.away, body).await
+        self.outside(method, path, &self.away, body).await
     }
 
     /// At home, until somebody is there.

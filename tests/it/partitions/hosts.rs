@@ -39,6 +39,12 @@ fn ip(arguments: &str) -> bool {
     Command::new("ip").args(arguments.split(' ')).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
+fn unplug_all(names: &[String]) {
+    for name in names {
+        ip(&format!("netns del {name}"));
+    }
+}
+
 fn free_port() -> u16 {
     std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
@@ -81,7 +87,7 @@ impl Hosts {
         match wire.flatten() {
             Some(wire) => Some(Hosts { names, net, wire }),
             None => {
-                names.iter().for_each(|name| drop(ip(&format!("netns del {name}"))));
+                unplug_all(&names);
                 None
             }
         }
@@ -115,7 +121,7 @@ impl Drop for Hosts {
         let _ = self.wire.kill();
         let _ = self.wire.wait();
         // With the hosts go their cables.
-        self.names.iter().for_each(|name| drop(ip(&format!("netns del {name}"))));
+        unplug_all(&self.names);
     }
 }
 

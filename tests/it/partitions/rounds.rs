@@ -3,7 +3,7 @@
 
 use super::acts::{Act, Book, COLOURS, Key, OWNER, Place};
 use super::chance::Chance;
-use super::doors::Doors;
+use super::doors::{Answer, Doors};
 use super::hosts::{Between, Side};
 use super::ledger::{Fault, Slot};
 use super::machines::{Machines, Victim, consent};
@@ -154,6 +154,28 @@ impl Home {
             self.rest().await;
         }
         self.compare().await;
+    }
+
+    /// A right is taken away from away, and the cloud forgets that before the hub has heard of it.
+    pub async fn forget_what_was_taken(&mut self) {
+        let device = self.book.devices.iter().find(|(_, slot)| slot.stands().0).map(|(id, _)| id.clone()).unwrap();
+        let (name, user) = self.book.accounts.iter().next().map(|(name, id)| (name.clone(), id.clone())).unwrap();
+        let gift = self.book.gift();
+        let give = Act::Give { device: device.clone(), name: name.clone(), gift, privilege: "operate" };
+        self.book.write(&give, &give.ask(&self.doors).await);
+        self.rest().await;
+        self.machines.between.cut();
+        let (shown, generation) = sight::shown_rights(&self.machines).await.unwrap()[&(device.clone(), name.clone())];
+        let database = self.machines.database().await.unwrap();
+        let which = format!("kind = 'binding' AND key = '{device}/user:{user}'");
+        database.batch_execute(&format!("CREATE TABLE kept AS SELECT * FROM rows WHERE {which}")).await.unwrap();
+        let take = Act::AwayTake { device, name, user, shown, generation };
+        let answer = take.ask(&self.doors).await;
+        assert!(matches!(answer, Answer::Good(_)), "{answer:?}");
+        self.book.write(&take, &answer);
+        let forget = format!("DELETE FROM marks WHERE {which}; INSERT INTO rows SELECT * FROM kept; DROP TABLE kept");
+        database.batch_execute(&forget).await.unwrap();
+        self.rest().await;
     }
 
     /// Acts and faults, all at once.
@@ -368,6 +390,7 @@ impl Home {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the programs have the machine's clock")]
 fn now_ms() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64
 }
