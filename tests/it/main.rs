@@ -5,6 +5,8 @@
 #[cfg(feature = "sim")]
 mod air;
 mod apps;
+#[cfg(feature = "cloud")]
+mod attesting;
 mod audit;
 mod certificates;
 mod clock;

@@ -198,30 +198,40 @@ async fn a_device_of_a_trusted_brand_that_the_hub_never_heard_of_is_provisional_
     }
 }
 
-#[tokio::test]
-async fn what_a_provisional_device_said_shows_whether_it_is_genuine_when_its_batch_comes() {
-    let house = house().await;
+/// Two devices that are paired by voucher and code: one that is genuine, and a copy that knows the code and lacks the key.
+pub async fn genuine_and_copy(house: &House) -> (String, Vec<Device>) {
     let service = house.hub.service();
+    service.radio_changed(RadioState::Ready, Some("hci0".into()));
     let run = house.workshop.mint(&house.brand, &ModelName::parse("garage-door").unwrap(), 2, &MintOptions::default(), &()).unwrap();
     let doors: Vec<Device> = run.devices().map(|minted| house.as_device(minted.unwrap())).collect();
     for (n, door) in doors.iter().enumerate() {
-        let (said, model) = hello_with_voucher(&house, door);
-        // The second one is a copy that knows the code and lacks the key.
+        let (said, model) = hello_with_voucher(house, door);
         let said = if n == 1 { Hello { tag: [7; 32], ..said } } else { said };
         let (_, job) = begin(service, &house.owner, asked(door)).await;
         assert!(matches!(service.judge_hello(&job, &said, &H, Some(&model)).await.unwrap(), PairVerdict::Confirm));
         service.confirm_pairing(&house.owner, &job.id, None).unwrap();
         let Confirmation::Confirmed { delivery, .. } = service.pairing_confirmed(&job.id).await else { panic!("it is confirmed") };
-        sign_in(&house, door, &delivery.secret.password()).await.unwrap();
+        sign_in(house, door, &delivery.secret.password()).await.unwrap();
         assert!(service.await_sign_in(&job.id).await);
         service.finish_pairing(&job.id, Ok(()));
         assert_eq!(service.device(&house.owner, &door.id).unwrap().trust, Trust::Provisional);
     }
+    (run.run.clone(), doors)
+}
+
+/// How sure the hub is of them, and how they stand.
+pub fn found(house: &House, doors: &[Device]) -> Vec<(Trust, Standing)> {
+    doors.iter().map(|door| house.hub.service().device(&house.owner, &door.id).unwrap()).map(|d| (d.trust, d.state)).collect()
+}
+
+#[tokio::test]
+async fn what_a_provisional_device_said_shows_whether_it_is_genuine_when_its_batch_comes() {
+    let house = house().await;
+    let (run, doors) = genuine_and_copy(&house).await;
     let file = house.dir.path().join("late.hkb");
-    house.workshop.batch(&house.brand, &RunChoice::One(run.run.clone()), &house.hub.identity().request_line, &file, &()).unwrap();
-    service.import_batch(&house.owner, file).await.unwrap();
-    let found: Vec<_> = doors.iter().map(|door| service.device(&house.owner, &door.id).unwrap()).map(|d| (d.trust, d.state)).collect();
-    assert_eq!(found, [(Trust::Attested, Standing::Ready), (Trust::Attested, Standing::Quarantined)]);
+    house.workshop.batch(&house.brand, &RunChoice::One(run), &house.hub.identity().request_line, &file, &()).unwrap();
+    house.hub.service().import_batch(&house.owner, file).await.unwrap();
+    assert_eq!(found(&house, &doors), [(Trust::Attested, Standing::Ready), (Trust::Attested, Standing::Quarantined)]);
     assert_eq!(audited(&house, "device.attest").await.len(), 2);
 }
 
