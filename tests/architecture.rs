@@ -41,7 +41,7 @@ const ROOMS_WITH_CONFIG: &[&str] =
     &["domain", "net", "store", "service", "broker", "ble", "web", "mirror", "mdns", "update", "factory", "sim", "cloud", "hub"];
 
 /// Libraries that are an affair of some rooms only.
-const KEPT_IN: [(&str, &[&str]); 9] = [
+const KEPT_IN: [(&str, &[&str]); 14] = [
     ("redb", &["store"]),
     ("rumqttd", &["broker"]),
     ("btleplug", &["ble"]),
@@ -51,6 +51,11 @@ const KEPT_IN: [(&str, &[&str]); 9] = [
     ("warp", &["web", "cloud", "net"]),
     ("zbus", &["sim"]),
     ("bluer", &["sim"]),
+    ("tokio_postgres", &["cloud"]),
+    ("deadpool_postgres", &["cloud"]),
+    ("refinery", &["cloud"]),
+    ("sfv", &["domain"]),
+    ("sse_stream", &["mirror"]),
 ];
 
 /// What the domain does not name: IO, clock, randomness.
