@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -77,8 +78,10 @@ pub struct DeviceArgs {
 /// # Errors
 /// When the secret or the state cannot be read, or the device cannot keep its state.
 pub async fn run(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
+    // One listener from the beginning to the end: what comes between two would be lost.
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
     if args.ble {
-        return on_air(args, out).await;
+        return on_air(args, interrupt, out).await;
     }
     let secret = DeviceSecret::read(&args.secret)?;
     let begin = Instant::now();
@@ -90,7 +93,7 @@ pub async fn run(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
             out.flush()?;
             let found = tokio::select! {
                 found = network::find_hub(wanted, &args.interface) => found?,
-                heard = tokio::signal::ctrl_c() => return heard.context("cannot listen for Ctrl-C"),
+                _ = interrupt.recv() => return Ok(()),
             };
             writeln!(out, "{:9.3}  found {} ({}) at {}", begin.elapsed().as_secs_f64(), found.name, found.id, found.mqtts)?;
             asking = Some(Asking::of(&secret, &args.interface)?);
@@ -113,7 +116,7 @@ pub async fn run(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
     let (sender, events) = mpsc::channel(256);
     let shutdown = CancellationToken::new();
     let device = tokio::spawn(device::run(options, sender, shutdown.clone()));
-    Watcher { begin, shutdown, out }
+    Watcher { begin, interrupt, shutdown, out }
         .watch(events, async |event: &Event| {
             match (&mut asking, event) {
                 (Some(asking), Event::WaitingToBeClaimed) => asking.begin()?,
@@ -131,7 +134,7 @@ pub async fn run(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
 
 /// Runs a device that is paired over Bluetooth first.
 #[cfg(feature = "sim")]
-async fn on_air(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
+async fn on_air(args: DeviceArgs, interrupt: Signal, out: &mut (dyn Write + Send)) -> Result<()> {
     let mut options = pairing::Options::new(DeviceSecret::read(&args.secret)?);
     options.voucher = match &args.voucher {
         Some(path) => Some(std::fs::read(path).with_context(|| format!("cannot read the voucher file {}", path.display()))?),
@@ -161,14 +164,14 @@ async fn on_air(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
             ended
         }
     });
-    Watcher { begin: Instant::now(), shutdown, out }.watch(events, async |_| Ok(())).await?;
+    Watcher { begin: Instant::now(), interrupt, shutdown, out }.watch(events, async |_| Ok(())).await?;
     device.await.context("the device broke down")??;
     air.await.context("the device's Bluetooth broke down")?.map_err(Into::into)
 }
 
 #[cfg(not(feature = "sim"))]
 #[expect(clippy::unused_async, reason = "the other one awaits")]
-async fn on_air(args: DeviceArgs, _out: &mut (dyn Write + Send)) -> Result<()> {
+async fn on_air(args: DeviceArgs, _interrupt: Signal, _out: &mut (dyn Write + Send)) -> Result<()> {
     let wanted = args.adapter.map(|name| format!(" on {name}")).unwrap_or_default();
     bail!("this build has no simulated Bluetooth, so there can be no device{wanted}: build it with `cargo build --features sim`")
 }
@@ -176,6 +179,8 @@ async fn on_air(args: DeviceArgs, _out: &mut (dyn Write + Send)) -> Result<()> {
 /// Who writes a line for each event.
 struct Watcher<'a> {
     begin: Instant,
+    /// Ctrl-C, from before there was anything to watch.
+    interrupt: Signal,
     shutdown: CancellationToken,
     out: &'a mut (dyn Write + Send),
 }
@@ -187,8 +192,6 @@ impl Watcher<'_> {
         mut events: mpsc::Receiver<E>,
         mut act: impl AsyncFnMut(&E) -> Result<()>,
     ) -> Result<()> {
-        let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
-        let mut interrupted = false;
         loop {
             tokio::select! {
                 event = events.recv() => match event {
@@ -199,11 +202,7 @@ impl Watcher<'_> {
                     }
                     None => return Ok(()),
                 },
-                heard = &mut interrupt, if !interrupted => {
-                    heard.context("cannot listen for Ctrl-C")?;
-                    interrupted = true;
-                    self.shutdown.cancel();
-                }
+                _ = self.interrupt.recv() => self.shutdown.cancel(),
             }
         }
     }

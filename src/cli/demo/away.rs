@@ -17,8 +17,9 @@ use tokio::io::AsyncWriteExt;
 
 const THERMOSTAT: usize = 1;
 const UPLOAD: &str = "spring-run";
-/// Looks at something until a step gives up: 30 s in all.
+/// Looks at something until a step gives up: 30 s in all, and 5 s in a step that is broken and will see nothing.
 const LOOKS: usize = 300;
+const LOOKS_IN_VAIN: usize = 50;
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) async fn cloud(story: &mut Story, broken: bool) -> anyhow::Result<()> {
@@ -137,7 +138,7 @@ pub(super) async fn cut(story: &mut Story, broken: bool) -> anyhow::Result<()> {
         story.region()?.line.cut();
     }
     story.call("POST", "/cloud/sync", Some(&owner), None).await?;
-    wait_until(story, "the hub says that it does not reach its cloud", |cloud| {
+    wait_until(story, looks(broken), "the hub says that it does not reach its cloud", |cloud| {
         cloud.pointer("/state/problem/code").and_then(Value::as_str) == Some("unreachable")
     })
     .await?;
@@ -166,7 +167,7 @@ pub(super) async fn agree(story: &mut Story, broken: bool) -> anyhow::Result<()>
         story.region()?.line.mend();
     }
     story.call("POST", "/cloud/sync", Some(&owner), None).await?;
-    in_step(story).await?;
+    in_step_within(story, looks(broken)).await?;
     let thermostat = ids(story)?.get(THERMOSTAT).cloned().context("no thermostat")?;
     let seen = story.region()?.call("GET", &format!("/v1/home/devices/{thermostat}"), &away, None).await?;
     ensure!(seen.status == 200, "the thermostat that was claimed meanwhile is not seen from away");
@@ -245,7 +246,7 @@ pub(super) async fn old_hub(story: &mut Story, broken: bool) -> anyhow::Result<(
     let mut old = start_hub_with(&elsewhere, choose(Ports::Free)?, &settings).await?;
     let http = Http::trusting(old.http, old.https, &old.ca_fingerprint).await?;
     let mut retired = false;
-    for _ in 0..LOOKS {
+    for _ in 0..looks(broken) {
         let seen = http.call("GET", "/devices", Some(&story.owner), None).await;
         retired = seen.is_ok_and(|a| a.status == 410);
         if retired {
@@ -314,9 +315,17 @@ fn ids(story: &mut Story) -> anyhow::Result<Vec<String>> {
     Ok(story.stage()?.devices.iter().map(|d| d.id.clone()).collect())
 }
 
+fn looks(broken: bool) -> usize {
+    if broken { LOOKS_IN_VAIN } else { LOOKS }
+}
+
 /// Waits until nothing waits to be sent any more.
 async fn in_step(story: &mut Story) -> anyhow::Result<()> {
-    wait_until(story, "hub and cloud are in step", |cloud| {
+    in_step_within(story, LOOKS).await
+}
+
+async fn in_step_within(story: &mut Story, looks: usize) -> anyhow::Result<()> {
+    wait_until(story, looks, "hub and cloud are in step", |cloud| {
         let waiting = cloud.get("pending").and_then(Value::as_object);
         let nothing = waiting.is_some_and(|all| all.values().all(|v| v.as_u64().unwrap_or(0) == 0 && v.as_bool() != Some(true)));
         let idle = matches!(cloud.pointer("/state/phase").and_then(Value::as_str), Some("idle" | "waiting"));
@@ -328,10 +337,10 @@ async fn in_step(story: &mut Story) -> anyhow::Result<()> {
     .await
 }
 
-async fn wait_until(story: &mut Story, what: &str, holds: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
+async fn wait_until(story: &mut Story, looks: usize, what: &str, holds: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
     let (owner, http) = (story.owner.clone(), story.http()?);
     let mut last = Value::Null;
-    for _ in 0..LOOKS {
+    for _ in 0..looks {
         last = http.call("GET", "/cloud", Some(&owner), None).await?.body;
         if holds(&last) {
             story.came(what);
@@ -339,7 +348,7 @@ async fn wait_until(story: &mut Story, what: &str, holds: impl Fn(&Value) -> boo
         }
         tokio::time::sleep(PAUSE).await;
     }
-    bail!("not within 30 s: {what}; the hub says {last}")
+    bail!("not after {looks} looks: {what}; the hub says {last}")
 }
 
 async fn recover(story: &mut Story, url: &str, id: &str, dir: &std::path::Path, code: &str) -> anyhow::Result<()> {
