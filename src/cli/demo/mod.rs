@@ -89,9 +89,10 @@ async fn show(dir: Option<PathBuf>, out: &mut (dyn Write + Send)) -> anyhow::Res
     writeln!(out, "\n  Everything is in {}. Ctrl-C ends the demo.\n", stage.dir.display())?;
     out.flush()?;
     let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
     loop {
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => break,
+            _ = int.recv() => break,
             _ = term.recv() => break,
             status = stage.hub.child.wait() => anyhow::bail!("the hub ended by itself ({}); its log is above", status?),
             Some((device, event)) = events.recv() => writeln!(out, "  {device}: {event}")?,

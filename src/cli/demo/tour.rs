@@ -17,6 +17,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// Longest that a step waits for a device to do something.
@@ -202,6 +203,7 @@ pub(super) async fn run(tour: Tour, broken: Option<&str>, out: &mut (dyn Write +
         #[cfg(feature = "cloud")]
         region: None,
     };
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let start = Instant::now();
     let mut failed = None;
     for (number, step) in tour.steps().iter().enumerate() {
@@ -218,7 +220,7 @@ pub(super) async fn run(tour: Tour, broken: Option<&str>, out: &mut (dyn Write +
         out.flush()?;
         let outcome = tokio::select! {
             outcome = (step.act)(&mut story, is_broken) => outcome,
-            _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
+            _ = interrupt.recv() => Err(anyhow!("interrupted")),
         };
         match outcome {
             Ok(()) => writeln!(out, "   passed")?,
