@@ -30,7 +30,7 @@ pub struct CloudLoadArgs {
     /// Rounds; in a round, each hub syncs once.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Changed rows of a sync.
+    /// Changed rows of a sync; 0 for hubs that only ask.
     #[arg(long, default_value_t = 5)]
     rows: usize,
     /// Each so many syncs of a hub, a right is ended by a mark and given again; 0 for never.
@@ -42,6 +42,9 @@ pub struct CloudLoadArgs {
     /// Each hub keeps its stream of wake-ups open.
     #[arg(long)]
     wake: bool,
+    /// For so many seconds, when they have sent everything, the hubs do nothing.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    idle: u64,
     /// Each sync makes a connection of its own.
     #[arg(long, conflicts_with = "wake")]
     reconnect: bool,
@@ -83,6 +86,7 @@ pub fn run(args: CloudLoadArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode>
         mark_every: args.mark_every,
         widths: args.at_a_time,
         wake: args.wake,
+        idle_s: args.idle,
         reconnect: args.reconnect,
         processes: args.watch,
     };

@@ -42,7 +42,7 @@ pub struct Settings {
     pub devices: usize,
     /// Rounds at each width; in a round, each hub syncs once.
     pub rounds: usize,
-    /// Changed rows of a sync.
+    /// Changed rows of a sync; 0 for hubs that only ask.
     pub rows: usize,
     /// Each so many syncs of a hub, a right is ended and given again; 0 for never.
     pub mark_every: usize,
@@ -50,6 +50,8 @@ pub struct Settings {
     pub widths: Vec<usize>,
     /// Whether each hub keeps a stream of wake-ups open.
     pub wake: bool,
+    /// For how many seconds, when they have sent everything, they do nothing.
+    pub idle_s: u64,
     /// Whether each sync makes a connection of its own.
     pub reconnect: bool,
     /// Whose processor time and memory is looked at.
@@ -96,6 +98,9 @@ pub async fn run(settings: &Settings, stop: &CancellationToken, mut told: impl F
         hubs = phase(hubs, Step::Wake, widest, "wake-up streams", settings, stop, &mut end).await;
     }
     hubs = phase(hubs, Step::Whole, widest, "first sync", settings, stop, &mut end).await;
+    if settings.idle_s > 0 {
+        hubs = phase(hubs, Step::Idle, settings.hubs, &format!("idle for {} s", settings.idle_s), settings, stop, &mut end).await;
+    }
     for width in &settings.widths {
         hubs = phase(hubs, Step::Rounds, *width, &format!("{width} at a time"), settings, stop, &mut end).await;
     }
@@ -109,6 +114,7 @@ enum Step {
     Link,
     Wake,
     Whole,
+    Idle,
     Rounds,
 }
 
@@ -131,7 +137,7 @@ async fn phase(
             break;
         }
         let turns = stream::iter(hubs).map(|mut hub| async move {
-            let done = if stop.is_cancelled() { None } else { Some(turn(&mut hub, step, stop).await) };
+            let done = if stop.is_cancelled() { None } else { Some(turn(&mut hub, step, settings, stop).await) };
             (hub, done)
         });
         let turns: Vec<_> = turns.buffer_unordered(width.max(1)).collect().await;
@@ -165,7 +171,7 @@ struct Turn {
     failed: Option<String>,
 }
 
-async fn turn(hub: &mut Hub, step: Step, stop: &CancellationToken) -> Turn {
+async fn turn(hub: &mut Hub, step: Step, settings: &Settings, stop: &CancellationToken) -> Turn {
     let began = Instant::now();
     let mut turn =
         Turn { took: Duration::ZERO, rows: 0, marks: 0, up: line::Bytes::default(), down: line::Bytes::default(), again: 0, failed: None };
@@ -176,6 +182,10 @@ async fn turn(hub: &mut Hub, step: Step, stop: &CancellationToken) -> Turn {
                 Step::Wake => hub.wake().await,
                 Step::Whole => hub.sync(true).await,
                 Step::Rounds => hub.sync(false).await,
+                Step::Idle => {
+                    tokio::time::sleep(Duration::from_secs(settings.idle_s)).await;
+                    Ok(hub::Done::default())
+                }
             }
         };
         let tried = tokio::select! {
@@ -212,11 +222,14 @@ fn check(settings: &Settings) -> Result<(), LoadError> {
     if settings.devices == 0 || settings.devices > 1_000 {
         return wrong("--devices: from 1 to 1000");
     }
-    if settings.rows == 0 || settings.rows > 1_000 {
-        return wrong("--rows: from 1 to 1000");
+    if settings.rows > 1_000 {
+        return wrong("--rows: at most 1000");
     }
     if settings.rounds == 0 || settings.rounds > 10_000 {
         return wrong("--rounds: from 1 to 10000");
+    }
+    if settings.idle_s > 3_600 {
+        return wrong("--idle: at most 3600");
     }
     if settings.widths.is_empty() || settings.widths.iter().any(|width| *width == 0 || *width > HUBS_MAX) {
         return wrong("--at-a-time: numbers from 1 to 50000");

@@ -14,6 +14,7 @@ fn settings(url: &str) -> Settings {
         mark_every: 0,
         widths: vec![1],
         wake: false,
+        idle_s: 0,
         reconnect: false,
         processes: Vec::new(),
     }
