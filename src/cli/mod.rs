@@ -3,6 +3,8 @@
 pub mod audit;
 #[cfg(feature = "cloud")]
 pub mod cloud;
+#[cfg(feature = "cloud")]
+pub mod cloud_load;
 pub mod demo;
 pub mod device;
 pub mod factory;
@@ -39,6 +41,9 @@ enum Command {
     Factory(factory::FactoryArgs),
     /// Run the reference cloud.
     Cloud(cloud::CloudArgs),
+    /// Put simulated hubs to a cloud of your own, and see what they cost.
+    #[cfg(feature = "cloud")]
+    CloudLoad(cloud_load::CloudLoadArgs),
 }
 
 /// Runs what the arguments ask for.
@@ -60,6 +65,8 @@ pub fn run(cli: Cli) -> anyhow::Result<std::process::ExitCode> {
         Command::Cloud(args) => cloud::run(args, &mut std::io::stdout()).map(|()| std::process::ExitCode::SUCCESS),
         #[cfg(not(feature = "cloud"))]
         Command::Cloud(args) => cloud::run(&args).map(|()| std::process::ExitCode::SUCCESS),
+        #[cfg(feature = "cloud")]
+        Command::CloudLoad(args) => cloud_load::run(args, &mut std::io::stdout()),
         Command::Factory(args) => factory::run(args).map(|()| std::process::ExitCode::SUCCESS),
     }
 }

@@ -19,6 +19,7 @@ mod hubs;
 mod items;
 mod keys;
 mod limits;
+pub mod load;
 mod makers;
 mod migrations;
 mod openapi;
