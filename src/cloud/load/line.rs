@@ -57,9 +57,6 @@ pub(super) enum Failure {
         /// What the problem says of batches.
         batch: Option<u64>,
     },
-    /// The load was ended.
-    #[error("stopped")]
-    Stopped,
     /// Something here.
     #[error("{0}")]
     Here(String),
@@ -71,7 +68,7 @@ impl Failure {
         match self {
             Failure::Silence(_) => true,
             Failure::Refused { status, batch, .. } => batch.is_some() || *status == 429 || *status == 503,
-            Failure::Stranger | Failure::Stopped | Failure::Here(_) => false,
+            Failure::Stranger | Failure::Here(_) => false,
         }
     }
 
