@@ -1,6 +1,7 @@
 //! A simulated hub's calls: signed, over TLS, the reply's signature checked, bytes counted.
 
 use super::{LoadError, Settings};
+use crate::cloud::clock::{Clock, MachineClock};
 use crate::domain::ids::HubId;
 use crate::domain::mirror::signature::{Headers, RequestParts, sign_request, verify_reply};
 use crate::domain::mirror::wire::{CloudView, EPOCH_HEADER};
@@ -14,7 +15,7 @@ use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::AddAssign;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Longest wait for a call.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -56,9 +57,6 @@ pub(super) enum Failure {
         /// What the problem says of batches.
         batch: Option<u64>,
     },
-    /// The load was ended.
-    #[error("stopped")]
-    Stopped,
     /// Something here.
     #[error("{0}")]
     Here(String),
@@ -70,7 +68,7 @@ impl Failure {
         match self {
             Failure::Silence(_) => true,
             Failure::Refused { status, batch, .. } => batch.is_some() || *status == 429 || *status == 503,
-            Failure::Stranger | Failure::Stopped | Failure::Here(_) => false,
+            Failure::Stranger | Failure::Here(_) => false,
         }
     }
 
@@ -282,5 +280,5 @@ fn silence(error: reqwest::Error) -> Failure {
 
 /// ms since 1970.
 pub(super) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    MachineClock.now_ms()
 }

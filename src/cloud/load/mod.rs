@@ -17,7 +17,7 @@ use data_encoding::BASE64URL_NOPAD;
 use figures::Tally;
 use futures_util::{StreamExt, stream};
 use hub::Hub;
-use line::{Failure, Lines};
+use line::Lines;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -137,7 +137,7 @@ async fn phase(
             break;
         }
         let turns = stream::iter(hubs).map(|mut hub| async move {
-            let done = if stop.is_cancelled() { None } else { Some(turn(&mut hub, step, settings, stop).await) };
+            let done = if stop.is_cancelled() { None } else { turn(&mut hub, step, settings, stop).await };
             (hub, done)
         });
         let turns: Vec<_> = turns.buffer_unordered(width.max(1)).collect().await;
@@ -171,7 +171,8 @@ struct Turn {
     failed: Option<String>,
 }
 
-async fn turn(hub: &mut Hub, step: Step, settings: &Settings, stop: &CancellationToken) -> Turn {
+/// `None` when the load was ended meanwhile.
+async fn turn(hub: &mut Hub, step: Step, settings: &Settings, stop: &CancellationToken) -> Option<Turn> {
     let began = Instant::now();
     let mut turn =
         Turn { took: Duration::ZERO, rows: 0, marks: 0, up: line::Bytes::default(), down: line::Bytes::default(), again: 0, failed: None };
@@ -189,7 +190,7 @@ async fn turn(hub: &mut Hub, step: Step, settings: &Settings, stop: &Cancellatio
             }
         };
         let tried = tokio::select! {
-            () = stop.cancelled() => Err(Failure::Stopped),
+            () = stop.cancelled() => return None,
             tried = tried => tried,
         };
         match tried {
@@ -211,7 +212,7 @@ async fn turn(hub: &mut Hub, step: Step, settings: &Settings, stop: &Cancellatio
         }
     }
     turn.took = began.elapsed();
-    turn
+    Some(turn)
 }
 
 fn check(settings: &Settings) -> Result<(), LoadError> {

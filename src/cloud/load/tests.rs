@@ -1,3 +1,5 @@
+//! What of a load can be seen without a cloud.
+
 use super::*;
 use crate::cloud::makers::line::Identity;
 use crate::domain::ids::BrandId;
