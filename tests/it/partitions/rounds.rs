@@ -241,6 +241,8 @@ impl Home {
         let mended = now_ms();
         let mut stirred = start;
         let mut why = Vec::new();
+        // The hub is looked at before the cloud: what was done in between is seen the next time.
+        let mut calm = false;
         let _ = self.doors.home("POST", "/cloud/sync", Value::Null).await;
         let (hub, beside) = loop {
             if start.elapsed() > REST {
@@ -257,9 +259,10 @@ impl Home {
                     if waits || link["last_success"].as_u64().is_none_or(|at| at + 1_000 < mended) {
                         why.push(format!("the link: {} {} {}", link["state"], link["pending"], link["last_success"]));
                     }
-                    if why.is_empty() {
+                    if why.is_empty() && calm {
                         break (hub, beside);
                     }
+                    calm = why.is_empty();
                 }
                 (hub, cloud) => why = vec![format!("hub answers: {}, cloud: {:?}", hub.is_some(), cloud.err())],
             }
