@@ -131,7 +131,15 @@ pub(super) async fn pair_door(story: &mut Story, broken: bool) -> anyhow::Result
     ensure!(ended.get("trust") == Some(&json!("attested")), "the door has not proved its key");
     let seen = story.call("GET", &format!("/devices/{door}"), Some(&owner), None).await?;
     ensure!(seen.body.get("state") == Some(&json!("ready")), "the door is not ready");
-    Ok(())
+    // It listens before it says how it stands: a command before that would reach nobody.
+    for _ in 0..LOOKS {
+        let twin = story.http()?.call("GET", &format!("/devices/{door}/twin"), Some(&owner), None).await?;
+        if twin.body.pointer("/reported/position").is_some() {
+            return Ok(());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    bail!("the door does not say how it stands within 30 s")
 }
 
 pub(super) async fn open(story: &mut Story, broken: bool) -> anyhow::Result<()> {
