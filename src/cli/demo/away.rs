@@ -187,6 +187,9 @@ pub(super) async fn agree(story: &mut Story, broken: bool) -> anyhow::Result<()>
 
 pub(super) async fn destroyed(story: &mut Story, broken: bool) -> anyhow::Result<()> {
     in_step(story).await?;
+    // It is made anew when the house has been quiet for 20 s.
+    let sealed = |cloud: &Value| cloud.pointer("/pending/bundle") == Some(&json!(false));
+    wait_until(story, LOOKS, "the cloud keeps the newest recovery bundle", sealed).await?;
     recorded(story, &["cloud.link", "device.claim", "binding.revoke"]).await?;
     let stage = story.stage()?;
     let (dir, https) = (hub_dir(&stage.dir), stage.hub.https);
@@ -339,7 +342,7 @@ async fn in_step(story: &mut Story) -> anyhow::Result<()> {
 async fn in_step_within(story: &mut Story, looks: usize) -> anyhow::Result<()> {
     wait_until(story, looks, "hub and cloud are in step", |cloud| {
         let waiting = cloud.get("pending").and_then(Value::as_object);
-        let nothing = waiting.is_some_and(|all| all.values().all(|v| v.as_u64().unwrap_or(0) == 0 && v.as_bool() != Some(true)));
+        let nothing = waiting.is_some_and(|all| all.values().all(|v| v.as_u64().unwrap_or(0) == 0));
         let idle = matches!(cloud.pointer("/state/phase").and_then(Value::as_str), Some("idle" | "waiting"));
         nothing
             && idle

@@ -155,8 +155,11 @@ impl Region {
     }
 
     /// Stops the cloud and its PostgreSQL in order.
-    pub(in crate::cli::demo) async fn end(mut self) -> anyhow::Result<()> {
-        stop(&mut self.child, "cloud", STOP).await
+    pub(in crate::cli::demo) async fn end(self) -> anyhow::Result<()> {
+        let Region { mut child, client, line, .. } = self;
+        // It would wait for whoever may still ask.
+        drop((client, line));
+        stop(&mut child, "cloud", STOP).await
     }
 }
 
