@@ -231,14 +231,13 @@ pub(super) async fn run(tour: Tour, broken: Option<&str>, out: &mut (dyn Write +
             }
         }
     }
+    // The directory goes with the stage, and the cloud's database is in it.
     #[cfg(feature = "cloud")]
-    let region = story.region.take();
+    if let Some(region) = story.region.take() {
+        region.end().await?;
+    }
     if let Some(stage) = story.stage.take() {
         stage.end().await?;
-    }
-    #[cfg(feature = "cloud")]
-    if let Some(region) = region {
-        region.end().await?;
     }
     let seconds = start.elapsed().as_secs_f32();
     match failed {
