@@ -88,7 +88,7 @@ fn the_tour_of_the_cloud_fails_where_it_is_broken() {
 
 #[cfg(feature = "cloud")]
 #[test]
-#[ignore = "minutes: run by make test-system"]
+#[ignore = "eleven clouds take minutes: tests/system/tour-cloud.sh runs it, in make test-system"]
 fn the_tour_of_the_cloud_fails_at_every_step_that_is_broken() {
     fails_where_broken("cloud", 11);
 }

@@ -60,7 +60,7 @@ async fn a_cloud_that_forgets_what_was_taken_away_is_found_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes long: make test-system runs it"]
+#[ignore = "two hundred rounds take a quarter of an hour: tests/system/partitions.sh runs it, in make test-system"]
 async fn through_two_hundred_rounds_nothing_is_lost_and_nothing_comes_back() {
     run(number("PARTITION_ROUNDS").unwrap_or(200), true).await;
 }
