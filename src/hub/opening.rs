@@ -51,7 +51,13 @@ pub(super) async fn open(config: &Config, source: Arc<dyn BoxClock>) -> Result<O
             return Err(service::Refusal::from(error).into());
         }
     };
-    Ok(Opened { store, clock: Arc::new(SystemClock::new(source, floor_ms, seen_ms)) })
+    let clock = Arc::new(SystemClock::new(source, floor_ms, seen_ms));
+    // Before anybody is let in: a database that was put back to an older copy must not bring back what has ended since.
+    if let Err(error) = service::catch_up(&store, clock.now_ms()).await {
+        store.close().await;
+        return Err(error.into());
+    }
+    Ok(Opened { store, clock })
 }
 
 /// Makes a code by which the person with this user name sets a new password, once, within a day: for whoever holds the box

@@ -71,8 +71,8 @@ pub use pairing::{
 pub use password_reset::{MadeCode, make_console_code};
 pub use people::UserChange;
 pub use recovery::{
-    About as BundleAbout, BundleError, BundleView, MadeRecoveryCode, NewLife, OpenedBundle, QR_RECOVERY_PREFIX, RecoveryView, RestoredView,
-    begun_in, fill, open_bundle,
+    About as BundleAbout, BundleError, BundleView, MadeRecoveryCode, NewLife, OpenedBundle, QR_RECOVERY_PREFIX, RecoveryView, Replayed,
+    RestoredView, begun_in, catch_up, fill, open_bundle, replay, replay_journal,
 };
 pub use registry::{BrandView, ImportReport, RegistryError};
 pub use roles::{RoleView, Roles};

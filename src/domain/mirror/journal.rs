@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use super::wire::{Kind, Mark};
 use crate::domain::cbor::{self, CborError, Record};
+use crate::domain::keys::COUNTER_MAX;
 
 /// How a journal begins.
 pub const MAGIC: [u8; 8] = *b"hkjrnl1\n";
@@ -65,7 +66,7 @@ pub enum Entry {
 /// has the counter knows what was noted for it.
 #[must_use]
 pub fn reserved(counter: u64) -> u64 {
-    (counter / COUNTER_STEP).saturating_add(1).saturating_mul(COUNTER_STEP)
+    (counter / COUNTER_STEP).saturating_add(1).saturating_mul(COUNTER_STEP).min(COUNTER_MAX)
 }
 
 impl Entry {
@@ -235,7 +236,8 @@ impl Known {
             Entry::Resets { device, count } => raise(self.resets.entry(device).or_default(), count),
             Entry::Head { epoch, seq, hash } => {
                 let head = self.heads.entry(epoch).or_insert((seq, hash));
-                if seq > head.0 {
+                // An entry that the power cut off is followed by another one with its number.
+                if seq >= head.0 {
                     *head = (seq, hash);
                 }
             }
@@ -255,7 +257,7 @@ impl Known {
             }
             Entry::Counter { device, counter } => self.counters.get(device).is_none_or(|known| known < counter),
             Entry::Resets { device, count } => self.resets.get(device).is_none_or(|known| known < count),
-            Entry::Head { epoch, seq, .. } => self.heads.get(epoch).is_none_or(|(known, _)| known < seq),
+            Entry::Head { epoch, seq, hash } => self.heads.get(epoch).is_none_or(|known| known.0 < *seq || (known.0 == *seq && known.1 != *hash)),
             Entry::Epoch(epoch) => self.epoch < *epoch,
             Entry::Run(run) => self.run < *run,
             Entry::Hub(id) => self.hub != Some(*id),
@@ -410,7 +412,7 @@ mod tests {
     fn a_counter_is_noted_ahead_in_steps() {
         assert_eq!([0, 1, 31, 32, 33].map(reserved), [32, 32, 32, 64, 64]);
         assert!((0..200).all(|counter| reserved(counter) > counter && reserved(counter) <= counter + COUNTER_STEP));
-        assert_eq!(reserved(u64::MAX), u64::MAX);
+        assert_eq!((reserved(COUNTER_MAX), reserved(u64::MAX)), (COUNTER_MAX, COUNTER_MAX), "a device can still name one that is not below it");
     }
 
     proptest::proptest! {

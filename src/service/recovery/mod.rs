@@ -2,16 +2,19 @@
 //! stands to the one before it and the one after it.
 //!
 //! The code is shown once; hub and cloud keep its public halves alone. What is in the bundle is [`content`]'s, when it is
-//! made [`bundle`]'s, making a hub from it [`restore`]'s, and stepping down [`retired`]'s.
+//! made [`bundle`]'s, making a hub from it [`restore`]'s, what an older database takes from its journal [`replay`]'s, and
+//! stepping down [`retired`]'s.
 
 mod bundle;
 mod content;
+mod replay;
 mod restore;
 mod retired;
 #[cfg(test)]
 mod tests;
 
 pub use content::About;
+pub use replay::{Replayed, catch_up, replay, replay_journal};
 pub use restore::{BundleError, NewLife, OpenedBundle, begun_in, fill, open_bundle};
 
 use super::rights::require_role;
