@@ -4,6 +4,7 @@
 mod audit;
 mod clock;
 mod config;
+mod emergency;
 mod keys;
 mod metrics;
 mod network;
@@ -16,6 +17,7 @@ pub use crate::domain::audit::chain::Verdict as AuditVerdict;
 pub use audit::{AuditFileError, export_audit, verify_audit, verify_audit_file};
 pub use clock::{BoxClock, ClockConfig, SystemBox, SystemClock};
 pub use config::{Config, Listen};
+pub use emergency::{Emergency, FoundBackup, is_damage};
 pub use keys::KeyError;
 pub use opening::make_console_code;
 pub use recover::{

@@ -11,7 +11,7 @@ use crate::domain::audit::Outcome;
 use crate::domain::binding::{Binding, RevocationMark, Subject};
 use crate::domain::device::{Household, Registered, ResetCounter, SignInCounter};
 use crate::domain::ids::{DeviceId, HubId};
-use crate::domain::mirror::journal::reserved;
+use crate::domain::mirror::journal::{COUNTER_STEP, reserved};
 use crate::domain::mirror::wire::{Kind, Mark};
 use crate::service::bindings::{end_account_of, revoke_in};
 use crate::service::forget::forget_device;
@@ -107,6 +107,11 @@ pub fn replay(tx: &Tx<'_>, found: &Found, older: bool, now: u64) -> Result<Repla
         tracing::warn!("the journal is another hub's; nothing is taken from it");
         return Ok(Replayed { of_another_hub: true, ..Replayed::default() });
     }
+    // One batch that is in the journal alone was cut off by the power, and nobody was told that it had been done.
+    let newest = audit::newest(tx)?;
+    let (ends, stood) = (newest.map_or(0, |(seq, _)| seq), newest == found.head_before);
+    // An audit that ends further back than one batch was put back with its database.
+    let older = older || known.newest_head().is_some_and(|(seq, _)| seq > ends) && !stood;
     let mut taken = Replayed { older, epoch: known.epoch, ..Replayed::default() };
     for mark in known.marks.values() {
         taken.marks += u64::from(take_mark(tx, mark, now)?);
@@ -122,9 +127,8 @@ pub fn replay(tx: &Tx<'_>, found: &Found, older: bool, now: u64) -> Result<Repla
         }
     }
     if let Some(place) = known.newest_head() {
-        // One batch that is in the journal alone was cut off by the power, and nobody was told that it had been done.
-        let cut_off = !older && audit_stood(tx, found)?;
-        taken.gap = if cut_off { None } else { audit::go_on_after(tx, place, now)? };
+        // Also after what was cut off, so that journal and chain never name two entries by one number.
+        taken.gap = audit::go_on_after(tx, place, now)?;
     }
     if taken.changed() {
         let missing = taken.gap.map_or(String::new(), |(from, to)| format!("; the audit lacks the entries {from} to {to}"));
@@ -133,12 +137,6 @@ pub fn replay(tx: &Tx<'_>, found: &Found, older: bool, now: u64) -> Result<Repla
         audit::append(tx, now, audit::event("hub", "hub.replay", "hub", Outcome::Done, reason, detail, "journal"))?;
     }
     Ok(taken)
-}
-
-/// Whether the chain ends where it stood before the journal was last told of it.
-fn audit_stood(tx: &Tx<'_>, found: &Found) -> Result<bool, StoreError> {
-    // A deletion of all entries leaves no head either, but it comes with an older database.
-    Ok(audit::newest(tx)? == found.head_before)
 }
 
 fn take_mark(tx: &Tx<'_>, mark: &Mark, now: u64) -> Result<bool, StoreError> {
@@ -200,10 +198,11 @@ fn take_device(tx: &Tx<'_>, mark: &Mark, by: &str, now: u64) -> Result<bool, Sto
     Ok(true)
 }
 
-/// A counter is noted ahead: the database is as new as its note when it would have noted the same.
+/// A counter is noted ahead: a database that would have noted the same is as new as the note, and one that is a step behind
+/// had a sign-in cut off by the power, which was not acknowledged.
 fn take_counter(tx: &Tx<'_>, device: &str, noted: u64, older: bool) -> Result<bool, StoreError> {
     let row = tx.get::<SignInCounter>(device.as_bytes())?.unwrap_or_default();
-    let behind = row.counter < noted && (older || row.counter == 0 || reserved(row.counter) < noted);
+    let behind = row.counter < noted && (older || reserved(row.counter).saturating_add(COUNTER_STEP) < noted);
     if !behind || (row.restored && row.counter >= noted) {
         return Ok(false);
     }
