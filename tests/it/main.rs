@@ -23,6 +23,7 @@ mod gate;
 mod handover;
 mod house;
 mod invitations;
+mod journal;
 mod late;
 mod lifetime;
 mod listed;
