@@ -71,8 +71,8 @@ pub use pairing::{
 pub use password_reset::{MadeCode, make_console_code};
 pub use people::UserChange;
 pub use recovery::{
-    About as BundleAbout, BundleError, BundleView, MadeRecoveryCode, NewLife, OpenedBundle, QR_RECOVERY_PREFIX, RecoveryView, RestoredView,
-    begun_in, fill, open_bundle,
+    About, BundleError, BundleView, MadeRecoveryCode, MoveView, MovingDevice, NewLife, OpenedBundle, OrdersTaken, QR_RECOVERY_PREFIX,
+    RecoveryView, RestoredView, Successor, begun_in, fill, fill_successor, open_bundle, told_in,
 };
 pub use registry::{BrandView, ImportReport, RegistryError};
 pub use roles::{RoleView, Roles};
