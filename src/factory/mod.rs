@@ -175,6 +175,8 @@ mod mirror_vectors;
 #[cfg(test)]
 mod pairing_vectors;
 #[cfg(test)]
+mod rehome_vectors;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod vectors;
