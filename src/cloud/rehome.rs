@@ -73,10 +73,12 @@ async fn rehome(context: Arc<Context>, request: Request) -> Answered {
         return Err(Refused::signature("The request is signed for another hub than the statement names."));
     }
     signature.verify(&context, &request, &new, &read.mirror).await?;
+    // What it reported last is worked on while it still counts: claims that were made shortly before the theft, too.
+    if let Err(refused) = context.makers.work_on(&old).await {
+        tracing::warn!(%old, code = refused.problem.code, "what a stolen hub reported last could not be worked on");
+    }
     let from = end(&context, &read, &asked, &statement).await?;
     remember(&context, &read, &asked, &from).await?;
-    // A second time: whatever began between the two is not to go on.
-    context.wakes.end(&old);
     tracing::warn!(%old, %new, source = %request.source, "a hub was stolen, and another follows it");
     Reply::ok(&json!({"hub": new.to_string()}))
 }
