@@ -301,7 +301,14 @@ fn rehome(out: &mut dyn Write, args: &RehomeArgs) -> Result<()> {
     };
     let made = args.shop.open()?.rehome(&args.brand, &args.choice.choice(), &request, &args.device, args.counter, &args.out)?;
     let from: Vec<String> = made.from.iter().map(ToString::to_string).collect();
-    writeln!(out, "Wrote orders for {} devices of the hub {} to move to {}, to {}.", made.devices, from.join(", "), made.hub, made.path.display())?;
+    writeln!(
+        out,
+        "Wrote orders for {} devices of the hub {} to move to {}, to {}.",
+        made.devices,
+        from.join(", "),
+        made.hub,
+        made.path.display()
+    )?;
     writeln!(out, "Be sure that the hub was stolen, and that it is its owner who asks: whoever is named there gets the devices.")?;
     writeln!(out, "The new hub needs a batch too: hearthkey factory batch, with its own request (HKREQ1.…).")?;
     Ok(())

@@ -79,7 +79,10 @@ fn say_rehomed(rehomed: &hub::Rehomed, dir: &dyn std::fmt::Display, out: &mut dy
     if rehomed.told {
         writeln!(out, "The cloud has ended the stolen hub, and brings the keys of the devices and their orders to move.")?;
     } else {
-        writeln!(out, "No cloud was told. Send this line to the makers of your devices, who answer with a batch and a file of move orders:")?;
+        writeln!(
+            out,
+            "No cloud was told. Send this line to the makers of your devices, who answer with a batch and a file of move orders:"
+        )?;
         writeln!(out, "{}", rehomed.request)?;
     }
     writeln!(out, "Start it with `hearthkey hub --data-dir {dir}`. Devices come over when they look for their hub and do not find it.")?;

@@ -103,7 +103,9 @@ async fn end(context: &Context, read: &RehomeStatement, asked: &MoveRequest, sta
     let known = lock(&tx, &old).await?.ok_or_else(unproven)?;
     match known.rehomed_to {
         // Sent again: it has been done.
-        Some(follower) if follower == new && known.epoch_statement.as_deref() == Some(statement) => return followed(&tx, read, asked).await,
+        Some(follower) if follower == new && known.epoch_statement.as_deref() == Some(statement) => {
+            return followed(&tx, read, asked).await;
+        }
         // The one before has never come: it is given up.
         Some(follower) if follower != new && never_came(&follower).await? => {}
         Some(_) => return Err(signed::epoch_stale(known.epoch, known.epoch_statement)),
@@ -152,13 +154,7 @@ async fn remember(context: &Context, read: &RehomeStatement, asked: &MoveRequest
     client
         .execute(
             "INSERT INTO rehomes (hub_id, old_hub, left_hubs, request, at) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (hub_id) DO NOTHING",
-            &[
-                &asked.hub().as_bytes().as_slice(),
-                &read.hub.as_bytes().as_slice(),
-                &left,
-                &read.request,
-                &signed_number(context.now_ms()),
-            ],
+            &[&asked.hub().as_bytes().as_slice(), &read.hub.as_bytes().as_slice(), &left, &read.request, &signed_number(context.now_ms())],
         )
         .await?;
     Ok(())

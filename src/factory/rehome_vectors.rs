@@ -29,7 +29,8 @@ fn the_checked_in_vectors_of_rehoming_are_what_the_code_derives() {
     let signed = request.sign(&identity);
     let code = RecoveryCode::from_bytes(counting(0x70));
     let recovery = code.epoch_key(&parties.hub);
-    let said = RehomeStatement { hub: parties.hub, epoch: 2, mirror: mirror.verifying_key().to_bytes(), request: signed.clone(), at_s: TIME };
+    let said =
+        RehomeStatement { hub: parties.hub, epoch: 2, mirror: mirror.verifying_key().to_bytes(), request: signed.clone(), at_s: TIME };
     let statement = said.sign(&recovery);
     RehomeStatement::verify(&recovery.verifying_key().to_bytes(), &statement).unwrap();
 

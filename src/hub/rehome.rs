@@ -30,7 +30,12 @@ pub struct Rehomed {
 ///
 /// # Errors
 /// [`RecoverError`]; nothing that could start is left.
-pub async fn rehome(config: &Config, source: Arc<dyn BoxClock>, order: RecoverOrder, addresses: Vec<String>) -> Result<Rehomed, RecoverError> {
+pub async fn rehome(
+    config: &Config,
+    source: Arc<dyn BoxClock>,
+    order: RecoverOrder,
+    addresses: Vec<String>,
+) -> Result<Rehomed, RecoverError> {
     let dir = config.data_dir.as_path();
     refuse_if_taken(dir)?;
     let (old, code) = (order.hub, order.code);

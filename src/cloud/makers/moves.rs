@@ -90,7 +90,9 @@ impl Makers {
         for shard in 0..self.shards.count() {
             let client = self.shards.at(shard).await?;
             let (old, new) = (following.old.as_bytes().as_slice(), hub.as_bytes().as_slice());
-            client.execute("UPDATE claims SET hub_id = $2, epoch = 1, at = $3 WHERE hub_id = $1", &[&old, &new, &self.now().cast_signed()]).await?;
+            client
+                .execute("UPDATE claims SET hub_id = $2, epoch = 1, at = $3 WHERE hub_id = $1", &[&old, &new, &self.now().cast_signed()])
+                .await?;
             let mut last = String::new();
             loop {
                 let rows = client
@@ -111,7 +113,8 @@ impl Makers {
         let tx = client.transaction().await?;
         lock(&tx, hub).await?.filter(|row| !row.unlinked).ok_or_else(Refused::not_linked)?;
         let id = hub.as_bytes().as_slice();
-        let done = tx.execute("UPDATE rehomes SET assigned_at = $2 WHERE hub_id = $1 AND assigned_at IS NULL", &[&id, &now.cast_signed()]).await?;
+        let done =
+            tx.execute("UPDATE rehomes SET assigned_at = $2 WHERE hub_id = $1 AND assigned_at IS NULL", &[&id, &now.cast_signed()]).await?;
         if done == 0 {
             return Ok(());
         }

@@ -92,7 +92,13 @@ fn rehome_key(device_key: &DeviceKey) -> SubKey {
 ///
 /// # Errors
 /// [`OrderError::Counter`], [`OrderError::Content`].
-pub fn seal_order(device_key: &DeviceKey, device: &DeviceId, counter: u64, nonce: [u8; 16], order: &MoveOrder) -> Result<Vec<u8>, OrderError> {
+pub fn seal_order(
+    device_key: &DeviceKey,
+    device: &DeviceId,
+    counter: u64,
+    nonce: [u8; 16],
+    order: &MoveOrder,
+) -> Result<Vec<u8>, OrderError> {
     if !(1..=COUNTER_MAX).contains(&counter) {
         return Err(OrderError::Counter);
     }

@@ -74,7 +74,8 @@ impl Successor {
     ) -> Successor {
         let identity = SigningKey::from_bytes(&secrets.identity_seed);
         let mirror = SigningKey::from_bytes(&secrets.mirror_seed).verifying_key().to_bytes();
-        let asked = MoveRequest { identity: identity.verifying_key().to_bytes(), recipient, ca, from: vec![*old], addresses, at_s: now / 1000 };
+        let asked =
+            MoveRequest { identity: identity.verifying_key().to_bytes(), recipient, ca, from: vec![*old], addresses, at_s: now / 1000 };
         let (hub, request) = (asked.hub(), asked.sign(&identity));
         let said = RehomeStatement { hub: *old, epoch: before.saturating_add(1), mirror, request: request.clone(), at_s: now / 1000 };
         let statement = said.sign(&code.epoch_key(old));
@@ -127,7 +128,9 @@ pub async fn fill_successor(store: &Store, bundle: OpenedBundle, successor: Succ
             }
         }
         let block = Arc::new(block);
-        store.write::<_, StoreError, _>(move |tx| block.iter().try_for_each(|(table, (key, value))| put(tx, *table, key, value, now))).await?;
+        store
+            .write::<_, StoreError, _>(move |tx| block.iter().try_for_each(|(table, (key, value))| put(tx, *table, key, value, now)))
+            .await?;
     }
     let of = bundle.clone();
     store.write::<_, StoreError, _>(move |tx| finish(tx, &of, &successor)).await?;

@@ -1,7 +1,7 @@
 //! The order to move from a stolen hub to the one that follows it (`docs/protocol/rehome.md`), as a firmware reads it.
 
-use aes_gcm::aead::{Aead, Payload};
 use aes_gcm::Nonce;
+use aes_gcm::aead::{Aead, Payload};
 use ciborium::Value;
 use hkdf::Hkdf;
 use sha2::{Digest, Sha256};

@@ -31,13 +31,18 @@ pub(super) static CALLS: &[Call] = &[
     })
     .gives(&[(200, Json("Moves"))])
     .refuses(&[403, 404]),
-    Call::signed_in(Post, "/api/v1/recovery/moves", "Take in a maker's file of move orders", |c, r, s| Box::pin(recovery::take_moves(c, r, s)))
-        .takes(Body::File)
-        .gives(&[(200, Json("OrdersTaken"))])
-        .refuses(&[403, 404, 413]),
-    Call::open(Get, "/rehome/{device}", "The order for a device of a stolen hub to move to this one; only the device can read it", |c, r| {
-        Box::pin(recovery::order(c, r))
+    Call::signed_in(Post, "/api/v1/recovery/moves", "Take in a maker's file of move orders", |c, r, s| {
+        Box::pin(recovery::take_moves(c, r, s))
     })
+    .takes(Body::File)
+    .gives(&[(200, Json("OrdersTaken"))])
+    .refuses(&[403, 404, 413]),
+    Call::open(
+        Get,
+        "/rehome/{device}",
+        "The order for a device of a stolen hub to move to this one; only the device can read it",
+        |c, r| Box::pin(recovery::order(c, r)),
+    )
     .gives(&[(200, File)])
     .refuses(&[404, 429]),
 ];

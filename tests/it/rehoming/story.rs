@@ -68,7 +68,10 @@ async fn the_devices_of_a_stolen_hub_come_over_to_the_one_that_follows_it_and_th
     let (_, shown) = house.http("GET", &format!("/devices/{}", lamp.id), &house.owner_token, None).await;
     assert_eq!((&shown["trust"], &shown["state"]), (&json!("attested"), &json!("ready")), "{shown}");
     let (status, moves) = house.http("GET", "/recovery/moves", &house.owner_token, None).await;
-    assert_eq!((status, &moves["old"], &moves["told"], &moves["here"], &moves["waiting"]), (200, &json!(old), &json!(true), &json!(1), &json!([])));
+    assert_eq!(
+        (status, &moves["old"], &moves["told"], &moves["here"], &moves["waiting"]),
+        (200, &json!(old), &json!(true), &json!(1), &json!([]))
+    );
 
     // Rights are as they were, and what was taken after the bundle stays taken.
     assert!(!*house.hub.service().review().borrow(), "what was revoked has come down");
