@@ -93,11 +93,8 @@ fn unproven() -> Refused {
 async fn end(context: &Context, read: &RehomeStatement, asked: &MoveRequest, statement: &[u8]) -> Result<Vec<HubId>, Refused> {
     let (old, new, now) = (read.hub, asked.hub(), context.now_ms());
     let id = old.as_bytes().as_slice();
-    let never_came = async |hub: &HubId| -> Result<bool, Refused> {
-        let client = context.shards.of_hub(hub).await?;
-        let row = client.query_opt("SELECT 1 FROM hubs WHERE hub_id = $1", &[&hub.as_bytes().as_slice()]).await?;
-        Ok(row.is_none())
-    };
+    // Looked at before anything is locked: a call that holds one connection waits for no other.
+    let given_up = given_up(context, &old, &new).await?;
     let mut client = context.shards.of_hub(&old).await?;
     let tx = client.transaction().await?;
     let known = lock(&tx, &old).await?.ok_or_else(unproven)?;
@@ -107,7 +104,7 @@ async fn end(context: &Context, read: &RehomeStatement, asked: &MoveRequest, sta
             return followed(&tx, read, asked).await;
         }
         // The one before has never come: it is given up.
-        Some(follower) if follower != new && never_came(&follower).await? => {}
+        Some(follower) if follower != new && Some(follower) == given_up => {}
         Some(_) => return Err(signed::epoch_stale(known.epoch, known.epoch_statement)),
         None => {}
     }
@@ -132,6 +129,18 @@ async fn end(context: &Context, read: &RehomeStatement, asked: &MoveRequest, sta
     tx.commit().await?;
     context.wakes.end(&old);
     Ok(from)
+}
+
+/// The hub that follows the stolen one so far, if it is another than `new` and was never linked.
+async fn given_up(context: &Context, old: &HubId, new: &HubId) -> Result<Option<HubId>, Refused> {
+    let client = context.shards.of_hub(old).await?;
+    let row = client.query_opt("SELECT rehomed_to FROM hubs WHERE hub_id = $1", &[&old.as_bytes().as_slice()]).await?;
+    drop(client);
+    let follower = row.and_then(|row| row.get::<_, Option<Vec<u8>>>(0)).and_then(|id| <[u8; 16]>::try_from(id).ok()).map(HubId::from_bytes);
+    let Some(follower) = follower.filter(|follower| follower != new) else { return Ok(None) };
+    let client = context.shards.of_hub(&follower).await?;
+    let linked = client.query_opt("SELECT 1 FROM hubs WHERE hub_id = $1", &[&follower.as_bytes().as_slice()]).await?;
+    Ok(linked.is_none().then_some(follower))
 }
 
 /// The hubs that the devices may be leaving: the stolen one, and those that it followed itself, as is known here.

@@ -72,6 +72,13 @@ impl Makers {
         let Some(row) = row else { return Ok(None) };
         let fault = |what: &dyn std::fmt::Display| Refused::fault("what is noted of a stolen hub is damaged", what);
         let old = <[u8; 16]>::try_from(row.get::<_, Vec<u8>>(0)).map_err(|_| fault(hub))?;
+        drop(client);
+        // One that was given up for another gets nothing any more.
+        let client = self.shards.of_hub(&HubId::from_bytes(old)).await?;
+        let (id, new) = (old.as_slice(), hub.as_bytes().as_slice());
+        if client.query_opt("SELECT 1 FROM hubs WHERE hub_id = $1 AND rehomed_to = $2", &[&id, &new]).await?.is_none() {
+            return Ok(None);
+        }
         let from: Vec<u8> = row.get(1);
         Ok(Some(Following {
             old: HubId::from_bytes(old),

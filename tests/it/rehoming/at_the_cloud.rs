@@ -103,8 +103,14 @@ async fn a_follower_that_never_came_is_given_up_and_one_that_follows_none_gets_n
     // The box broke before it was linked: the code says so again.
     assert_eq!(rehome(&old, &second, &statement(&old, &second, 3, &paper(&old))).await.status, 200);
     assert_eq!(second.link(&Consent::ALL).await.status, 201);
+    // Neither the one that was given up nor a stranger gets anything, and the one that follows is told.
     let stranger = rig.linked(5).await;
-    let page = stranger.call("GET", &stranger.own("/moves"), Vec::new()).await;
-    assert_eq!(page.json(), json!({"orders": {}, "more": false}));
+    assert_eq!(first.link(&Consent::ALL).await.status, 201);
+    for (hub, told) in [(&first, false), (&stranger, false), (&second, true)] {
+        let page = hub.call("GET", &hub.own("/moves"), Vec::new()).await;
+        assert_eq!(page.json(), json!({"orders": {}, "more": false}));
+        let mut hub = hub.clone();
+        assert_eq!(serde_json::to_string(&hub.sync(|_| {}).await.items).unwrap().contains("rehomed"), told);
+    }
     rig.end().await;
 }
