@@ -86,6 +86,7 @@ pub async fn run(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
     let secret = DeviceSecret::read(&args.secret)?;
     let begin = Instant::now();
     let mut asking = None;
+    let looks = args.hub.is_none();
     let (hub, hub_id) = match (args.hub, args.hub_id) {
         (Some(hub), Some(id)) => (hub, id),
         (_, wanted) => {
@@ -110,6 +111,7 @@ pub async fn run(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
     options.fault = args.fault;
     options.version = if args.v4 { Version::V4 } else { Version::V5 };
     options.speed = args.speed;
+    options.search = looks.then(|| args.interface.clone());
     if args.eager {
         options.backoff = Backoff::FAST;
     }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::factory::{self, BrandId, FactoryError, MintOptions, ModelName, Progress, Run, RunChoice, Workshop};
+use crate::factory::{self, BrandId, DeviceId, FactoryError, MintOptions, ModelName, Progress, Run, RunChoice, Workshop};
 
 /// Make brands, devices, registry batches and labels.
 #[derive(Debug, Args)]
@@ -30,6 +30,8 @@ enum Command {
     Mint(MintArgs),
     /// Make the registry batch of devices for one hub.
     Batch(BatchArgs),
+    /// Make the orders by which devices of a stolen hub move to another one.
+    Rehome(RehomeArgs),
     /// Draw printable labels with QR codes (SVG, A4, 3 × 8).
     Labels(LabelArgs),
     /// Say what a file is, never showing a secret.
@@ -130,6 +132,29 @@ struct BatchArgs {
 }
 
 #[derive(Debug, Args)]
+struct RehomeArgs {
+    /// Whose devices.
+    #[arg(long)]
+    brand: BrandId,
+    /// What the new hub asks: the line HKMOVE1.…, or a file that holds it.
+    #[arg(long, value_name = "REQUEST")]
+    for_hub: String,
+    /// A device of that home. May be given more than once; without it, all of the chosen runs.
+    #[arg(long, value_name = "ID")]
+    device: Vec<DeviceId>,
+    /// The number of the orders, above every one that was made before; the time in seconds without it.
+    #[arg(long)]
+    counter: Option<u64>,
+    #[command(flatten)]
+    choice: Choice,
+    /// Where to write them.
+    #[arg(long)]
+    out: PathBuf,
+    #[command(flatten)]
+    shop: Shop,
+}
+
+#[derive(Debug, Args)]
 struct LabelArgs {
     /// Whose devices.
     #[arg(long)]
@@ -155,6 +180,7 @@ pub fn run(args: FactoryArgs) -> Result<()> {
         Command::Model(ModelCommand::Add { file, brand, shop }) => add_model(&mut out, &file, &brand, &shop),
         Command::Mint(args) => mint(&mut out, &args),
         Command::Batch(args) => batch(&mut out, &args),
+        Command::Rehome(args) => rehome(&mut out, &args),
         Command::Labels(args) => labels(&mut out, &args),
         Command::Show { file } => Ok(out.write_all(factory::describe(&file)?.as_bytes())?),
     }
@@ -264,6 +290,27 @@ fn batch(out: &mut dyn Write, args: &BatchArgs) -> Result<()> {
         other => other?,
     };
     writeln!(out, "Wrote {} devices for the hub {} to {} ({} bytes).", made.devices, made.hub, made.path.display(), made.size)?;
+    Ok(())
+}
+
+fn rehome(out: &mut dyn Write, args: &RehomeArgs) -> Result<()> {
+    let request = if args.for_hub.starts_with("HKMOVE1.") {
+        args.for_hub.clone()
+    } else {
+        fs::read_to_string(&args.for_hub).with_context(|| args.for_hub.clone())?
+    };
+    let made = args.shop.open()?.rehome(&args.brand, &args.choice.choice(), &request, &args.device, args.counter, &args.out)?;
+    let from: Vec<String> = made.from.iter().map(ToString::to_string).collect();
+    writeln!(
+        out,
+        "Wrote orders for {} devices of the hub {} to move to {}, to {}.",
+        made.devices,
+        from.join(", "),
+        made.hub,
+        made.path.display()
+    )?;
+    writeln!(out, "Be sure that the hub was stolen, and that it is its owner who asks: whoever is named there gets the devices.")?;
+    writeln!(out, "The new hub needs a batch too: hearthkey factory batch, with its own request (HKREQ1.…).")?;
     Ok(())
 }
 

@@ -153,6 +153,7 @@ static AREAS: &[&[Call]] = &[
     super::wake::CALLS,
     super::bundle::CALLS,
     super::replacement::CALLS,
+    super::rehome::CALLS,
     super::download::CALLS,
     super::makers::calls::CALLS,
     super::people::home_calls::CALLS,

@@ -26,6 +26,7 @@ mod openapi;
 mod operator;
 mod people;
 mod pool;
+mod rehome;
 mod replacement;
 mod reply;
 mod request;

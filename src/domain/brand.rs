@@ -103,6 +103,10 @@ pub enum Purpose {
     Bulletin,
     /// A hub's word about its recovery bundle: `hearthkey bundle v1`.
     Bundle,
+    /// A hub to which the devices of a stolen one are to move: `hearthkey move v1`.
+    Move,
+    /// Whoever has the recovery code says that a hub was stolen, and which one follows it: `hearthkey rehome v1`.
+    Rehome,
 }
 
 impl Purpose {
@@ -120,6 +124,8 @@ impl Purpose {
             Self::Recover => b"hearthkey recover v1",
             Self::Bulletin => b"hearthkey bulletin v1",
             Self::Bundle => b"hearthkey bundle v1",
+            Self::Move => b"hearthkey move v1",
+            Self::Rehome => b"hearthkey rehome v1",
         }
     }
 
@@ -137,6 +143,8 @@ impl Purpose {
             Self::Recover => "recovery request",
             Self::Bulletin => "bulletin",
             Self::Bundle => "bundle's seal",
+            Self::Move => "move request",
+            Self::Rehome => "rehome statement",
         }
     }
 }

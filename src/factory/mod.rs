@@ -17,6 +17,7 @@ mod files;
 pub mod labels;
 mod mint;
 mod models;
+mod moves;
 mod run;
 mod show;
 
@@ -27,13 +28,14 @@ pub use brand::Brand;
 pub use labels::LabelReport;
 pub use mint::{COUNT_MAX, MintOptions};
 pub use models::{SAMPLES, Sample};
+pub use moves::MovesReport;
 pub use run::{Minted, Run, RunChoice};
 pub use show::describe;
 
 use crate::domain::batch::BatchError;
 use crate::domain::brand::StatementError;
 use crate::domain::ids::IdError;
-pub use crate::domain::ids::{BrandId, ModelName};
+pub use crate::domain::ids::{BrandId, DeviceId, ModelName};
 use crate::domain::model::Violation;
 
 /// Why the workshop did not do it.
@@ -172,6 +174,8 @@ fn random<const N: usize>() -> Result<[u8; N], FactoryError> {
 mod mirror_vectors;
 #[cfg(test)]
 mod pairing_vectors;
+#[cfg(test)]
+mod rehome_vectors;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod network;
 mod opening;
 mod provision;
 mod recover;
+mod rehome;
 mod tls;
 
 pub use crate::domain::audit::chain::Verdict as AuditVerdict;
@@ -23,6 +24,7 @@ pub use opening::make_console_code;
 pub use recover::{
     BundleSource, CloudFacts, Courier, CourierError, Fetching, OrderError, RecoverError, RecoverOrder, Recovered, cloud_at, recover,
 };
+pub use rehome::{Rehomed, rehome};
 
 use crate::ble;
 use crate::broker::{self, Broker};

@@ -71,8 +71,9 @@ pub use pairing::{
 pub use password_reset::{MadeCode, make_console_code};
 pub use people::UserChange;
 pub use recovery::{
-    About as BundleAbout, BundleError, BundleView, MadeRecoveryCode, NewLife, OpenedBundle, QR_RECOVERY_PREFIX, RecoveryView, Replayed,
-    RestoredView, begun_in, catch_up, fill, open_bundle, replay, replay_journal,
+    About as BundleAbout, BundleError, BundleView, MadeRecoveryCode, MoveView, MovingDevice, NewLife, OpenedBundle, OrdersTaken,
+    QR_RECOVERY_PREFIX, RecoveryView, Replayed, RestoredView, Successor, begun_in, catch_up, fill, fill_successor, open_bundle, replay,
+    replay_journal, told_in,
 };
 pub use registry::{BrandView, ImportReport, RegistryError};
 pub use roles::{RoleView, Roles};

@@ -2,6 +2,7 @@
 //! connection is `session`'s; the derivations are `sim::identity`'s and what outlives a power cut is `sim::state`'s.
 
 mod event;
+mod rehome;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use super::things::{Fault, Kind, Thing};
 use super::tls::{self, Address, Connection, DialError, Security, Stream, Trust};
 
 pub use event::{Event, SignIn};
+pub use rehome::Neighbour;
 use session::{Session, Work};
 
 /// A connection that lived shorter than this counts as a failure: what throws the device out at once would else be
@@ -59,6 +61,10 @@ pub struct Options {
     pub keep_alive_s: u16,
     /// Time for each step of a connection.
     pub step: Duration,
+    /// Hubs that it asks for an order to move when its own does not answer.
+    pub nearby: Vec<Neighbour>,
+    /// Whether it looks for more of them by mDNS, and on which interfaces (all but loopback when empty).
+    pub search: Option<Vec<String>>,
     /// What a hand at the device does; absent when nobody is near.
     pub controls: Option<mpsc::Receiver<Control>>,
 }
@@ -201,6 +207,8 @@ struct Device {
     backoff: Backoff,
     keep_alive_s: u16,
     step: Duration,
+    nearby: Vec<Neighbour>,
+    search: Option<Vec<String>>,
     controls: Option<mpsc::Receiver<Control>>,
     flash: Flash,
     thing: Box<dyn Thing>,
@@ -230,9 +238,10 @@ impl Device {
         {
             return Err(DeviceError::Kind(format!("a {kind} has no such fault")));
         }
+        let hub_id = flash.moved_to().unwrap_or(options.hub_id);
         let device = Self {
-            keys: options.secret.for_hub(options.hub_id),
-            hub_id: options.hub_id,
+            keys: options.secret.for_hub(hub_id),
+            hub_id,
             hub: options.hub,
             tls: options.tls,
             version: options.version,
@@ -240,6 +249,8 @@ impl Device {
             backoff: options.backoff,
             keep_alive_s: options.keep_alive_s,
             step: options.step,
+            nearby: options.nearby,
+            search: options.search,
             controls: options.controls,
             flash,
             thing,
@@ -276,7 +287,7 @@ impl Device {
         let trust = match (&credential, self.tls) {
             (_, false) => Trust::Plain,
             (Some(credential), true) => Trust::Pinned(credential.ca.clone()),
-            (None, true) => Trust::FirstUse,
+            (None, true) => self.flash.ordered_ca(self.hub_id).map_or(Trust::FirstUse, Trust::Pinned),
         };
         let connection = match tls::dial(&self.hub, &Security { trust, client: None }, self.step).await {
             Ok(connection) => connection,
@@ -286,7 +297,8 @@ impl Device {
                 if matches!(error, DialError::Untrusted(_)) && with == SignIn::NewSecret {
                     self.refused(with)?;
                 }
-                return Ok(Err(End::Failed));
+                // Nobody is there, or another: it may have been stolen.
+                return Ok(Err(if self.look_for_order().await? { End::AtOnce } else { End::Failed }));
             }
         };
         let password = self.password(credential.as_ref(), &connection)?;
@@ -392,6 +404,8 @@ impl Options {
             backoff: Backoff::HOME,
             keep_alive_s: 30,
             step: Duration::from_secs(10),
+            nearby: Vec::new(),
+            search: None,
             controls: None,
         }
     }

@@ -34,6 +34,8 @@ const COUNTED: &[&str] = &[
     "away_keys",
     "mirror_link",
     "mirror_marks",
+    "following",
+    "move_orders",
 ];
 
 /// Names of those that travel along, and change too often to be a reason by themselves.

@@ -10,7 +10,7 @@ pub use mirror::{
     RefusedRow, Resync, Sent, entity_key, kind_prefix, outbox_key, outbox_prefix,
 };
 
-pub use recovery::{BundleSent, ChangeCount, RecoveryKeys, Restored, Retired, RunCount};
+pub use recovery::{BundleSent, ChangeCount, Following, RecoveryKeys, Restored, Retired, RunCount, StoredOrder};
 
 use super::{Mirroring, Record, StoreError, Table, Tx};
 use crate::domain::account::{User, UserId};
@@ -164,6 +164,10 @@ records! {
     plain("restored"): Restored;
     /// By what another hub has taken this one's place, one row `hub`.
     plain("retired"): Retired;
+    /// Which stolen hub this one follows, one row `hub`.
+    plain("following"): Following;
+    /// Orders for devices of the stolen hub to move to this one, by device id.
+    plain("move_orders"): StoredOrder;
 }
 
 /// A device's hub-scoped key.

@@ -152,6 +152,8 @@ fn schemas() -> Vec<(String, RefOr<Schema>)> {
         NewDevice,
         MadeDevice,
         HomeRecoveryCode,
+        Moves,
+        OrdersTaken,
         AwayKeys,
         Cloud,
         CloudAddress,

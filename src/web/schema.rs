@@ -29,7 +29,7 @@ pub use pairing::{
     DeviceSettings, MadeDevice, Nearby, NearbyThing, NewDevice, NewPairing, Pairing, PairingConfirmation, PairingProblem, Pairings, Radio,
     RadioWifi, Scan, WifiChoice, WifiUse,
 };
-pub use recovery::{HomeRecoveryCode, Recovery, RecoveryBundle, RestoredHub};
+pub use recovery::{HomeRecoveryCode, Moves, MovingDevice, OrdersTaken, Recovery, RecoveryBundle, RestoredHub};
 pub use services::{
     NewService, NewSupport, PrivilegeRights, RoleRights, Roles, Scope, ScopeRights, ServiceAccount, ServiceEdit, ServiceSecret,
     ServiceWithSecret, Services, Support, SupportSessions, SupportedDevice, UserEdit,

@@ -44,6 +44,8 @@ mod peers;
 mod people;
 mod recovery;
 mod registry;
+#[cfg(feature = "cloud")]
+mod rehoming;
 mod remotes;
 mod replacement;
 mod resets;

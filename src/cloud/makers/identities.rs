@@ -75,11 +75,17 @@ impl Makers {
 }
 
 impl Known {
-    fn entry(self, region: &super::region::RegionKey, hub: &HubId) -> Result<Entry, String> {
+    /// The device's own key: for what is derived from it, and for nobody else.
+    pub(super) fn device_key(&self, region: &super::region::RegionKey) -> Result<DeviceKey, String> {
         let key = region.open_key(&[SEALED_AS, &self.device], &self.sealed).map_err(|error| format!("{}: {error}", self.device))?;
+        Ok(DeviceKey::from_bytes(*key))
+    }
+
+    fn entry(self, region: &super::region::RegionKey, hub: &HubId) -> Result<Entry, String> {
+        let key = self.device_key(region)?;
         let wrong = |_| format!("{}: not as it was uploaded", self.device);
         Ok(Entry {
-            hub_key: hub_scoped(&DeviceKey::from_bytes(*key), hub),
+            hub_key: hub_scoped(&key, hub),
             device_id: DeviceId::parse(&self.device).map_err(|_| format!("{}: no device id", self.device))?,
             model: ModelName::parse(&self.model).map_err(|_| format!("{}: no model", self.device))?,
             claim_hash: ClaimHash(self.claim_hash.as_slice().try_into().map_err(wrong)?),

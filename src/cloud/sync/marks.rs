@@ -54,6 +54,11 @@ pub(in crate::cloud) async fn from_here(tx: &Transaction<'_>, hub: &HubId, mark:
     Ok(!taken.is_empty())
 }
 
+/// Takes the marks of the stolen hub that this one follows; they have been checked there. The hub's row is locked by the caller.
+pub(in crate::cloud) async fn from_before(tx: &Transaction<'_>, hub: &HubId, marks: &[Mark]) -> Result<(), Refused> {
+    write(tx, hub, marks, None).await
+}
+
 /// Of these marks, those to take, one for each entity; and those that are too far.
 async fn sift(tx: &Transaction<'_>, hub: &[u8], marks: &[Mark]) -> Result<(Vec<Mark>, Vec<Mark>), Refused> {
     let (kinds, keys): (Vec<&str>, Vec<&str>) = marks.iter().map(|m| (m.kind.word(), m.key.as_str())).unzip();

@@ -172,6 +172,16 @@ pub struct SyncRequest {
     pub digest: Option<BTreeMap<Kind, String>>,
 }
 
+/// Move orders for devices of a stolen hub.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveOrders {
+    /// The order, base64url, by device id.
+    pub orders: BTreeMap<String, String>,
+    /// There are more, after the last device.
+    #[serde(default)]
+    pub more: bool,
+}
+
 /// Something that comes down, in the order of cursors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Item {

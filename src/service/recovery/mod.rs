@@ -3,19 +3,24 @@
 //!
 //! The code is shown once; hub and cloud keep its public halves alone. What is in the bundle is [`content`]'s, when it is
 //! made [`bundle`]'s, making a hub from it [`restore`]'s, what an older database takes from its journal [`replay`]'s, and
-//! stepping down [`retired`]'s.
+//! stepping down [`retired`]'s. A hub that was stolen is another matter: the one that follows it is [`stolen`]'s, and what its
+//! devices are told [`moves`]'.
 
 mod bundle;
 mod content;
+mod moves;
 mod replay;
 mod restore;
 mod retired;
+mod stolen;
 #[cfg(test)]
 mod tests;
 
 pub use content::About;
+pub use moves::{MoveView, MovingDevice, OrdersTaken, told_in};
 pub use replay::{Replayed, catch_up, replay, replay_journal};
 pub use restore::{BundleError, NewLife, OpenedBundle, begun_in, fill, open_bundle};
+pub use stolen::{Successor, fill_successor};
 
 use super::rights::require_role;
 use super::{Actor, Refusal, Service, SessionToken, audit, random};
