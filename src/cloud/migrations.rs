@@ -10,6 +10,7 @@ const STEPS: &[(&str, &str)] = &[
     ("V1__hubs", include_str!("migrations/V1__hubs.sql")),
     ("V20__makers", include_str!("migrations/V20__makers.sql")),
     ("V21__accounts", include_str!("migrations/V21__accounts.sql")),
+    ("V30__forged", include_str!("migrations/V30__forged.sql")),
 ];
 
 /// Held while tables are made, so that processes that start at the same time do it one after the other.
