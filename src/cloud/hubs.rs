@@ -56,6 +56,7 @@ const ERASED: &[&str] = &[
     "assignments",
     "bulletins",
     "forged",
+    "refused_marks",
 ];
 
 #[derive(Deserialize)]

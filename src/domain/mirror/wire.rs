@@ -100,6 +100,23 @@ pub struct Mark {
     pub by: String,
 }
 
+/// A mark that came from the cloud and that the hub has refused: what it names is in force, and says so in its row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedMark {
+    /// Of which kind.
+    pub kind: Kind,
+    /// Which.
+    pub key: String,
+    /// Up to which generation it was refused.
+    #[serde(rename = "gen")]
+    pub generation: u64,
+    /// Up to which generation it is over at the hub all the same; 0 when none is.
+    #[serde(default)]
+    pub stands: u64,
+    /// A word for programs: why.
+    pub code: String,
+}
+
 /// What the hub's clock says, and how far it can be believed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockReading {
@@ -166,6 +183,9 @@ pub struct SyncRequest {
     /// Audit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditRange>,
+    /// Marks of the cloud that the hub does not take.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedMark>,
     /// How items ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub done: Vec<Done>,
