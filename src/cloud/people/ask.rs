@@ -3,8 +3,8 @@
 //! the key that is being used, is a mark: it holds here at once.
 
 use serde::Serialize;
-use std::collections::BTreeMap;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use tokio_postgres::Row;
 use zeroize::Zeroizing;
 

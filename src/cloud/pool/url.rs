@@ -29,7 +29,9 @@ pub(super) fn read(text: &str) -> Result<Target, DatabaseError> {
         match name {
             "sslmode" => mode = Some(value),
             "sslrootcert" => roots = Some(value).filter(|file| !file.is_empty() && file != "system").map(PathBuf::from),
-            "sslcert" | "sslkey" => return Err(DatabaseError::Tls("certificates of one's own are not shown to a database; use a password")),
+            "sslcert" | "sslkey" => {
+                return Err(DatabaseError::Tls("certificates of one's own are not shown to a database; use a password"));
+            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -64,7 +66,9 @@ pub(super) fn read(text: &str) -> Result<Target, DatabaseError> {
     let wanted = wanted && !local;
     config.ssl_mode(if wanted { SslMode::Require } else { SslMode::Disable });
     if !wanted && mode.is_none() && config.get_hosts().iter().any(is_elsewhere) {
-        tracing::warn!("the way to the database is not encrypted: say sslmode=require in --database-url, or sslmode=disable if it is meant so");
+        tracing::warn!(
+            "the way to the database is not encrypted: say sslmode=require in --database-url, or sslmode=disable if it is meant so"
+        );
     }
     Ok(Target { config, secure: wanted.then_some(Secure { roots }) })
 }

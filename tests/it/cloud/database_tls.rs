@@ -10,7 +10,8 @@ use std::process::Command;
 
 /// PostgreSQL's `pg_ctl`.
 fn pg_ctl() -> PathBuf {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|version| version.path().join("bin/pg_ctl"));
+    let versions =
+        std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|version| version.path().join("bin/pg_ctl"));
     versions.filter(|program| program.exists()).max().unwrap_or_else(|| PathBuf::from("pg_ctl"))
 }
 

@@ -107,7 +107,8 @@ async fn a_programs_token_and_upload_go_on_at_the_other_process() {
     let shop = two.first.dir.0.join("workshop");
     let (workshop, brand) = (Workshop::open(&shop).unwrap(), BrandId::parse("acme").unwrap());
     workshop.new_brand(&brand).unwrap();
-    let lamp = r#"{"model": "lamp", "title": "Lamp", "version": 1, "kind": "lamp", "attributes": {"on": {"type": "boolean", "access": "write"}}}"#;
+    let lamp =
+        r#"{"model": "lamp", "title": "Lamp", "version": 1, "kind": "lamp", "attributes": {"on": {"type": "boolean", "access": "write"}}}"#;
     workshop.add_model(&brand, lamp).unwrap();
     let operator = two.first.operator().await;
     operator.add_tenant(&shop.join("acme")).await.unwrap();
