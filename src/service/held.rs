@@ -35,7 +35,7 @@ impl Service {
         let Some(held) = running.held.take_if(|_| left > 0) else { return false };
         // Under the lock: whoever subscribes meanwhile comes after this, and finds what was put back.
         let (payload, life) = (Bytes::from(held.body.clone()), Duration::from_millis(left));
-        let taken = self.outlet().is_some_and(|outlet| outlet.hand(&Subject::Device(device.clone()), &held.topic, payload, life));
+        let taken = self.outlet().is_none_or(|outlet| outlet.hand(&Subject::Device(device.clone()), &held.topic, payload, life));
         if taken {
             running.view.status = "sent".into();
             // And the device's answer is told after this.
