@@ -64,6 +64,9 @@ impl Broker {
     pub(super) fn subscribed(&self, who: &SignedIn, session: &Session, filters: &[Filter]) -> Result<(), DisconnectReasonCode> {
         let Subject::Device(id) = &who.subject else { return Ok(()) };
         let listens = filters.iter().any(|f| locate(&f.path).is_some_and(|at| at.place == Place::RebaseChallenge));
+        if !who.rebase {
+            self.service.device_listens(id);
+        }
         if !who.rebase || !listens {
             return Ok(());
         }

@@ -42,8 +42,22 @@ pub(super) const CALLS: &[Call] = &[
 ];
 
 /// Tables that unlinking erases. What is kept of a hub elsewhere is named here.
-const ERASED: &[&str] =
-    &["rows", "kinds", "items", "audit", "bundles", "batches", "replies", "alarms", "fleet", "device_news", "assignments", "bulletins"];
+const ERASED: &[&str] = &[
+    "rows",
+    "kinds",
+    "items",
+    "audit",
+    "bundles",
+    "batches",
+    "replies",
+    "alarms",
+    "fleet",
+    "device_news",
+    "assignments",
+    "bulletins",
+    "forged",
+    "refused_marks",
+];
 
 #[derive(Deserialize)]
 struct LinkBody {

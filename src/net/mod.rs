@@ -9,6 +9,7 @@ pub mod http;
 pub mod listener;
 pub mod problem;
 pub mod ratelimit;
+pub mod table;
 pub mod tls;
 
 pub use ca::{Ca, CaError, CaKey, Certificate, ServerKey, Validity};

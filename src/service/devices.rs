@@ -344,6 +344,9 @@ impl Service {
         if edge {
             self.changed(super::Change::Device { id: id.clone() });
         }
+        if edge && !online {
+            self.drop_held_commands(id).await;
+        }
         if edge
             && !online
             && let Err(error) = self.drop_momentary(|(device, _), _| device == id).await

@@ -19,6 +19,7 @@ mod factory_reset;
 mod forget;
 mod gate;
 mod handover;
+mod held;
 mod idle;
 mod invitations;
 mod lockout;
@@ -155,6 +156,11 @@ pub trait Outlet: Send + Sync {
     /// Hands a message of the hub to the subscribers. One with a `life` is for now or never: it reaches who is connected,
     /// within that time, and is never kept for later.
     fn publish(&self, topic: &str, payload: Bytes, qos: u8, retain: bool, life: Option<Duration>);
+    /// Hands a message of the hub to the subscribers, for now or never; whether a session of `who` has it.
+    fn hand(&self, _who: &Subject, topic: &str, payload: Bytes, life: Duration) -> bool {
+        self.publish(topic, payload, 1, false, Some(life));
+        true
+    }
     /// Ends all sessions of `who`; when it returns, nothing more reaches them.
     fn close<'a>(&'a self, who: &'a Subject, reason: CloseReason) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
     /// Ends the connections that signed in with this session of a person (its keyed hash), and no others of the account.

@@ -61,7 +61,7 @@ records! {
     /// Operational secrets, by device id.
     sealed("credentials"): Credential;
     /// What devices said when they were paired, for whoever can check it later, by device id.
-    plain("pairings"): PairingTranscript;
+    plain("pairings"): PairingTranscript => Mirroring::With(Table::plain("household"));
     /// Certificates issued to devices, by device id and serial number.
     plain("certificates"): IssuedCertificate;
     /// Twins, by device id and shadow name: [`twin_key`].

@@ -389,7 +389,7 @@ pub struct Command {
     /// With what.
     #[schema(value_type = Object)]
     pub args: Value,
-    /// `sent`, `running`, `done`, `failed` or `expired`.
+    /// `waiting` (connected, and it does not listen yet), `sent` (the device has it), `running`, `done`, `failed` or `expired`.
     pub status: String,
     /// What the device says about it.
     pub message: String,

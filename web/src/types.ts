@@ -131,7 +131,7 @@ export interface Twin {
   version: number;
 }
 
-export type CommandStatus = "sent" | "running" | "done" | "failed" | "expired";
+export type CommandStatus = "waiting" | "sent" | "running" | "done" | "failed" | "expired";
 
 export interface Command {
   id: string;

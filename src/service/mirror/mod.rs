@@ -10,6 +10,7 @@ mod arrive;
 mod away;
 mod batch;
 mod figures;
+mod forged;
 mod link;
 mod marks;
 mod news;
