@@ -18,6 +18,11 @@ impl Broker {
         let outcome = match at.place {
             Place::ShadowRequest { shadow, verb } => self.service.shadow_request(who, &device, shadow, verb, payload, at.aws).await,
             Place::CommandResult(name) => self.service.command_result(&device, name, payload).await,
+            Place::FirmwareReport => self.service.firmware_report(who, &device, payload).await,
+            Place::FirmwareGet => {
+                self.service.firmware_get(&device, payload).await;
+                Ok(())
+            }
             Place::ClaimHello => match self.service.claim_hello(&device, payload, &who.via).await {
                 // It was reset: this connection belongs to the life before.
                 Ok(true) => return Err(DisconnectReasonCode::AdministrativeAction),

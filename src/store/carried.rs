@@ -34,6 +34,9 @@ const COUNTED: &[&str] = &[
     "away_keys",
     "mirror_link",
     "mirror_marks",
+    "firmware_floors",
+    "firmware_facts",
+    "firmware_policies",
 ];
 
 /// Names of those that travel along, and change too often to be a reason by themselves.
