@@ -5,7 +5,7 @@ use super::Broker;
 use super::session::Session;
 use crate::domain::binding::Subject;
 use crate::domain::ids::DeviceId;
-use crate::domain::topic::{Place, locate};
+use crate::domain::topic::{self, Place, locate};
 use crate::service::{Refusal, SignedIn};
 use rumqttd::protocol::{DisconnectReasonCode, Filter, Packet, Publish};
 
@@ -65,9 +65,14 @@ impl Broker {
     }
 
     /// After SUBACK, and before the answer to anything later: a device in a re-base session that listens for its
-    /// challenge gets one.
-    pub(super) fn subscribed(&self, who: &SignedIn, session: &Session, filters: &[Filter]) -> Result<(), DisconnectReasonCode> {
+    /// challenge gets one, and one that listens for firmware is told what it is offered.
+    pub(super) async fn subscribed(&self, who: &SignedIn, session: &Session, filters: &[Filter]) -> Result<(), DisconnectReasonCode> {
         let Subject::Device(id) = &who.subject else { return Ok(()) };
+        let offers = format!("things/{id}/firmware/offer");
+        let inner = |f: &Filter| topic::split_share(&f.path).map_or_else(|()| String::new(), |(_, inner)| inner.to_owned());
+        if !who.rebase && filters.iter().any(|f| topic::matches(&inner(f), &offers)) {
+            self.service.firmware_listening(id).await;
+        }
         let listens = filters.iter().any(|f| locate(&f.path).is_some_and(|at| at.place == Place::RebaseChallenge));
         if !who.rebase || !listens {
             return Ok(());

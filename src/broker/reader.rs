@@ -249,7 +249,7 @@ impl Broker {
                 for delivery in first {
                     session.offer(delivery);
                 }
-                self.subscribed(&client.signed_in, session, &subscribe.filters).map_err(End::Reason)?;
+                self.subscribed(&client.signed_in, session, &subscribe.filters).await.map_err(End::Reason)?;
             }
             Packet::Unsubscribe(unsubscribe, _) => {
                 if unsubscribe.filters.is_empty() || unsubscribe.pkid == 0 {

@@ -163,6 +163,12 @@ fn schemas() -> Vec<(String, RefOr<Schema>)> {
         NewCloud,
         TakenBulletin,
         Recovery,
+        Firmware,
+        ImportedRelease,
+        FirmwarePolicy,
+        ChosenFirmwarePolicy,
+        FirmwareApproval,
+        DeviceFirmware,
         Me,
         Problem
     );

@@ -8,7 +8,7 @@ use crate::domain::mirror::digest::Digest;
 use crate::domain::mirror::merge::body_hash;
 use crate::domain::mirror::wire::{Consent, Kind, Mark, Row};
 use crate::domain::twin::Twin;
-use crate::store::tables::{AwayKey, MirrorMark, Sent, binding_key, entity_key, kind_prefix};
+use crate::store::tables::{AwayKey, FirmwareFacts, MirrorMark, Sent, binding_key, entity_key, kind_prefix};
 use crate::store::{Read, Record, StoreError, Table};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -109,6 +109,10 @@ impl Teller<'_> {
             "trust": registered.origin.trust(), "resets": rows.get::<ResetCounter>(key)?.unwrap_or_default().counter,
         });
         set(&mut body, "claimed_at", household.claimed_at);
+        if let Some(runs) = rows.get::<FirmwareFacts>(key)? {
+            set(&mut body, "firmware", Some(runs.version).filter(|version| !version.is_empty()));
+            set(&mut body, "rel", Some(runs.rel));
+        }
         if self.consent.contains(&Consent::Devices) {
             set(&mut body, "standing", Some(household.standing));
             set(&mut body, "name", Some(household.name).filter(|n| !n.is_empty()));
