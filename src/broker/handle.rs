@@ -70,8 +70,9 @@ impl Broker {
         let Subject::Device(id) = &who.subject else { return Ok(()) };
         let offers = format!("things/{id}/firmware/offer");
         let inner = |f: &Filter| topic::split_share(&f.path).map_or_else(|()| String::new(), |(_, inner)| inner.to_owned());
-        if !who.rebase && filters.iter().any(|f| topic::matches(&inner(f), &offers)) {
-            self.service.firmware_listening(id).await;
+        let heard: Vec<String> = filters.iter().map(inner).filter(|f| topic::matches(f, &offers)).collect();
+        if !who.rebase && !heard.is_empty() {
+            self.service.firmware_listening(id, heard.contains(&offers)).await;
         }
         let listens = filters.iter().any(|f| locate(&f.path).is_some_and(|at| at.place == Place::RebaseChallenge));
         if !who.rebase || !listens {

@@ -49,8 +49,8 @@ mod vendors;
 mod verified;
 
 pub use crate::store::tables::RetainedMessage;
-pub use actor::Actor;
 pub use accounts::{NewUser, SetupRequest, SignIn, UserView};
+pub use actor::Actor;
 pub use apps::{AppGrant, AppView, MadeAppToken, NewAppToken};
 pub use audit::{AuditCheck, AuditExport, AuditLines, AuditPage, verify_audit};
 pub use bindings::{BindingView, Grant, Recipient};
@@ -60,8 +60,8 @@ pub use commands::{CommandRequest, CommandView};
 pub use devices::{DeviceChange, DeviceView};
 pub use explain::{Explanation, Question};
 pub use firmware::{
-    DeviceFirmwareView, Download, FirmwareConfig, FirmwareRefusal, FirmwareView, ImportedRelease, ModelFirmwareView, PolicyTarget, PolicyView, ReleaseImport,
-    ReleaseOrigin, ReleaseView, WantedRelease,
+    DeviceFirmwareView, Download, FirmwareConfig, FirmwareRefusal, FirmwareView, ImportedRelease, ModelFirmwareView, PolicyTarget,
+    PolicyView, ReleaseImport, ReleaseOrigin, ReleaseView, WantedRelease,
 };
 pub use gate::{SignInAttempt, SignInRefusal, SignedIn};
 pub use invitations::{GiftView, InvitationLook, InvitationView, MadeInvitation, NewInvitation, PromiseView, Registration};

@@ -41,8 +41,8 @@ mod clones;
 mod firmware;
 
 pub use firmware::{
-    ChosenFirmwarePolicy, DeviceFirmware, EndedOffer, Firmware, FirmwareApproval, FirmwareCache, FirmwarePolicy, FirmwareProgress, FirmwareRelease,
-    FirmwareStop, FirmwareVerdict, ImportedRelease, ImportingRelease, ModelFirmware,
+    ChosenFirmwarePolicy, DeviceFirmware, EndedOffer, Firmware, FirmwareApproval, FirmwareCache, FirmwarePolicy, FirmwareProgress,
+    FirmwareRelease, FirmwareStop, FirmwareVerdict, ImportedRelease, ImportingRelease, ModelFirmware,
 };
 
 pub use clones::{Evidence, EvidenceEntry, Lift};
@@ -380,6 +380,8 @@ pub struct Twin {
     /// When each value was written.
     #[schema(value_type = Object)]
     pub metadata: Value,
+    /// Whether what the device runs is not safe any more: then it hears of nothing until it has been updated.
+    pub behind: bool,
 }
 
 /// What to merge into desired; null takes a value away (RFC 7396).

@@ -39,7 +39,10 @@ pub struct PolicyView {
 
 impl PolicyView {
     pub(super) fn of(row: Option<PolicyRow>) -> PolicyView {
-        row.map_or_else(|| PolicyView { policy: Policy::default(), version: 0 }, |row| PolicyView { policy: row.policy, version: row.version })
+        row.map_or_else(
+            || PolicyView { policy: Policy::default(), version: 0 },
+            |row| PolicyView { policy: row.policy, version: row.version },
+        )
     }
 }
 

@@ -141,7 +141,9 @@ impl Service {
                 let body = [get.offer.as_bytes().as_slice(), &get.offset.to_be_bytes(), &part].concat();
                 self.publish(&format!("things/{device}/firmware/chunk"), body, 0, false);
             }
-            Ok(Ok(_)) => tracing::error!(%device, image = %hash, "an image is shorter on disk than it was: remove it and import its release again"),
+            Ok(Ok(_)) => {
+                tracing::error!(%device, image = %hash, "an image is shorter on disk than it was: remove it and import its release again")
+            }
             Ok(Err(error)) => tracing::error!(%error, %device, image = %hash, "an image could not be read"),
             Err(error) => tracing::error!(%error, %device, "the reading of an image broke"),
         }

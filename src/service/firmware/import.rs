@@ -199,11 +199,13 @@ impl ReleaseImport {
         } else {
             self.service.make_room(&images, release.size).await?;
             let name = uuid::Uuid::now_v7().simple().to_string();
-            Some(blocking({
-                let images = images.clone();
-                move || images.begin(&name)
-            })
-            .await?)
+            Some(
+                blocking({
+                    let images = images.clone();
+                    move || images.begin(&name)
+                })
+                .await?,
+            )
         };
         *lock(&self.service.firmware.under_way) = Some(ImportingView {
             brand: release.brand.clone(),

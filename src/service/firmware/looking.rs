@@ -136,7 +136,8 @@ pub(super) fn look_in(tx: &Tx<'_>, look: &Look, now: &Moment) -> Result<Looked, 
     if row.progress.offer.is_none() {
         row.offered = None;
     }
-    looked.offer_changed = (before.progress.offer, before.offered.map(|o| o.install)) != (row.progress.offer, row.offered.map(|o| o.install));
+    looked.offer_changed =
+        (before.progress.offer, before.offered.map(|o| o.install)) != (row.progress.offer, row.offered.map(|o| o.install));
     looked.changed = known.is_none() || row != before;
     looked.standing = row.progress.offer;
     looked.due = due(&row.progress, &policy_for(tx, &registered)?, &verdict, now);
@@ -150,7 +151,8 @@ pub(super) fn look_in(tx: &Tx<'_>, look: &Look, now: &Moment) -> Result<Looked, 
 
 /// When the same look may end otherwise, though nothing happens.
 fn due(progress: &Progress, policy: &Policy, verdict: &Verdict, now: &Moment) -> Option<u64> {
-    let edge = policy.window.as_ref().filter(|_| matches!(verdict, Verdict::Offer { .. })).map(|window| window.next_edge(&now.zone, now.at));
+    let edge =
+        policy.window.as_ref().filter(|_| matches!(verdict, Verdict::Offer { .. })).map(|window| window.next_edge(&now.zone, now.at));
     let waits = match verdict {
         Verdict::Waits { why: Why::Backoff { until }, .. } => Some(*until),
         _ => None,
@@ -167,7 +169,8 @@ fn take_effect(tx: &Tx<'_>, registered: &Registered, effect: &Effect, now: u64) 
             let mut counts = tx.get::<ReleaseCounts>(&key)?.unwrap_or_default();
             counts.tried = counts.tried.saturating_add(u32::from(*tried));
             counts.failed = counts.failed.saturating_add_signed(i32::from(*failed));
-            let policy = tx.get::<PolicyRow>(&model_policy_key(&registered.brand, &registered.model))?.map(|row| row.policy).unwrap_or_default();
+            let policy =
+                tx.get::<PolicyRow>(&model_policy_key(&registered.brand, &registered.model))?.map(|row| row.policy).unwrap_or_default();
             if policy.stop.holds(counts.tried, counts.failed) && !counts.resumed && !counts.told {
                 counts.told = true;
                 tell_stopped(tx, registered, *rel, counts, now)?;

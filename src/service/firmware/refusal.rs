@@ -30,7 +30,9 @@ pub enum FirmwareRefusal {
     #[error(transparent)]
     NotAReleaseFile(ReleaseError),
     /// The image is larger than the room for images.
-    #[error("the image has {size} bytes, and this hub keeps images of at most {limit} bytes: raise firmware.cache_bytes in its configuration")]
+    #[error(
+        "the image has {size} bytes, and this hub keeps images of at most {limit} bytes: raise firmware.cache_bytes in its configuration"
+    )]
     TooLarge {
         /// Of the image.
         size: u64,
@@ -38,7 +40,9 @@ pub enum FirmwareRefusal {
         limit: u64,
     },
     /// All images there are under offer.
-    #[error("there is no room for the image: the others are being offered to devices. Wait until these are done, remove one, or raise firmware.cache_bytes")]
+    #[error(
+        "there is no room for the image: the others are being offered to devices. Wait until these are done, remove one, or raise firmware.cache_bytes"
+    )]
     CacheFull,
     /// The same number was released with another content.
     #[error("this hub knows another release {0} of this model: its maker has used the number twice; ask for one with a new number")]
@@ -72,7 +76,9 @@ impl FirmwareRefusal {
 impl From<ReleaseError> for FirmwareRefusal {
     fn from(error: ReleaseError) -> Self {
         match error {
-            ReleaseError::Statement(StatementError::Untrusted { brand, fingerprint }) => FirmwareRefusal::BrandNotTrusted { brand, fingerprint },
+            ReleaseError::Statement(StatementError::Untrusted { brand, fingerprint }) => {
+                FirmwareRefusal::BrandNotTrusted { brand, fingerprint }
+            }
             ReleaseError::Statement(_) | ReleaseError::Bound { .. } => FirmwareRefusal::Signature(error.to_string()),
             ReleaseError::CutShort | ReleaseError::TooLong => FirmwareRefusal::Size(error),
             ReleaseError::Hash => FirmwareRefusal::Hash(error),

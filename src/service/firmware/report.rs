@@ -50,7 +50,8 @@ impl Service {
                     let (action, outcome) = if is { ("firmware.behind", Outcome::Denied) } else { ("firmware.whole", Outcome::Done) };
                     let detail = format!("rel {}, the security minimum is {floor}", facts.rel);
                     let reason = if is { "behind" } else { "" };
-                    let event = audit::event(format!("device:{}", look.device), action, look.device.as_str(), outcome, reason, detail, &via);
+                    let event =
+                        audit::event(format!("device:{}", look.device), action, look.device.as_str(), outcome, reason, detail, &via);
                     audit::append(tx, moment.at, event)?;
                 }
                 Ok((look_in(tx, &look, &moment)?, was, is))
@@ -79,8 +80,14 @@ impl Service {
         Ok(further)
     }
 
-    /// A device listens for its offer: it is told what there is, also that there is nothing.
-    pub async fn firmware_listening(&self, device: &DeviceId) {
+    /// A device listens for its offer, `by_name` or because it listens to everything: it is told what there is, also that there is
+    /// nothing. One that listens to everything and has never said a word about firmware may know nothing of it.
+    pub async fn firmware_listening(&self, device: &DeviceId, by_name: bool) {
+        let key = device.as_str().as_bytes();
+        let knows = by_name || self.store.read::<_, StoreError>(|v| v.get::<FirmwareProgress>(key)).is_ok_and(|row| row.is_some());
+        if !knows {
+            return;
+        }
         match self.look_at(device, None, true).await {
             Ok(true) => {}
             Ok(false) => self.tell_offer(device),

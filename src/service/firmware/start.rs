@@ -65,7 +65,9 @@ impl Service {
         let gone: Vec<ImageHash> = known.into_keys().filter(|hash| !there.contains(hash)).collect();
         if !gone.is_empty() {
             tracing::warn!(images = gone.len(), "images of firmware are not on disk any more; import their releases again");
-            self.store.write::<_, StoreError, _>(move |tx| gone.iter().try_for_each(|hash| tx.delete::<ImageRow>(hash.as_bytes()).map(drop))).await?;
+            self.store
+                .write::<_, StoreError, _>(move |tx| gone.iter().try_for_each(|hash| tx.delete::<ImageRow>(hash.as_bytes()).map(drop)))
+                .await?;
         }
         let devices = self.store.read::<_, StoreError>(|v| known_devices(v))?;
         {

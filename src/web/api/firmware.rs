@@ -161,12 +161,16 @@ fn wanted(headers: &HeaderMap, size: u64, etag: &str) -> Wanted {
     if headers.get(header::IF_RANGE).is_some_and(|value| value.as_bytes() != etag.as_bytes()) {
         return Wanted::All;
     }
-    let Some((first, last)) = range.trim().strip_prefix("bytes=").and_then(|range| range.trim().split_once('-')) else { return Wanted::All };
+    let Some((first, last)) = range.trim().strip_prefix("bytes=").and_then(|range| range.trim().split_once('-')) else {
+        return Wanted::All;
+    };
     let number = |text: &str| if text.bytes().all(|b| b.is_ascii_digit()) { text.parse::<u64>().ok() } else { None };
     match (first.is_empty(), number(first), last.is_empty(), number(last)) {
         (true, _, false, Some(0)) => Wanted::Beyond,
         (true, _, false, Some(length)) => Wanted::Part(size.saturating_sub(length), size.saturating_sub(1)),
-        (false, Some(first), _, _) if first >= size && (last.is_empty() || number(last).is_some_and(|last| last >= first)) => Wanted::Beyond,
+        (false, Some(first), _, _) if first >= size && (last.is_empty() || number(last).is_some_and(|last| last >= first)) => {
+            Wanted::Beyond
+        }
         (false, Some(first), true, _) => Wanted::Part(first, size.saturating_sub(1)),
         (false, Some(first), false, Some(last)) if first <= last => Wanted::Part(first, last.min(size.saturating_sub(1))),
         _ => Wanted::All,

@@ -44,10 +44,12 @@ pub(super) static CALLS: &[Call] = &[
     })
     .matching()
     .gives(&[(204, Nothing)]),
-    Call::signed_in(Post, "/api/v1/devices/{id}/firmware/approve", "Say yes to one release", |c, r, s| Box::pin(firmware::approve(c, r, s)))
-        .takes(Body::Json("FirmwareApproval"))
-        .gives(&[(200, Tagged("DeviceFirmware"))])
-        .refuses(&[409]),
+    Call::signed_in(Post, "/api/v1/devices/{id}/firmware/approve", "Say yes to one release", |c, r, s| {
+        Box::pin(firmware::approve(c, r, s))
+    })
+    .takes(Body::Json("FirmwareApproval"))
+    .gives(&[(200, Tagged("DeviceFirmware"))])
+    .refuses(&[409]),
     Call::open(Get, "/firmware/{offer}", "A device fetches the image that it is offered, by its ticket", |c, r| {
         Box::pin(firmware::download(c, r))
     })
