@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::sim::firmware;
 use crate::sim::things::{Kind, Refusal};
 use crate::sim::tls::Address;
 
@@ -123,6 +124,8 @@ pub enum Event {
     },
     /// Another has taken its place at the hub; it has answered that it is still there.
     PlaceTaken,
+    /// Its firmware has got on.
+    Firmware(firmware::Event),
     /// The connection is gone.
     Disconnected {
         /// Reason code of the hub's DISCONNECT (MQTT 5).
