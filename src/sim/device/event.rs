@@ -191,6 +191,7 @@ impl fmt::Display for Event {
             Self::CommandResult { id, status, message: None } => write!(f, "command {id}: {status}"),
             Self::CommandResult { id, status, message: Some(message) } => write!(f, "command {id}: {status}: {message}"),
             Self::PlaceTaken => write!(f, "another thing has taken its place at the hub; it has said that it is still here"),
+            Self::Firmware(event) => event.fmt(f),
             Self::Disconnected { reason, .. } => write!(f, "{reason}"),
             Self::Retrying { after } => write!(f, "next try in {:.1} s", after.as_secs_f64()),
             Self::Stopped => write!(f, "switched off"),

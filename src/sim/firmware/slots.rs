@@ -215,7 +215,8 @@ impl Slots {
     pub(super) fn end(&mut self, failed: Option<(&str, &str)>) -> Result<(), FlashError> {
         self.change(|content| {
             if let Some(work) = content.work.take() {
-                content.ended = failed.map(|(code, detail)| Ended { offer: work.offer, failed: Some((code.to_owned(), detail.to_owned())) });
+                content.ended =
+                    failed.map(|(code, detail)| Ended { offer: work.offer, failed: Some((code.to_owned(), detail.to_owned())) });
             }
         })?;
         self.drop_image()
@@ -256,7 +257,8 @@ impl Slots {
         let beside = self.directory.join("firmware.json.part");
         let bytes = serde_json::to_vec(&next).unwrap_or_default();
         let open = || OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside);
-        let written = open().and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all())).and_then(|()| fs::rename(&beside, &path));
+        let written =
+            open().and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all())).and_then(|()| fs::rename(&beside, &path));
         written.map_err(|error| FlashError::Io { path, error })?;
         self.content = next;
         Ok(())
