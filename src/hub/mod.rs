@@ -181,7 +181,9 @@ impl Hub {
         let certificates = Arc::new(Certificates::new(material, &config.name, clock.clone())?);
         let store_failed = store.failed();
         let service = Service::in_zone(store, clock, identity, Some(TimeZone::system())).await?;
-        service.keep_images(config.data_dir.join("firmware"), &config.firmware).await?;
+        if let Err(error) = service.keep_images(config.data_dir.join("firmware"), &config.firmware).await {
+            tracing::error!(%error, "images of firmware cannot be kept; the house goes on without");
+        }
         let broker = Broker::new(service.clone(), config.broker.clone())?;
         service.connect(&broker);
         let not_provisioned = provision::provision(&service, config).await?;

@@ -41,7 +41,7 @@ impl PolicyView {
     pub(super) fn of(row: Option<PolicyRow>) -> PolicyView {
         row.map_or_else(
             || PolicyView { policy: Policy::default(), version: 0 },
-            |row| PolicyView { policy: row.policy, version: row.version },
+            |row| PolicyView { policy: row.policy.unwrap_or_default(), version: row.version },
         )
     }
 }
@@ -109,20 +109,14 @@ impl Service {
                 if if_version.is_some_and(|wanted| wanted != version) {
                     return Err(Refusal::VersionConflict(version));
                 }
-                let detail = match &policy {
-                    None => {
-                        tx.delete::<PolicyRow>(&key)?;
-                        "as its model".to_owned()
-                    }
-                    Some(policy) if before.as_ref().is_some_and(|row| row.policy == *policy) => return Ok(PolicyView::of(before)),
-                    Some(policy) => {
-                        let row = PolicyRow { policy: policy.clone(), version: version + 1, by: who.subject.to_string(), at: now };
-                        tx.put(&key, &row)?;
-                        serde_json::to_string(policy).unwrap_or_default()
-                    }
-                };
-                audit::append(tx, now, audit::done(&who, "firmware.policy", &to.object(), detail))?;
-                Ok(PolicyView::of(tx.get::<PolicyRow>(&key)?))
+                if before.as_ref().and_then(|row| row.policy.as_ref()) == policy.as_ref() {
+                    return Ok(PolicyView::of(before));
+                }
+                let row = PolicyRow { policy: policy.clone(), version: version + 1, by: who.subject.to_string(), at: now };
+                tx.put(&key, &row)?;
+                let told = policy.as_ref().map_or_else(|| Ok("as its model".to_owned()), serde_json::to_string);
+                audit::append(tx, now, audit::done(&who, "firmware.policy", &to.object(), told.unwrap_or_default()))?;
+                Ok(PolicyView::of(Some(row)))
             })
             .await?;
         match &target {

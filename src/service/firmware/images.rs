@@ -38,7 +38,9 @@ impl Images {
                 Some((hash, row)) if entry.metadata()?.len() == row.size => there.push(hash),
                 _ => {
                     tracing::info!(name = %entry.file_name().display(), "what an interrupted import has left is removed");
-                    fs::remove_file(entry.path())?;
+                    if let Err(error) = fs::remove_file(entry.path()) {
+                        tracing::warn!(%error, path = %entry.path().display(), "it could not be removed");
+                    }
                 }
             }
         }

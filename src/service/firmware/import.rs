@@ -280,7 +280,9 @@ impl ReleaseImport {
                 tx.put(taken.sha256.as_bytes(), &ImageRow { size: taken.size, offered_at: now })?;
                 let raised = raise_floor(tx, &taken)?;
                 if known.is_none() {
-                    let detail = format!("rel {}, version {}, {} bytes, SHA-256 {}", taken.rel, taken.version, taken.size, taken.sha256);
+                    let Release { rel, version, size, sha256, security_minimum, .. } = &taken;
+                    let detail =
+                        format!("rel {rel}, version {version}, {size} bytes, SHA-256 {sha256}, security minimum {security_minimum}");
                     let object = format!("{}/{}", taken.brand, taken.model);
                     let event = audit::event(by.clone(), "firmware.import", &object, Outcome::Done, "", detail, &via);
                     let event = if let ReleaseOrigin::File(actor) = &origin { audit::on_behalf(actor, event) } else { event };
@@ -293,6 +295,9 @@ impl ReleaseImport {
         if raised {
             // Devices below it are kept away from everything from now on.
             service.policy_changed().await;
+            for id in service.devices_of_model(&release.brand, &release.model)? {
+                service.changed(Change::Device { id });
+            }
         }
         service.look_at_model(&release.brand, &release.model).await;
         service.changed(Change::Firmware { id: None });
@@ -318,6 +323,29 @@ impl Drop for ReleaseImport {
 }
 
 impl Service {
+    /// The cloud names another stage for a release that came from there; one that a person has brought is this house's own. Says whether
+    /// that changed anything.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub async fn stage_release(&self, brand: &BrandId, model: &ModelName, rel: u64, percent: u8) -> Result<bool, Refusal> {
+        let key = release_key(brand, model, rel);
+        let changed = self
+            .store
+            .write::<_, StoreError, _>(move |tx| {
+                let row = tx.get::<ReleaseRow>(&key)?.filter(|row| row.from_cloud && row.cloud_percent != percent.min(100));
+                let Some(row) = row else { return Ok(false) };
+                tx.put(&key, &ReleaseRow { cloud_percent: percent.min(100), ..row })?;
+                Ok(true)
+            })
+            .await?;
+        if changed {
+            self.look_at_model(brand, model).await;
+            self.changed(Change::Firmware { id: None });
+        }
+        Ok(changed)
+    }
+
     /// Makes room for `size` more bytes of images.
     async fn make_room(&self, images: &Arc<Images>, size: u64) -> Result<(), Refusal> {
         let limit = images.limit;

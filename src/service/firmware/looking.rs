@@ -1,7 +1,7 @@
 //! Looking at a device: in one transaction what has happened is taken, what it is offered now is decided, and what that changes is
 //! written; after the commit it is told.
 
-use super::{floor_of, import::blocking, known_devices, policy_for};
+use super::{floor_of, import::blocking, known_devices, model_policy, policy_for};
 use crate::domain::audit::Outcome;
 use crate::domain::device::Registered;
 use crate::domain::firmware::policy::{DeviceFacts, Known, Policy, Verdict, Why, verdict};
@@ -9,11 +9,10 @@ use crate::domain::firmware::progress::{Effect, Event, Note, OfferId, Progress, 
 use crate::domain::ids::{BrandId, DeviceId, ModelName};
 use crate::domain::mirror::wire::Notice;
 use crate::domain::time::Moment;
-use crate::service::mirror::put_notice;
+use crate::service::mirror::put_own_notice;
 use crate::service::{Change, Refusal, Service, audit, lock};
 use crate::store::tables::{
-    FirmwareFacts, FirmwareProgress, ImageRow, OfferedImage, PolicyRow, ReleaseCounts, ReleaseRow, model_policy_key, release_key,
-    releases_prefix,
+    FirmwareFacts, FirmwareProgress, ImageRow, OfferedImage, ReleaseCounts, ReleaseRow, release_key, releases_prefix,
 };
 use crate::store::{Read, StoreError, Tx};
 use std::collections::HashSet;
@@ -43,8 +42,6 @@ pub(super) struct Looked {
     pub(super) changed: bool,
     /// The counts of the model's releases have: others are to be looked at.
     pub(super) counted: Option<(BrandId, ModelName)>,
-    /// The offer that stands.
-    pub(super) standing: Option<OfferId>,
     /// When to look again, ms since 1970.
     pub(super) due: Option<u64>,
 }
@@ -139,7 +136,6 @@ pub(super) fn look_in(tx: &Tx<'_>, look: &Look, now: &Moment) -> Result<Looked, 
     looked.offer_changed =
         (before.progress.offer, before.offered.map(|o| o.install)) != (row.progress.offer, row.offered.map(|o| o.install));
     looked.changed = known.is_none() || row != before;
-    looked.standing = row.progress.offer;
     looked.due = due(&row.progress, &policy_for(tx, &registered)?, &verdict, now);
     // What it says every minute is no reason to wear a card.
     let said = FirmwareProgress { said_at: before.said_at, ..row.clone() };
@@ -169,8 +165,7 @@ fn take_effect(tx: &Tx<'_>, registered: &Registered, effect: &Effect, now: u64) 
             let mut counts = tx.get::<ReleaseCounts>(&key)?.unwrap_or_default();
             counts.tried = counts.tried.saturating_add(u32::from(*tried));
             counts.failed = counts.failed.saturating_add_signed(i32::from(*failed));
-            let policy =
-                tx.get::<PolicyRow>(&model_policy_key(&registered.brand, &registered.model))?.map(|row| row.policy).unwrap_or_default();
+            let policy = model_policy(tx, &registered.brand, &registered.model)?;
             if policy.stop.holds(counts.tried, counts.failed) && !counts.resumed && !counts.told {
                 counts.told = true;
                 tell_stopped(tx, registered, *rel, counts, now)?;
@@ -191,7 +186,7 @@ fn take_effect(tx: &Tx<'_>, registered: &Registered, effect: &Effect, now: u64) 
                 "{device} has not become firmware release {rel} ({code}) and runs what it ran before. It is tried again later, three times at \
                  most; its page says more, and lets you hold it."
             );
-            put_notice(tx, &Notice { code: "firmware_failed".into(), device: Some(device.to_string()), text, at: now })?;
+            put_own_notice(tx, &Notice { code: "firmware_failed".into(), device: Some(device.to_string()), text, at: now })?;
             (by_device, "firmware.fail", Outcome::Done, code.word(), rel)
         }
     };
@@ -207,7 +202,7 @@ fn tell_stopped(tx: &Tx<'_>, registered: &Registered, rel: u64, counts: ReleaseC
          on from the page of firmware.",
         counts.failed, counts.tried
     );
-    put_notice(tx, &Notice { code: "firmware_stopped".into(), device: None, text, at: now })?;
+    put_own_notice(tx, &Notice { code: "firmware_stopped".into(), device: None, text, at: now })?;
     let object = format!("{brand}/{model}");
     audit::append(tx, now, audit::event("hub", "firmware.stop", &object, Outcome::Done, "too_many_failed", detail, "hub")).map(drop)
 }
@@ -223,22 +218,7 @@ impl Service {
 
     /// What follows after the commit.
     pub(super) async fn followed(&self, device: &DeviceId, looked: Looked) -> bool {
-        {
-            let mut offers = lock(&self.firmware.offers);
-            if looked.changed {
-                offers.retain(|_, known| known != device);
-            }
-            if let Some(offer) = looked.standing {
-                offers.insert(offer, device.clone());
-            }
-        }
-        {
-            let mut due = lock(&self.firmware.due);
-            match looked.due {
-                Some(at) => drop(due.insert(device.clone(), at)),
-                None => drop(due.remove(device)),
-            }
-        }
+        self.keep_in_mind(device, looked.due);
         if looked.offer_changed {
             lock(&self.firmware.offsets).remove(device);
             self.tell_offer(device);
@@ -254,9 +234,30 @@ impl Service {
         looked.offer_changed
     }
 
-    /// Looks at all devices of a model that are known to take firmware.
-    pub(super) async fn look_at_model(&self, brand: &BrandId, model: &ModelName) {
-        let found = self.store.read::<_, StoreError>(|v| {
+    /// Remembers which offer stands for a device, and when to look again. Read under the lock: of two looks at one device, whichever
+    /// ends later remembers what is so now.
+    fn keep_in_mind(&self, device: &DeviceId, due: Option<u64>) {
+        let mut offers = lock(&self.firmware.offers);
+        let row = self.store.read::<_, StoreError>(|v| v.get::<FirmwareProgress>(device.as_str().as_bytes()));
+        let Ok(row) = row else {
+            lock(&self.firmware.due).insert(device.clone(), 0);
+            return;
+        };
+        let progress = row.unwrap_or_default().progress;
+        if progress.offer.is_none_or(|offer| !offers.contains_key(&offer)) {
+            offers.retain(|_, known| known != device);
+            offers.extend(progress.offer.map(|offer| (offer, device.clone())));
+        }
+        let mut all_due = lock(&self.firmware.due);
+        match due.into_iter().chain(progress.due_at()).min() {
+            Some(at) => drop(all_due.insert(device.clone(), at)),
+            None => drop(all_due.remove(device)),
+        }
+    }
+
+    /// The devices of a model that are known to take firmware.
+    pub(super) fn devices_of_model(&self, brand: &BrandId, model: &ModelName) -> Result<Vec<DeviceId>, StoreError> {
+        self.store.read(|v| {
             let mut found = Vec::new();
             for (id, _) in known_devices(v)? {
                 if v.get::<Registered>(id.as_str().as_bytes())?.is_some_and(|r| r.brand == *brand && r.model == *model) {
@@ -264,8 +265,12 @@ impl Service {
                 }
             }
             Ok(found)
-        });
-        match found {
+        })
+    }
+
+    /// Looks at all of them.
+    pub(super) async fn look_at_model(&self, brand: &BrandId, model: &ModelName) {
+        match self.devices_of_model(brand, model) {
             Ok(found) => self.look_at_all(found).await,
             Err(error) => tracing::error!(%error, "the devices of a model could not be looked at; the hub's clock tries again"),
         }

@@ -25,7 +25,7 @@ use crate::domain::device::Registered;
 use crate::domain::firmware::policy::{self, Policy};
 use crate::domain::firmware::progress::OfferId;
 use crate::domain::firmware::release::ImageHash;
-use crate::domain::ids::DeviceId;
+use crate::domain::ids::{BrandId, DeviceId, ModelName};
 use crate::store::tables::{
     FirmwareFacts, FirmwareFloor, FirmwareProgress, ImageRow, PolicyRow, device_policy_key, model_key, model_policy_key,
 };
@@ -72,10 +72,15 @@ fn floor_of<R: Read>(rows: &R, registered: &Registered) -> Result<u64, StoreErro
 
 /// What holds for a device: its own policy, or its model's.
 fn policy_for<R: Read>(rows: &R, registered: &Registered) -> Result<Policy, StoreError> {
-    if let Some(own) = rows.get::<PolicyRow>(&device_policy_key(&registered.id))? {
-        return Ok(own.policy);
+    match rows.get::<PolicyRow>(&device_policy_key(&registered.id))?.and_then(|own| own.policy) {
+        Some(own) => Ok(own),
+        None => model_policy(rows, &registered.brand, &registered.model),
     }
-    Ok(rows.get::<PolicyRow>(&model_policy_key(&registered.brand, &registered.model))?.map_or_else(Policy::default, |row| row.policy))
+}
+
+/// What holds for a model's devices that have no policy of their own.
+fn model_policy<R: Read>(rows: &R, brand: &BrandId, model: &ModelName) -> Result<Policy, StoreError> {
+    Ok(rows.get::<PolicyRow>(&model_policy_key(brand, model))?.and_then(|row| row.policy).unwrap_or_default())
 }
 
 /// All images there are.

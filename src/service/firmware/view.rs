@@ -3,7 +3,7 @@
 use super::choices::PolicyView;
 use super::import::ImportingView;
 use super::looking::{decided, releases_of};
-use super::{floor_of, images_in, known_devices};
+use super::{floor_of, images_in, known_devices, policy_for};
 use crate::domain::authority::HubAction;
 use crate::domain::device::Registered;
 use crate::domain::firmware::policy::{Policy, Verdict, Why, is_behind};
@@ -111,7 +111,7 @@ pub struct DeviceFirmwareView {
     pub behind: bool,
     /// The security minimum of its model; 0 for none.
     pub floor: u64,
-    /// What holds for it.
+    /// What holds for it; the version is that of its own.
     pub policy: PolicyView,
     /// Whether that is its own, and not its model's.
     pub own_policy: bool,
@@ -245,11 +245,8 @@ impl Service {
             let (rel, version) = facts.map_or((None, None), |facts| (Some(facts.rel), Some(facts.version)));
             let floor = floor_of(v, &registered)?;
             let own = v.get::<PolicyRow>(&device_policy_key(device))?;
-            let own_policy = own.is_some();
-            let policy = match own {
-                Some(own) => PolicyView::of(Some(own)),
-                None => PolicyView::of(v.get::<PolicyRow>(&model_policy_key(&registered.brand, &registered.model))?),
-            };
+            let (own_policy, own_version) = own.map_or((false, 0), |own| (own.policy.is_some(), own.version));
+            let policy = PolicyView { policy: policy_for(v, &registered)?, version: own_version };
             let mut newer: Vec<ReleaseView> = releases_of(v, &registered.brand, &registered.model)?
                 .into_iter()
                 .filter(|(row, _)| rel.is_none_or(|rel| row.release.rel > rel) && row.release.runs_on(&registered.hardware))

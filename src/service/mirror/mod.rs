@@ -26,7 +26,7 @@ pub use view::{CloudStatus, NoticeView, Pending};
 
 pub(super) use away::end_away_keys_of;
 pub(super) use marks::end_life_of;
-pub(super) use news::put_notice;
+pub(super) use news::put_own_notice;
 pub(super) use requests::is_from_cloud;
 
 use crate::domain::mirror::wire::CloudView;

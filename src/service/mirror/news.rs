@@ -25,8 +25,8 @@ const WORD_MAX: usize = 64;
 /// After every key.
 const END: &[u8] = &[u8::MAX; 9];
 
-/// Keeps a notice of the cloud, or of the hub itself.
-pub(in crate::service) fn put_notice(tx: &Tx<'_>, notice: &Notice) -> Result<(), StoreError> {
+/// Keeps a notice of the cloud.
+pub(super) fn put_notice(tx: &Tx<'_>, notice: &Notice) -> Result<(), StoreError> {
     let cut = |text: &str, most: usize| text.chars().filter(|c| !c.is_control()).take(most).collect::<String>();
     let notice = Notice {
         code: cut(&notice.code, WORD_MAX),
@@ -40,6 +40,15 @@ pub(in crate::service) fn put_notice(tx: &Tx<'_>, notice: &Notice) -> Result<(),
         return Ok(());
     }
     add(tx, NOTICES, &NoticeRow { notice, seen: false })
+}
+
+/// Keeps a notice of the hub itself, whose text tells one from another.
+pub(in crate::service) fn put_own_notice(tx: &Tx<'_>, notice: &Notice) -> Result<(), StoreError> {
+    let known = tx.scan_back::<NoticeRow>(END, NOTICES)?;
+    if known.iter().any(|(_, row)| !row.seen && row.notice.text == notice.text) {
+        return Ok(());
+    }
+    add(tx, NOTICES, &NoticeRow { notice: notice.clone(), seen: false })
 }
 
 /// Lists what was refused, for owners.

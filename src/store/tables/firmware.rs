@@ -88,8 +88,8 @@ pub struct OfferedImage {
 /// What people have chosen for a model, or for one device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PolicyRow {
-    /// The choice.
-    pub policy: Policy,
+    /// The choice; none once a device is to be as its model again.
+    pub policy: Option<Policy>,
     /// Rises with every change.
     pub version: u64,
     /// By whom: a subject's text.

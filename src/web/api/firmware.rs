@@ -98,7 +98,7 @@ pub(in crate::web) async fn approve(context: Arc<Context>, mut request: Request,
 
 fn shown(service: &Service, session: &Session, request: &Request) -> Answered {
     let view = service.device_firmware(&session.actor, &request.device()?).map_err(refusal::problem)?;
-    Ok(answer::tagged(answer::ok(&view)?, if view.own_policy { view.policy.version } else { 0 }))
+    Ok(answer::tagged(answer::ok(&view)?, view.policy.version))
 }
 
 fn model(request: &Request) -> Result<(BrandId, ModelName), Problem> {
