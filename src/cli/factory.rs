@@ -9,7 +9,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::factory::{self, BrandId, DeviceId, FactoryError, MintOptions, ModelName, Progress, Run, RunChoice, Workshop};
+use crate::factory::{
+    self, BrandId, DeviceId, FactoryError, FirmwareOrder, MintOptions, ModelName, Progress, Run, RunChoice, Workshop,
+};
 
 /// Make brands, devices, registry batches and labels.
 #[derive(Debug, Args)]
@@ -32,11 +34,13 @@ enum Command {
     Batch(BatchArgs),
     /// Make the orders by which devices of a stolen hub move to another one.
     Rehome(RehomeArgs),
+    /// Sign an image as a release of firmware: a file that hubs take.
+    Firmware(FirmwareArgs),
     /// Draw printable labels with QR codes (SVG, A4, 3 × 8).
     Labels(LabelArgs),
     /// Say what a file is, never showing a secret.
     Show {
-        /// A voucher, secret, key, model, hub request or batch.
+        /// A voucher, secret, key, model, hub request, batch or release of firmware.
         file: PathBuf,
     },
 }
@@ -168,6 +172,41 @@ struct LabelArgs {
     shop: Shop,
 }
 
+#[derive(Debug, Args)]
+struct FirmwareArgs {
+    /// The image, as devices of the model start from it.
+    image: PathBuf,
+    /// Whose devices.
+    #[arg(long)]
+    brand: BrandId,
+    /// Of which model.
+    #[arg(long)]
+    model: ModelName,
+    /// A hardware revision that it runs on; may be given more than once. Without it, devices that have no revision.
+    #[arg(long, value_name = "REVISION")]
+    hardware: Vec<String>,
+    /// The number of the release, above all that were signed for the model.
+    #[arg(long, value_name = "N")]
+    rel: u64,
+    /// The version for people, such as 1.5.0.
+    #[arg(long)]
+    version: String,
+    /// What is new.
+    #[arg(long, default_value = "")]
+    notes: String,
+    /// The oldest release that can go to this one in one step.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    least_before: u64,
+    /// The oldest release that is still safe to use: devices below it do nothing any more but update.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    security_minimum: u64,
+    /// Where to write the release file [default: the model, the version and .hkfw].
+    #[arg(long)]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    shop: Shop,
+}
+
 /// Runs the maker's tool.
 ///
 /// # Errors
@@ -181,6 +220,7 @@ pub fn run(args: FactoryArgs) -> Result<()> {
         Command::Mint(args) => mint(&mut out, &args),
         Command::Batch(args) => batch(&mut out, &args),
         Command::Rehome(args) => rehome(&mut out, &args),
+        Command::Firmware(args) => firmware(&mut out, args),
         Command::Labels(args) => labels(&mut out, &args),
         Command::Show { file } => Ok(out.write_all(factory::describe(&file)?.as_bytes())?),
     }
@@ -311,6 +351,27 @@ fn rehome(out: &mut dyn Write, args: &RehomeArgs) -> Result<()> {
     )?;
     writeln!(out, "Be sure that the hub was stolen, and that it is its owner who asks: whoever is named there gets the devices.")?;
     writeln!(out, "The new hub needs a batch too: hearthkey factory batch, with its own request (HKREQ1.…).")?;
+    Ok(())
+}
+
+fn firmware(out: &mut dyn Write, args: FirmwareArgs) -> Result<()> {
+    let FirmwareArgs { image, brand, model, mut hardware, rel, version, notes, least_before, security_minimum, out: path, shop } = args;
+    let path = path.unwrap_or_else(|| PathBuf::from(format!("{model}-{version}.hkfw")));
+    if hardware.is_empty() {
+        hardware.push(String::new());
+    }
+    let order = FirmwareOrder { model, hardware, rel, version, notes, least_before, security_minimum };
+    let made = shop.open()?.firmware(&brand, &order, &image, &path)?;
+    writeln!(
+        out,
+        "Signed release {} ({}) of {} for {brand}, {} bytes, in {}.",
+        made.rel,
+        made.version,
+        made.model,
+        made.size,
+        path.display()
+    )?;
+    writeln!(out, "Hubs whose owner trusts the brand take this file; no cloud is needed.")?;
     Ok(())
 }
 

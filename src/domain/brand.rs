@@ -107,6 +107,8 @@ pub enum Purpose {
     Move,
     /// Whoever has the recovery code says that a hub was stolen, and which one follows it: `hearthkey rehome v1`.
     Rehome,
+    /// An image that devices of a model may become: `hearthkey firmware v1`.
+    Firmware,
 }
 
 impl Purpose {
@@ -126,6 +128,7 @@ impl Purpose {
             Self::Bundle => b"hearthkey bundle v1",
             Self::Move => b"hearthkey move v1",
             Self::Rehome => b"hearthkey rehome v1",
+            Self::Firmware => b"hearthkey firmware v1",
         }
     }
 
@@ -145,6 +148,7 @@ impl Purpose {
             Self::Bundle => "bundle's seal",
             Self::Move => "move request",
             Self::Rehome => "rehome statement",
+            Self::Firmware => "firmware release",
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod claim;
 pub mod clone;
 pub mod code;
 pub mod device;
+pub mod firmware;
 pub mod ids;
 pub mod improv;
 pub mod keys;

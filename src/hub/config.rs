@@ -2,6 +2,7 @@
 
 use super::ClockConfig;
 use crate::net::Limits;
+use crate::service::FirmwareConfig;
 use crate::{ble, broker, mdns, mirror, web};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -37,6 +38,8 @@ pub struct Config {
     pub bluetooth: ble::Config,
     /// The way to the cloud that an owner has linked.
     pub cloud: mirror::Config,
+    /// Firmware for devices.
+    pub firmware: FirmwareConfig,
     /// Sign-in and claim attempts of one address per minute, over all accounts.
     pub attempts_per_minute: u32,
     /// Where the service manager put credentials.
@@ -65,6 +68,7 @@ impl Default for Config {
             mdns: mdns::Config::default(),
             bluetooth: ble::Config::default(),
             cloud: mirror::Config::default(),
+            firmware: FirmwareConfig::default(),
             attempts_per_minute: 600,
             credentials_dir: None,
             trust: BTreeMap::new(),

@@ -185,6 +185,9 @@ impl Hub {
         let certificates = Arc::new(Certificates::new(material, &config.name, clock.clone())?);
         let store_failed = store.failed();
         let service = Service::in_zone(store, clock, identity, Some(TimeZone::system())).await?;
+        if let Err(error) = service.keep_images(config.data_dir.join("firmware"), &config.firmware).await {
+            tracing::error!(%error, "images of firmware cannot be kept; the house goes on without");
+        }
         let broker = Broker::new(service.clone(), config.broker.clone())?;
         service.connect(&broker);
         let not_provisioned = provision::provision(&service, config).await?;
@@ -494,7 +497,8 @@ async fn run_clock(service: Arc<Service>, certificates: Arc<Certificates>, shutd
             .and(service.end_moments().await)
             .and(service.expire_commands().await)
             .and(service.run_erasures().await)
-            .and(service.sweep_support().await);
+            .and(service.sweep_support().await)
+            .and(service.sweep_firmware().await);
         let swept = if ticks.is_multiple_of(3_600) {
             service.sweep_sessions().await.and(service.sweep_invitations().await).and(service.sweep_apps().await)
         } else {

@@ -5,6 +5,7 @@
 //! through [`Service::changes`]. Deciding is `domain`'s, bytes are `store`'s.
 
 mod accounts;
+mod actor;
 mod app_tokens;
 mod apps;
 mod audit;
@@ -16,6 +17,7 @@ mod commands;
 mod devices;
 mod explain;
 mod factory_reset;
+mod firmware;
 mod forget;
 mod gate;
 mod handover;
@@ -49,6 +51,7 @@ mod verified;
 
 pub use crate::store::tables::RetainedMessage;
 pub use accounts::{NewUser, SetupRequest, SignIn, UserView};
+pub use actor::Actor;
 pub use apps::{AppGrant, AppView, MadeAppToken, NewAppToken};
 pub use audit::{AuditCheck, AuditExport, AuditLines, AuditPage, verify_audit};
 pub use bindings::{BindingView, Grant, Recipient};
@@ -57,6 +60,10 @@ pub use clones::{Answer, EvidenceView, Probe};
 pub use commands::{CommandRequest, CommandView};
 pub use devices::{DeviceChange, DeviceView};
 pub use explain::{Explanation, Question};
+pub use firmware::{
+    DeviceFirmwareView, Download, FirmwareConfig, FirmwareRefusal, FirmwareView, ImportedRelease, ModelFirmwareView, PolicyTarget,
+    PolicyView, ReleaseImport, ReleaseOrigin, ReleaseView, WantedRelease,
+};
 pub use gate::{SignInAttempt, SignInRefusal, SignedIn};
 pub use invitations::{GiftView, InvitationLook, InvitationView, MadeInvitation, NewInvitation, PromiseView, Registration};
 pub use mirror::{
@@ -89,8 +96,6 @@ pub use vendors::Vendor;
 
 use rights::Now;
 
-use crate::domain::account::{Role, UserId};
-use crate::domain::authority::{Authority, HubAction};
 use crate::domain::binding::Subject;
 use crate::domain::ids::{DeviceId, HubId};
 use crate::domain::model::Model;
@@ -104,7 +109,6 @@ use bytes::Bytes;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
@@ -176,62 +180,6 @@ pub trait Outlet: Send + Sync {
     }
 }
 
-/// Who acts, and through what: the first argument of every use case.
-#[derive(Clone, Debug)]
-pub struct Actor {
-    /// Who: a person, an app, a service, a device.
-    pub subject: Subject,
-    /// The person an app acts for.
-    pub behalf: Option<UserId>,
-    /// What it may do to the hub, as it was when the request came in.
-    pub authority: Authority,
-    /// The protocol and the source, as the audit shows it.
-    pub via: String,
-    /// The source's address.
-    pub source: IpAddr,
-}
-
-impl Actor {
-    /// Whoever holds the box itself: its configuration is an owner's word.
-    #[must_use]
-    pub fn console() -> Actor {
-        let source = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-        Actor::person(UserId::console(), Role::Owner, "console".into(), source)
-    }
-
-    /// A person.
-    #[must_use]
-    pub fn person(user: UserId, role: Role, via: String, source: IpAddr) -> Actor {
-        Actor { subject: Subject::User(user), behalf: None, authority: Authority::Role(role), via, source }
-    }
-
-    /// A device, in what it does to others.
-    #[must_use]
-    pub fn device(id: DeviceId, via: String, source: IpAddr) -> Actor {
-        Actor { subject: Subject::Device(id), behalf: None, authority: Authority::Nothing, via, source }
-    }
-
-    /// The account of the person who acts.
-    ///
-    /// # Errors
-    /// [`Refusal::PeopleOnly`] for everything that is not a person, also for an app that acts for one.
-    pub fn user(&self) -> Result<&UserId, Refusal> {
-        self.subject.user().ok_or(Refusal::PeopleOnly)
-    }
-
-    /// Whether what let it in ends without use: so it is with service accounts and a maker's people.
-    #[must_use]
-    pub fn ends_unused(&self) -> bool {
-        matches!(self.authority, Authority::Service(_)) || self.authority.role().is_some_and(Role::is_vendor)
-    }
-
-    /// Whether it may do this to the hub, as far as was known when the request came in; a transaction asks again.
-    #[must_use]
-    pub fn may(&self, action: HubAction) -> bool {
-        self.authority.may(action)
-    }
-}
-
 /// Something a live view must know. Who may see it is decided where it is shown.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "lowercase", tag = "kind")]
@@ -266,6 +214,11 @@ pub enum Change {
     Accounts,
     /// The link to the cloud, how it stands, or what came from there.
     Cloud,
+    /// Firmware: of one device, or the releases that are here and what holds for them.
+    Firmware {
+        /// Of which device.
+        id: Option<DeviceId>,
+    },
 }
 
 /// Why a use case did not do what it was asked. An adapter maps each to its protocol.
@@ -328,6 +281,9 @@ pub enum Refusal {
     /// A statement or file of a maker was not taken.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// A release of firmware was not taken.
+    #[error(transparent)]
+    Firmware(#[from] FirmwareRefusal),
     /// Another hub has taken this one's place.
     #[error("another hub has taken the place of this one, and this one serves nobody any more")]
     Retired,
@@ -392,6 +348,7 @@ pub struct Service {
     pepper: Zeroizing<[u8; 32]>,
     /// Bundles, and how this hub stands to the one before it and the one after it.
     recovery: recovery::Desk,
+    firmware: firmware::Desk,
 }
 
 impl Service {
@@ -448,6 +405,7 @@ impl Service {
             reached_at: OnceLock::new(),
             pepper,
             recovery: recovery::Desk::default(),
+            firmware: firmware::Desk::default(),
         });
         service.load_standing()?;
         service.load_zone()?;

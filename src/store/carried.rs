@@ -36,6 +36,9 @@ const COUNTED: &[&str] = &[
     "mirror_marks",
     "following",
     "move_orders",
+    "firmware_floors",
+    "firmware_facts",
+    "firmware_policies",
 ];
 
 /// Names of those that travel along, and change too often to be a reason by themselves.

@@ -1,10 +1,16 @@
 //! Every table: what it holds, by which key. A key is text, with `\0` between parts, so that a prefix is a range.
 
 mod access;
+mod firmware;
 mod mirror;
 mod recovery;
+mod serde_bytes_vec;
 
 pub use access::{AppLastUsed, AppToken, AuthorizationCode, ConsentedDevice, Invitation, Promise, RefreshToken};
+pub use firmware::{
+    FirmwareFacts, FirmwareFloor, FirmwareProgress, ImageRow, OfferedImage, PolicyRow, ReleaseCounts, ReleaseRow, device_policy_key,
+    model_policy_key, release_key, releases_prefix,
+};
 pub use mirror::{
     AwayKey, Doing, DoneRow, MirrorLink, MirrorMark, MirrorProgress, MirrorSwitch, NoticeRow, OfferRow, OutboxRow, PreparedBatch,
     RefusedRow, Resync, Sent, entity_key, kind_prefix, outbox_key, outbox_prefix,
@@ -168,6 +174,20 @@ records! {
     plain("following"): Following;
     /// Orders for devices of the stolen hub to move to this one, by device id.
     plain("move_orders"): StoredOrder;
+    /// Releases of firmware, by brand, model and big-endian number: [`release_key`].
+    plain("firmware_releases"): ReleaseRow;
+    /// What has become of them in this house, by the same key.
+    plain("firmware_counts"): ReleaseCounts;
+    /// Images on disk, by SHA-256.
+    plain("firmware_images"): ImageRow;
+    /// What devices say they run, by device id.
+    plain("firmware_facts"): FirmwareFacts => Mirroring::With(Table::plain("household"));
+    /// How far devices are with another release, by device id.
+    plain("firmware_progress"): FirmwareProgress;
+    /// What people have chosen: [`model_policy_key`], [`device_policy_key`].
+    plain("firmware_policies"): PolicyRow;
+    /// Security minimums, by brand and model: [`model_key`].
+    plain("firmware_floors"): FirmwareFloor;
 }
 
 /// A device's hub-scoped key.
@@ -507,30 +527,6 @@ pub struct RetainedMessage {
     /// Until when it is worth telling, ms since 1970.
     #[serde(default)]
     pub expires_at: Option<u64>,
-}
-
-mod serde_bytes_vec {
-    //! Bytes as a CBOR byte string rather than an array of numbers.
-    use serde::{Deserializer, Serializer, de};
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_bytes(bytes)
-    }
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
-        struct Bytes;
-        impl de::Visitor<'_> for Bytes {
-            type Value = Vec<u8>;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("bytes")
-            }
-            fn visit_bytes<E: de::Error>(self, v: &[u8]) -> Result<Vec<u8>, E> {
-                Ok(v.to_vec())
-            }
-            fn visit_byte_buf<E: de::Error>(self, v: Vec<u8>) -> Result<Vec<u8>, E> {
-                Ok(v)
-            }
-        }
-        d.deserialize_byte_buf(Bytes)
-    }
 }
 
 /// Key of a binding.

@@ -165,6 +165,12 @@ fn schemas() -> Vec<(String, RefOr<Schema>)> {
         NewCloud,
         TakenBulletin,
         Recovery,
+        Firmware,
+        ImportedRelease,
+        FirmwarePolicy,
+        ChosenFirmwarePolicy,
+        FirmwareApproval,
+        DeviceFirmware,
         Me,
         Problem
     );

@@ -38,6 +38,12 @@ mod handover;
 
 pub use handover::{Replacement, Transfer};
 mod clones;
+mod firmware;
+
+pub use firmware::{
+    ChosenFirmwarePolicy, DeviceFirmware, EndedOffer, Firmware, FirmwareApproval, FirmwareCache, FirmwarePolicy, FirmwareProgress,
+    FirmwareRelease, FirmwareStop, FirmwareVerdict, ImportedRelease, ImportingRelease, ModelFirmware,
+};
 
 pub use clones::{Evidence, EvidenceEntry, Lift};
 
@@ -340,8 +346,12 @@ pub struct Device {
     pub privilege: Option<String>,
     /// The attributes and commands that the right is restricted to, when it is.
     pub only: Option<Vec<String>>,
-    /// What to know before using it: that it is quarantined.
+    /// What to know before using it: that it is quarantined, or kept away from everything until it has been updated.
     pub warning: Option<String>,
+    /// The version of its firmware, if it has said it.
+    pub firmware: Option<String>,
+    /// Whether that is below the security minimum of its model.
+    pub behind: bool,
     /// The record's version: its `ETag`.
     pub version: u64,
 }
@@ -370,6 +380,8 @@ pub struct Twin {
     /// When each value was written.
     #[schema(value_type = Object)]
     pub metadata: Value,
+    /// Whether what the device runs is not safe any more: then it hears of nothing until it has been updated.
+    pub behind: bool,
 }
 
 /// What to merge into desired; null takes a value away (RFC 7396).

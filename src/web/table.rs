@@ -3,6 +3,7 @@
 mod accounts;
 mod apps;
 mod clones;
+mod firmware;
 mod history;
 mod house;
 mod invitations;
@@ -177,6 +178,7 @@ static AREAS: &[&[Call]] = &[
     history::CALLS,
     mirror::CALLS,
     recovery::CALLS,
+    firmware::CALLS,
 ];
 
 /// All calls.

@@ -27,6 +27,7 @@ pub use view::{CloudStatus, NoticeView, Pending};
 
 pub(super) use away::end_away_keys_of;
 pub(super) use marks::{end_life_of, raise_to};
+pub(super) use news::put_own_notice;
 pub(super) use requests::is_from_cloud;
 pub(super) use rows::{marked, parse_binding};
 

@@ -8,7 +8,7 @@ use crate::domain::mirror::digest::Digest;
 use crate::domain::mirror::merge::body_hash;
 use crate::domain::mirror::wire::{Consent, Kind, Mark, Paired, Row};
 use crate::domain::twin::Twin;
-use crate::store::tables::{AwayKey, MirrorMark, PairingTranscript, Sent, binding_key, entity_key, kind_prefix};
+use crate::store::tables::{AwayKey, FirmwareFacts, MirrorMark, PairingTranscript, Sent, binding_key, entity_key, kind_prefix};
 use crate::store::{Read, Record, StoreError, Table};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -112,6 +112,10 @@ impl Teller<'_> {
         if registered.origin == Origin::Voucher {
             // The cloud checks it, and sends the identity of a device that has its key alone.
             set(&mut body, "paired", rows.get::<PairingTranscript>(key)?.map(|kept| Paired::of(&kept.transcript)));
+        }
+        if let Some(runs) = rows.get::<FirmwareFacts>(key)? {
+            set(&mut body, "firmware", Some(runs.version).filter(|version| !version.is_empty()));
+            set(&mut body, "rel", Some(runs.rel));
         }
         if self.consent.contains(&Consent::Devices) {
             set(&mut body, "standing", Some(household.standing));

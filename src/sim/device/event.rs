@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::sim::firmware;
 use crate::sim::identity::HubId;
 use crate::sim::things::{Kind, Refusal};
 use crate::sim::tls::Address;
@@ -136,6 +137,8 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Its firmware has got on.
+    Firmware(firmware::Event),
     /// The connection is gone.
     Disconnected {
         /// Reason code of the hub's DISCONNECT (MQTT 5).
@@ -203,6 +206,7 @@ impl fmt::Display for Event {
             Self::PlaceTaken => write!(f, "another thing has taken its place at the hub; it has said that it is still here"),
             Self::Moved { hub, counter } => write!(f, "told by its maker to move to the hub {hub} (order {counter})"),
             Self::MoveRefused { reason } => write!(f, "an order to move was refused: {reason}"),
+            Self::Firmware(event) => event.fmt(f),
             Self::Disconnected { reason, .. } => write!(f, "{reason}"),
             Self::Retrying { after } => write!(f, "next try in {:.1} s", after.as_secs_f64()),
             Self::Stopped => write!(f, "switched off"),

@@ -8,6 +8,7 @@ pub(super) mod bindings;
 pub(super) mod clones;
 pub(super) mod commands;
 pub(super) mod devices;
+pub(super) mod firmware;
 pub(super) mod handover;
 pub(super) mod hub;
 pub(super) mod invitations;
