@@ -103,6 +103,8 @@ pub enum Purpose {
     Bulletin,
     /// A hub's word about its recovery bundle: `hearthkey bundle v1`.
     Bundle,
+    /// A version of this program: `hearthkey hub release v1`.
+    HubRelease,
 }
 
 impl Purpose {
@@ -120,6 +122,7 @@ impl Purpose {
             Self::Recover => b"hearthkey recover v1",
             Self::Bulletin => b"hearthkey bulletin v1",
             Self::Bundle => b"hearthkey bundle v1",
+            Self::HubRelease => b"hearthkey hub release v1",
         }
     }
 
@@ -137,6 +140,7 @@ impl Purpose {
             Self::Recover => "recovery request",
             Self::Bulletin => "bulletin",
             Self::Bundle => "bundle's seal",
+            Self::HubRelease => "hub release",
         }
     }
 }

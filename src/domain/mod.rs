@@ -23,6 +23,7 @@ pub mod network;
 pub mod oauth;
 pub mod pairing;
 pub mod policy;
+pub mod release;
 mod schema;
 pub mod support;
 pub mod time;

@@ -43,6 +43,7 @@ mod sign_out;
 mod strength;
 mod support;
 mod twins;
+mod update;
 mod vendors;
 mod verified;
 
@@ -83,6 +84,7 @@ pub use settings::{SettingsChange, SettingsView};
 pub use sign_out::SessionView;
 pub use strength::Strength;
 pub use support::{SupportRequest, SupportView};
+pub use update::{OfferedRelease, UpdateEnd, UpdateOutcome, UpdatePhase, UpdateView, Updater};
 pub use vendors::Vendor;
 
 use rights::Now;
@@ -259,6 +261,8 @@ pub enum Change {
     Accounts,
     /// The link to the cloud, how it stands, or what came from there.
     Cloud,
+    /// The hub's version, or what is done about it.
+    Update,
 }
 
 /// Why a use case did not do what it was asked. An adapter maps each to its protocol.
@@ -385,6 +389,8 @@ pub struct Service {
     pepper: Zeroizing<[u8; 32]>,
     /// Bundles, and how this hub stands to the one before it and the one after it.
     recovery: recovery::Desk,
+    /// Who brings new versions.
+    updater: OnceLock<Weak<dyn Updater>>,
 }
 
 impl Service {
@@ -441,6 +447,7 @@ impl Service {
             reached_at: OnceLock::new(),
             pepper,
             recovery: recovery::Desk::default(),
+            updater: OnceLock::new(),
         });
         service.load_standing()?;
         service.load_zone()?;

@@ -207,6 +207,21 @@ impl Store {
         Ok(Store { db: Arc::new(ArcSwapOption::new(Some(db))), closed, vault, writer })
     }
 
+    /// The layout of a closed file; `None` when it holds none, or cannot be read. A file that was not closed is repaired first, as at every
+    /// opening.
+    #[must_use]
+    pub fn layout_of(path: &Path) -> Option<u32> {
+        let look = || {
+            let db = Database::builder().set_cache_size(CACHE_BYTES).open(path).ok()?;
+            let txn = db.begin_read().ok()?;
+            let table = txn.open_table(Layout::TABLE.definition()).ok()?;
+            let row = table.get(LAYOUT_ROW).ok()??;
+            let (_format, body) = row.value().split_first()?;
+            ciborium::from_reader::<Layout, _>(body).ok().map(|layout| layout.version)
+        };
+        path.exists().then(|| std::panic::catch_unwind(look).ok().flatten()).flatten()
+    }
+
     /// One consistent look at what is committed.
     ///
     /// # Errors

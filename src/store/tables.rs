@@ -3,6 +3,7 @@
 mod access;
 mod mirror;
 mod recovery;
+mod updates;
 
 pub use access::{AppLastUsed, AppToken, AuthorizationCode, ConsentedDevice, Invitation, Promise, RefreshToken};
 pub use mirror::{
@@ -11,6 +12,7 @@ pub use mirror::{
 };
 
 pub use recovery::{BundleSent, ChangeCount, RecoveryKeys, Restored, Retired};
+pub use updates::HubUpdates;
 
 use super::{Mirroring, Record, StoreError, Table, Tx};
 use crate::domain::account::{User, UserId};
@@ -160,6 +162,8 @@ records! {
     plain("bundle_sent"): BundleSent;
     /// By what this hub has taken another's place, one row `hub`.
     plain("restored"): Restored;
+    /// Which versions of this program have served here, one row `hub`.
+    plain("hub_updates"): HubUpdates;
     /// By what another hub has taken this one's place, one row `hub`.
     plain("retired"): Retired;
 }

@@ -162,6 +162,7 @@ fn schemas() -> Vec<(String, RefOr<Schema>)> {
         NewAwayKey,
         NewCloud,
         TakenBulletin,
+        HubUpdate,
         Recovery,
         Me,
         Problem

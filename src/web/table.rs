@@ -11,6 +11,7 @@ mod pairing;
 mod recovery;
 mod services;
 mod sharing;
+mod update;
 
 use super::Context;
 use super::caller::Session;
@@ -181,6 +182,7 @@ static AREAS: &[&[Call]] = &[
     history::CALLS,
     mirror::CALLS,
     recovery::CALLS,
+    update::CALLS,
 ];
 
 /// All calls.
