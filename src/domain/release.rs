@@ -39,7 +39,9 @@ impl Version {
     /// [`VersionError`] for every other text.
     pub fn parse(text: &str) -> Result<Version, VersionError> {
         let (numbers, rest) = text.split_once('-').map_or((text, None), |(numbers, rest)| (numbers, Some(rest)));
-        let number = |part: &str| !part.is_empty() && part.len() <= 9 && part.bytes().all(|b| b.is_ascii_digit()) && (part == "0" || !part.starts_with('0'));
+        let number = |part: &str| {
+            !part.is_empty() && part.len() <= 9 && part.bytes().all(|b| b.is_ascii_digit()) && (part == "0" || !part.starts_with('0'))
+        };
         let parts: Vec<&str> = numbers.split('.').collect();
         let rest_holds = rest.is_none_or(|rest| {
             rest.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
@@ -147,7 +149,9 @@ pub enum NotTaken {
         running: u64,
     },
     /// It, or a later one, has served here before.
-    #[error("version {version} (release {rel}) is not newer than release {highest}, which has served here: what was left is not taken again. Wait for a later release")]
+    #[error(
+        "version {version} (release {rel}) is not newer than release {highest}, which has served here: what was left is not taken again. Wait for a later release"
+    )]
     Served {
         /// The version.
         version: Version,
@@ -214,7 +218,9 @@ impl HubRelease {
             size: record.take(6, "length of the archive")?.uint()?,
             program: record.take(7, "hash of the program")?.fixed()?,
             percent: u8::try_from(record.take(8, "share")?.uint()?).unwrap_or(u8::MAX).min(100),
-            notes: record.take(9, "notes")?.parsed(|text| if text.chars().count() <= NOTES_MAX { Ok(text.to_owned()) } else { Err("too long") })?,
+            notes: record
+                .take(9, "notes")?
+                .parsed(|text| if text.chars().count() <= NOTES_MAX { Ok(text.to_owned()) } else { Err("too long") })?,
             made_at: record.take(10, "time")?.uint()?,
         };
         record.finish()?;
@@ -355,7 +361,22 @@ mod tests {
         for good in ["0.1.0", "1.22.333", "1.2.3-rc.1", "2.0.0-alpha-2"] {
             assert_eq!(Version::parse(good).unwrap().as_str(), good);
         }
-        for wrong in ["", "1", "1.2", "1.2.3.4", "v1.2.3", "1.2.x", "../1.2.3", "1.2.3/..", "1.2.3-", "1.2.3-..", "01.2.3", "1.2.3+b", "1..3", "1.2.3-a b"] {
+        for wrong in [
+            "",
+            "1",
+            "1.2",
+            "1.2.3.4",
+            "v1.2.3",
+            "1.2.x",
+            "../1.2.3",
+            "1.2.3/..",
+            "1.2.3-",
+            "1.2.3-..",
+            "01.2.3",
+            "1.2.3+b",
+            "1..3",
+            "1.2.3-a b",
+        ] {
             assert!(Version::parse(wrong).is_err(), "{wrong}");
         }
         assert_eq!(Version::parse("1.22.333-rc.1").unwrap().rel(), 1_022_333);

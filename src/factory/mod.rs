@@ -14,6 +14,7 @@
 mod batch;
 mod brand;
 mod files;
+mod hub_release;
 pub mod labels;
 mod mint;
 mod models;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 pub use batch::BatchReport;
 pub use brand::Brand;
+pub use hub_release::{HubReleaseOrder, Version, make_hub_release, new_hub_key};
 pub use labels::LabelReport;
 pub use mint::{COUNT_MAX, MintOptions};
 pub use models::{SAMPLES, Sample};

@@ -7,6 +7,7 @@ use crate::domain::audit::Entry;
 use crate::service::{self, Clock};
 use crate::store::tables::ClockFloor;
 use crate::store::{Read, Store, StoreError};
+use crate::update;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub(super) async fn open(config: &Config, source: Arc<dyn BoxClock>) -> Result<O
     make_private(&config.data_dir)?;
     let file = config.data_dir.join(STORE_FILE);
     let master = keys::master_key(&config.data_dir, config.credentials_dir.as_deref(), !file.exists())?;
+    update::opening(file.metadata().map_or(0, |found| found.len()));
     let store = tokio::task::spawn_blocking(move || Store::open(&file, master))
         .await
         .map_err(|_| StartError::Setting("opening the database met a fault of this program; the log has it: please report it"))??;

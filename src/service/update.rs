@@ -148,7 +148,7 @@ impl Service {
     ///
     /// # Errors
     /// [`Refusal::RoleTooLow`].
-    pub fn update(&self, actor: &Actor) -> Result<UpdateView, Refusal> {
+    pub fn hub_update(&self, actor: &Actor) -> Result<UpdateView, Refusal> {
         self.store.read(|v| require_role(v, actor, HubAction::ManageAccess, self.now()))?;
         Ok(self.updater()?.view())
     }
@@ -235,7 +235,8 @@ impl Service {
                         UpdateEnd::Refused => (Outcome::Denied, "refused"),
                     };
                     let name = |version: &Option<String>| version.clone().unwrap_or_else(|| "of the system".into());
-                    let detail = format!("version {} from {}, asked for by {}: {}", name(&last.version), name(&last.from), last.by, last.reason);
+                    let detail =
+                        format!("version {} from {}, asked for by {}: {}", name(&last.version), name(&last.from), last.by, last.reason);
                     audit::append(tx, now, audit::event("hub", "hub.update.end", "hub", outcome, reason, detail, "update"))?;
                 }
                 Ok(fresh)
@@ -262,7 +263,7 @@ impl Service {
     pub fn local_hour(&self) -> u8 {
         let zone = self.zone.read().unwrap_or_else(PoisonError::into_inner).clone();
         let now = i64::try_from(self.now()).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or_default();
-        u8::try_from(now.to_zoned(zone).hour()).unwrap_or(0)
+        u8::try_from(zone.to_datetime(now).hour()).unwrap_or(0)
     }
 
     /// Whether the database answers, and can still be written.

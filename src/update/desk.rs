@@ -74,14 +74,8 @@ impl Desk {
     pub fn new(service: &Arc<Service>, facts: Facts) -> Arc<Desk> {
         let (jobs, inbox) = mpsc::channel(1);
         let places = facts.config.places(&facts.data_dir);
-        let desk = Arc::new(Desk {
-            service: service.clone(),
-            facts,
-            places,
-            jobs,
-            inbox: Mutex::new(Some(inbox)),
-            state: Mutex::default(),
-        });
+        let desk =
+            Arc::new(Desk { service: service.clone(), facts, places, jobs, inbox: Mutex::new(Some(inbox)), state: Mutex::default() });
         service.connect_updater(&(desk.clone() as Arc<dyn Updater>));
         desk
     }
@@ -148,7 +142,8 @@ impl Desk {
     /// A release that may be taken here, if there is one.
     async fn find(&self) -> Result<Option<Found>, String> {
         let config = self.facts.config.clone();
-        let vendor = tokio::task::spawn_blocking(move || Vendor::new(&config)).await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+        let vendor =
+            tokio::task::spawn_blocking(move || Vendor::new(&config)).await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
         let Some(found) = vendor.newest().await.map_err(|e| e.to_string())? else { return Ok(None) };
         match found.release.admit(self.standing()) {
             Ok(()) => Ok(Some(found)),
@@ -183,7 +178,8 @@ impl Desk {
         found.release.admit(self.standing()).map_err(|e| e.to_string())?;
         self.places.make().map_err(|e| e.to_string())?;
         let config = self.facts.config.clone();
-        let vendor = tokio::task::spawn_blocking(move || Vendor::new(&config)).await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+        let vendor =
+            tokio::task::spawn_blocking(move || Vendor::new(&config)).await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
         self.set(|state| (state.phase, state.done, state.problem) = (UpdatePhase::Downloading, 0, None));
         let archive = vendor.archive(&self.places, &found, |here| self.state().done = here).await.map_err(|e| e.to_string())?;
         self.set(|state| state.phase = UpdatePhase::Unpacking);
@@ -286,7 +282,8 @@ impl Desk {
     }
 }
 
-const UNSUPERVISED: &str = "nobody would start the new version: run the hub with `hearthkey run`, which also goes back when a version does not serve";
+const UNSUPERVISED: &str =
+    "nobody would start the new version: run the hub with `hearthkey run`, which also goes back when a version does not serve";
 
 impl Updater for Desk {
     fn view(&self) -> UpdateView {
@@ -401,6 +398,49 @@ pub fn order_release(config: &Config, data_dir: &Path, archive: &Path, layout: u
     let kind = OrderKind::Apply { version: release.version.clone() };
     leave(&places, Order { kind, by: "console".into() }, runs).map_err(|e| e.to_string())?;
     Ok(release)
+}
+
+/// Asks the vendor for a version that this hub may take.
+///
+/// # Errors
+/// For a person.
+pub async fn check_release(config: &Config, data_dir: &Path, layout: u32) -> Result<Option<HubRelease>, String> {
+    Ok(find_for(config, data_dir, layout).await?.map(|(_, found)| found.release))
+}
+
+/// Gets that version, and orders it; of a hub that `runs`, it is wished.
+///
+/// # Errors
+/// For a person.
+pub async fn get_release(config: &Config, data_dir: &Path, layout: u32, runs: bool) -> Result<Option<HubRelease>, String> {
+    let Some((vendor, found)) = find_for(config, data_dir, layout).await? else { return Ok(None) };
+    let places = config.places(data_dir);
+    places.make().map_err(|e| e.to_string())?;
+    let archive = vendor.archive(&places, &found, |_| ()).await.map_err(|e| e.to_string())?;
+    let (of, into, file) = (found.clone(), places.clone(), archive.clone());
+    let unpacked = tokio::task::spawn_blocking(move || unpack(&into, &file, &of.release, &of.statement)).await;
+    unpacked.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+    remove(&archive).map_err(|e| e.to_string())?;
+    let kind = OrderKind::Apply { version: found.release.version.clone() };
+    leave(&places, Order { kind, by: "console".into() }, runs).map_err(|e| e.to_string())?;
+    Ok(Some(found.release))
+}
+
+async fn find_for(config: &Config, data_dir: &Path, layout: u32) -> Result<Option<(Vendor, Found)>, String> {
+    let settings = config.clone();
+    let vendor =
+        tokio::task::spawn_blocking(move || Vendor::new(&settings)).await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+    let Some(found) = vendor.newest().await.map_err(|e| e.to_string())? else { return Ok(None) };
+    let places = config.places(data_dir);
+    let rel = running_rel(&places, config.vendor()?.as_ref());
+    if found.release.rel == rel {
+        return Ok(None);
+    }
+    found
+        .release
+        .admit(Standing { platform: platform(), rel, highest: Ledger::load(&places).highest, layout })
+        .map_err(|e| e.to_string())?;
+    Ok(Some((vendor, found)))
 }
 
 /// Orders the way back, or wishes it of a hub that `runs`.

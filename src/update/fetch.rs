@@ -120,7 +120,8 @@ impl Vendor {
             let archive = HubRelease::archive_name(release.version(), platform());
             let of = |name: &str| release.assets().iter().find(|asset| asset.name() == name).map(|asset| asset.download_url());
             let (Some(url), Some(signed)) = (of(&archive), of(&format!("{archive}{SIGNED}"))) else { continue };
-            let is_newer = newest.is_none_or(|(known, ..)| self_update::version::bump_is_greater(known, release.version()).unwrap_or(false));
+            let is_newer =
+                newest.is_none_or(|(known, ..)| self_update::version::bump_is_greater(known, release.version()).unwrap_or(false));
             if is_newer {
                 newest = Some((release.version(), url, signed));
             }
@@ -170,7 +171,14 @@ impl Vendor {
         }
     }
 
-    async fn part(&self, url: Url, to: &std::path::Path, from: u64, size: u64, told: &(impl Fn(u64) + Send + Sync)) -> Result<(), FetchError> {
+    async fn part(
+        &self,
+        url: Url,
+        to: &std::path::Path,
+        from: u64,
+        size: u64,
+        told: &(impl Fn(u64) + Send + Sync),
+    ) -> Result<(), FetchError> {
         let disk = |source| FetchError::Disk { path: to.display().to_string(), source };
         let server = |reason: String| FetchError::Server { url: url.to_string(), reason };
         let mut request = self.client.get(url.clone());

@@ -2,7 +2,7 @@
 //! may go, and the next start goes on from there. So what follows a power cut is what is done anyway.
 
 use super::places::{PlaceError, Places, read_json, remove, write_json};
-use super::{now_ms, snapshot};
+use super::{now_ms, own_rel, snapshot};
 use crate::domain::release::Version;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -165,16 +165,23 @@ impl Ledger {
         let from = ground.places.current();
         let tried = match &order.kind {
             OrderKind::Apply { version } if from.as_ref() == Some(version) => Err(format!("version {version} runs already")),
-            OrderKind::Apply { version } => (ground.check)(version).map(|rel| Trial {
-                version: version.clone(),
-                rel,
-                from: from.clone(),
-                by: order.by.clone(),
-                copied: false,
-                layout: None,
-                starts: 0,
-                back: None,
-                stays: false,
+            OrderKind::Apply { version } => (ground.check)(version).and_then(|rel| {
+                // Whoever could write the order could name an old version that its vendor once signed.
+                let floor = from.as_ref().and_then(|version| (ground.check)(version).ok()).unwrap_or(0).max(self.highest).max(own_rel());
+                if rel <= floor {
+                    return Err(format!("version {version} (release {rel}) is not newer than what has served here (release {floor})"));
+                }
+                Ok(Trial {
+                    version: version.clone(),
+                    rel,
+                    from: from.clone(),
+                    by: order.by.clone(),
+                    copied: false,
+                    layout: None,
+                    starts: 0,
+                    back: None,
+                    stays: false,
+                })
             }),
             OrderKind::RollBack => self.way_back(ground, &order.by),
         };
@@ -204,9 +211,11 @@ impl Ledger {
         }
         let now = (ground.layout_of)(ground.database);
         if now != before.layout {
-            return Err("the database has been given a new layout since, which the version before cannot read: restore a backup that was made \
+            return Err(
+                "the database has been given a new layout since, which the version before cannot read: restore a backup that was made \
                         before the update, or go on with the new version"
-                .into());
+                    .into(),
+            );
         }
         Ok(Trial {
             version,

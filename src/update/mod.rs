@@ -14,13 +14,13 @@ mod snapshot;
 mod supervise;
 mod unpack;
 
-pub use desk::{Desk, Facts, Wish, order_release, order_roll_back};
+pub use desk::{Desk, Facts, Wish, check_release, get_release, order_release, order_roll_back};
 pub use fetch::FetchError;
-pub use ledger::{Ended, Ledger, Order, Outcome, OrderKind, Trial};
+pub use ledger::{Ended, Ledger, Order, OrderKind, Outcome, Trial};
 pub use notify::{closing, opening, serving, told_of_watchdog, watchdog};
 pub use places::{PlaceError, Places};
 pub use snapshot::copy_whole;
-pub use supervise::{Supervised, Supervisor, SuperviseError};
+pub use supervise::{SuperviseError, Supervised, Supervisor};
 pub use unpack::{UnpackError, check_program, unpack};
 
 use crate::domain::release::Version;

@@ -81,10 +81,7 @@ enum Life {
     /// There is an order.
     Ordered,
     /// It failed.
-    Failed {
-        reason: String,
-        steady: bool,
-    },
+    Failed { reason: String, steady: bool },
 }
 
 impl Supervisor {

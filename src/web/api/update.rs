@@ -8,7 +8,7 @@ use std::sync::Arc;
 use warp::http::StatusCode;
 
 pub(in crate::web) async fn show(context: Arc<Context>, session: Session) -> Answered {
-    answer::ok(&context.service.update(&session.actor).map_err(refusal::problem)?)
+    answer::ok(&context.service.hub_update(&session.actor).map_err(refusal::problem)?)
 }
 
 pub(in crate::web) async fn check(context: Arc<Context>, request: Request, session: Session) -> Answered {
