@@ -53,6 +53,7 @@ mod signing_in;
 mod support;
 mod tour;
 mod twins;
+mod updating;
 mod uplink;
 mod uses;
 mod web;
