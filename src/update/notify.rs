@@ -45,6 +45,12 @@ pub fn told_of_watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
+/// The supervisor starts a program, which may take so long.
+pub(super) fn starting(most: Duration) {
+    let usec = u32::try_from(most.min(EXTEND_MOST).as_micros()).unwrap_or(u32::MAX);
+    say(&[NotifyState::Status("starting the hub"), NotifyState::ExtendTimeoutUsec(usec)]);
+}
+
 /// Passes a status on to whoever manages the supervisor.
 pub(super) fn status(text: &str) {
     say(&[NotifyState::Status(text)]);

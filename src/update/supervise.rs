@@ -202,7 +202,7 @@ impl Supervisor {
     }
 
     fn start(&self, program: &Path, ear: &Ear) -> std::io::Result<Child> {
-        notify::status("starting the hub");
+        notify::starting(Config::seconds(self.what.config.ready_s) + STOP);
         tracing::info!(program = %program.display(), "starting the hub");
         let usec = Config::seconds(self.what.config.watchdog_s).as_micros().to_string();
         let mut command = Command::new(program);
@@ -234,7 +234,8 @@ impl Supervisor {
                     life.heard(said);
                 },
                 ended = child.wait() => return Ok(Life::Failed { reason: how_it_ended(ended), steady: life.is_steady() }),
-                _ = tick.tick() => {}
+                // The service manager watches the supervisor, and the supervisor the hub.
+                _ = tick.tick() => notify::watchdog(),
             }
             if self.is_ordered()? {
                 stop(child, line).await?;
@@ -329,11 +330,11 @@ impl Watch {
                 (self.serving, self.heard, self.look_at) = (Some(now), now, now);
                 notify::serving();
             }
-            Said::Alive => {
-                self.heard = now;
-                notify::watchdog();
+            Said::Alive => self.heard = now,
+            Said::Longer(by) if self.serving.is_none() => {
+                self.ready_by = self.ready_by.max(now + by);
+                notify::starting(by + STOP);
             }
-            Said::Longer(by) if self.serving.is_none() => self.ready_by = self.ready_by.max(now + by),
             Said::Status(text) => notify::status(&text),
             Said::Ready | Said::Longer(_) | Said::Stopping => {}
         }
