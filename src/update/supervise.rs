@@ -11,6 +11,7 @@ use super::unpack::check_program;
 use super::{Config, own_rel, platform};
 use crate::domain::release::Version;
 use std::ffi::OsString;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -37,6 +38,9 @@ pub enum SuperviseError {
     /// The directory of versions.
     #[error(transparent)]
     Place(#[from] PlaceError),
+    /// Another supervisor has the directory.
+    #[error("another supervisor runs over {0}: stop that one first")]
+    Running(String),
     /// A setting.
     #[error("{0}")]
     Setting(&'static str),
@@ -72,6 +76,8 @@ pub struct Supervisor {
     places: Places,
     vendor: Option<[u8; 32]>,
     ledger: Ledger,
+    /// Held for as long as this supervisor is there: two of them would carry out each order twice.
+    _lock: File,
 }
 
 /// How one life of the program ended.
@@ -93,8 +99,15 @@ impl Supervisor {
         let vendor = what.config.vendor().map_err(SuperviseError::Setting)?;
         let places = what.config.places(&what.data_dir);
         places.make()?;
+        let system = |source| SuperviseError::System { what: "lock its directory", source };
+        let lock = File::options().create(true).append(true).open(places.dir().join("supervisor.lock")).map_err(system)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(SuperviseError::Running(places.dir().display().to_string())),
+            Err(TryLockError::Error(error)) => return Err(system(error)),
+        }
         let ledger = Ledger::load(&places);
-        Ok(Supervisor { what, places, vendor, ledger })
+        Ok(Supervisor { what, places, vendor, ledger, _lock: lock })
     }
 
     /// What is known.
@@ -125,6 +138,12 @@ impl Supervisor {
         let ear = Ear::open(self.places.dir()).map_err(system("open its socket"))?;
         let mut failures = 0u32;
         loop {
+            // A hub that an earlier supervisor has left stops by itself; until then, its database is not to be touched.
+            tokio::select! {
+                () = is_free(&self.what.database) => {}
+                _ = term.recv() => return Ok(()),
+                _ = int.recv() => return Ok(()),
+            }
             while self.step()? {}
             let program = self.choose()?;
             if let Some(trial) = &mut self.ledger.trial {
@@ -385,6 +404,20 @@ impl Watch {
 
     fn is_steady(&self) -> bool {
         self.serving.is_some_and(|since| since.elapsed() >= STEADY)
+    }
+}
+
+/// Returns when nobody has the database open.
+async fn is_free(database: &Path) {
+    let mut told = false;
+    while File::open(database).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock))) {
+        if !told {
+            told = true;
+            tracing::warn!(database = %database.display(), "another hub has the database open: waiting until it has stopped");
+            notify::status("waiting until another hub has stopped");
+        }
+        notify::watchdog();
+        tokio::time::sleep(TICK).await;
     }
 }
 
