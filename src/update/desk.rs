@@ -272,6 +272,11 @@ impl Desk {
         current.map_or_else(|| env!("CARGO_PKG_VERSION").to_owned(), String::from)
     }
 
+    /// Whether something is under way that has to end first.
+    fn is_busy(&self) -> bool {
+        !matches!(self.state().phase, UpdatePhase::Idle | UpdatePhase::Trying)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -317,6 +322,9 @@ impl Updater for Desk {
 
     fn check(&self) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
         Box::pin(async {
+            if self.is_busy() {
+                return Err(BUSY.into());
+            }
             let (answer, answered) = oneshot::channel();
             self.jobs.try_send(Job::Check(answer)).map_err(|_| BUSY)?;
             answered.await.unwrap_or_else(|_| Err("the hub stops".into()))
@@ -329,6 +337,9 @@ impl Updater for Desk {
         }
         if Ledger::load(&self.places).trial.is_some() {
             return Err("a new version is being tried: wait until it stays, or go back".into());
+        }
+        if self.is_busy() {
+            return Err(BUSY.into());
         }
         self.jobs.try_send(Job::Apply(by.to_owned())).map_err(|_| BUSY.into())
     }

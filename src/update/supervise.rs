@@ -121,7 +121,7 @@ impl Supervisor {
     /// # Errors
     /// The disk's.
     pub fn step(&mut self) -> Result<bool, SuperviseError> {
-        let Supervisor { what, places, vendor, ledger } = self;
+        let Supervisor { what, places, vendor, ledger, .. } = self;
         let check = |version: &Version| check(places, vendor.as_ref(), version);
         let ground = Ground { places, database: &what.database, layout_of: &*what.layout_of, check: &check };
         Ok(ledger.step(ground)?)

@@ -31,8 +31,7 @@ fail() {
 build() { # version: builds it from a copy of the tree, and prints where it is
     local tree=$PWD/target/update/tree
     mkdir -p "$tree"
-    git ls-files -z | rsync -a --delete --from0 --files-from=- . "$tree/" >&2
-    if [[ -d web/dist ]]; then rsync -a web/dist/ "$tree/web/dist/" >&2; fi
+    git ls-files -z | tar --create --null --files-from=- | tar --extract --directory "$tree"
     sed -i "0,/^version = \".*\"/s//version = \"$1\"/" "$tree/Cargo.toml"
     (cd "$tree" && CARGO_TARGET_DIR=$OLDPWD/target/update/build cargo build --release --offline --no-default-features >&2)
     cp "target/update/build/release/hearthkey" "$work/hearthkey-$1"
