@@ -38,7 +38,7 @@ pub enum OrderKind {
 pub struct Trial {
     /// Which.
     pub version: Version,
-    /// Its place in the order of versions.
+    /// Its place in the order of versions; 0 for one that had stayed, and is left.
     pub rel: u64,
     /// What ran before; `None`: the supervisor's own program.
     pub from: Option<Version>,
@@ -275,8 +275,10 @@ impl Ledger {
         if self.failed.len() > FAILED {
             self.failed.remove(0);
         }
-        // What was given up is not what to go back to.
-        self.before = None;
+        // A version that had stayed was left: what ran before it runs now. One that was only tried changes nothing about that.
+        if trial.rel == 0 {
+            self.before = None;
+        }
         let reason = trial.back.clone().unwrap_or_default();
         self.told(Ended::RolledBack, Some(trial.version.clone()), trial.from.clone(), trial.by.clone(), reason);
         self.trial = None;
@@ -291,6 +293,7 @@ impl Ledger {
         snapshot::drop_it(ground.database, &trial.version)?;
         remove(&snapshot::failed_of(ground.database))?;
         self.highest = self.highest.max(trial.rel);
+        self.failed.retain(|version| *version != trial.version);
         self.before = Some(Before { version: trial.from.clone(), layout: trial.layout });
         self.told(Ended::Updated, Some(trial.version.clone()), trial.from.clone(), trial.by.clone(), String::new());
         self.trial = None;

@@ -145,6 +145,9 @@ impl Supervisor {
                 _ = int.recv() => return Ok(()),
             }
             while self.step()? {}
+            if self.ledger.trial.is_none() {
+                self.prune(&self.ledger.failed);
+            }
             let program = self.choose()?;
             if let Some(trial) = &mut self.ledger.trial {
                 trial.starts += 1;
@@ -278,7 +281,7 @@ impl Supervisor {
                 trial.stays = true;
                 self.ledger.save(&self.places)?;
                 while self.ledger.trial.is_some() && self.step()? {}
-                self.prune();
+                self.prune(&self.places.all());
             }
         }
     }
@@ -298,12 +301,13 @@ impl Supervisor {
         Ok(false)
     }
 
-    /// Takes versions away that nobody goes back to.
-    fn prune(&self) {
+    /// Takes those of `versions` away that nobody goes back to.
+    fn prune(&self, versions: &[Version]) {
         let before = self.ledger.before.as_ref().and_then(|before| before.version.clone());
-        for version in self.places.all() {
-            if [self.places.current(), self.places.last_good(), before.clone()].iter().flatten().all(|kept| *kept != version)
-                && let Err(error) = std::fs::remove_dir_all(self.places.version(&version))
+        for version in versions {
+            if [self.places.current(), self.places.last_good(), before.clone()].iter().flatten().all(|kept| kept != version)
+                && let Err(error) = std::fs::remove_dir_all(self.places.version(version))
+                && error.kind() != std::io::ErrorKind::NotFound
             {
                 tracing::warn!(%version, %error, "this version cannot be taken away");
             }
