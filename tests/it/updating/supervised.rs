@@ -32,6 +32,24 @@ async fn a_running_hub_becomes_another_version_and_goes_back_when_asked() {
     running.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_was_only_tried_leaves_the_way_back_as_it_was() {
+    let rig = Rig::new();
+    let running = rig.supervise();
+    running.serving().await;
+    for (number, version, fault) in [(1, "7.1.0", Fault::None), (2, "7.2.0", Fault::Crash)] {
+        update_from_file(&rig.config, &rig.release(version, fault)).await.unwrap();
+        assert_eq!(rig.ended(number, &running).await["current"], "7.1.0");
+        running.serving().await;
+    }
+    assert!(update_roll_back(&rig.config).await.unwrap());
+    let ledger = rig.ended(3, &running).await;
+    assert_eq!((&ledger["current"], &ledger["ledger"]["last"]["ended"]), (&Value::Null, &json!("rolled_back")));
+    running.serving().await;
+    assert!(!rig.config.data_dir.join("update/versions/7.2.0").exists(), "what failed is taken away");
+    running.stop().await;
+}
+
 async fn is_given_up(fault: Fault, because: &str) {
     let rig = Rig::new();
     let running = rig.supervise();
