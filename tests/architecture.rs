@@ -41,7 +41,7 @@ const ROOMS_WITH_CONFIG: &[&str] =
     &["domain", "net", "store", "service", "broker", "ble", "web", "mirror", "mdns", "update", "factory", "sim", "cloud", "hub"];
 
 /// Libraries that are an affair of some rooms only.
-const KEPT_IN: [(&str, &[&str]); 14] = [
+const KEPT_IN: [(&str, &[&str]); 16] = [
     ("redb", &["store"]),
     ("rumqttd", &["broker"]),
     ("btleplug", &["ble"]),
@@ -56,6 +56,8 @@ const KEPT_IN: [(&str, &[&str]); 14] = [
     ("refinery", &["cloud"]),
     ("sfv", &["domain"]),
     ("sse_stream", &["mirror"]),
+    ("self_update", &["update"]),
+    ("sd_notify", &["update"]),
 ];
 
 /// What the domain does not name: IO, clock, randomness.

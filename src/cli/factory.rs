@@ -9,9 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::factory::{
-    self, BrandId, DeviceId, FactoryError, FirmwareOrder, MintOptions, ModelName, Progress, Run, RunChoice, Workshop,
-};
+use crate::factory::{self, BrandId, DeviceId, FactoryError, FirmwareOrder, MintOptions, ModelName, Progress, Run, RunChoice, Workshop};
 
 /// Make brands, devices, registry batches and labels.
 #[derive(Debug, Args)]
@@ -38,6 +36,14 @@ enum Command {
     Firmware(FirmwareArgs),
     /// Draw printable labels with QR codes (SVG, A4, 3 × 8).
     Labels(LabelArgs),
+    /// For the vendor of this program: make a release of the hub, signed, with its archive and its entry in the manifest.
+    HubRelease(HubReleaseArgs),
+    /// For the vendor of this program: make the key by which its releases are signed.
+    HubKey {
+        /// A new file. Keep it offline.
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Say what a file is, never showing a secret.
     Show {
         /// A voucher, secret, key, model, hub request, batch or release of firmware.
@@ -159,6 +165,40 @@ struct RehomeArgs {
 }
 
 #[derive(Debug, Args)]
+struct HubReleaseArgs {
+    /// The program that was built.
+    #[arg(long)]
+    program: PathBuf,
+    /// Its version, as it says itself.
+    #[arg(long)]
+    version: String,
+    /// Its place in the order of versions: it rises with each [default: from the version].
+    #[arg(long)]
+    rel: Option<u64>,
+    /// For which machines: a target triple [default: as this program].
+    #[arg(long)]
+    platform: Option<String>,
+    /// The oldest layout of the database that it reads [default: as this program writes].
+    #[arg(long)]
+    oldest_layout: Option<u32>,
+    /// The newest one, which it writes.
+    #[arg(long, default_value_t = crate::hub::DATABASE_LAYOUT)]
+    layout: u32,
+    /// To how many hubs of a hundred it is given by itself.
+    #[arg(long, default_value_t = 100)]
+    percent: u8,
+    /// A text file that says what is new.
+    #[arg(long)]
+    notes: Option<PathBuf>,
+    /// The key, from `hearthkey factory hub-key`.
+    #[arg(long)]
+    key: PathBuf,
+    /// The directory that the web server gives out.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct LabelArgs {
     /// Whose devices.
     #[arg(long)]
@@ -222,6 +262,12 @@ pub fn run(args: FactoryArgs) -> Result<()> {
         Command::Rehome(args) => rehome(&mut out, &args),
         Command::Firmware(args) => firmware(&mut out, args),
         Command::Labels(args) => labels(&mut out, &args),
+        Command::HubRelease(args) => hub_release(&mut out, &args),
+        Command::HubKey { out: file } => {
+            let public = factory::new_hub_key(&file)?;
+            writeln!(out, "Made {}. Hubs are told the public half:\n\n    [update]\n    key = \"{public}\"", file.display())?;
+            Ok(())
+        }
         Command::Show { file } => Ok(out.write_all(factory::describe(&file)?.as_bytes())?),
     }
 }
@@ -240,6 +286,22 @@ impl Choice {
             None => RunChoice::Latest,
         }
     }
+}
+
+fn hub_release(out: &mut dyn Write, args: &HubReleaseArgs) -> Result<()> {
+    let notes = args.notes.as_ref().map(|path| fs::read_to_string(path).with_context(|| path.display().to_string())).transpose()?;
+    let order = factory::HubReleaseOrder {
+        program: args.program.clone(),
+        version: factory::Version::parse(&args.version)?,
+        rel: args.rel,
+        platform: args.platform.clone().unwrap_or_else(|| crate::hub::platform().to_owned()),
+        layouts: (args.oldest_layout.unwrap_or(args.layout), args.layout),
+        percent: args.percent,
+        notes: notes.unwrap_or_default(),
+    };
+    let archive = factory::make_hub_release(&order, &args.key, &args.out)?;
+    writeln!(out, "Made {}, with {}.release and manifest.json beside it.", archive.display(), archive.display())?;
+    Ok(())
 }
 
 fn new_brand(out: &mut dyn Write, name: &BrandId, shop: &Shop) -> Result<()> {

@@ -109,6 +109,8 @@ pub enum Purpose {
     Rehome,
     /// An image that devices of a model may become: `hearthkey firmware v1`.
     Firmware,
+    /// A version of this program: `hearthkey hub release v1`.
+    HubRelease,
 }
 
 impl Purpose {
@@ -129,6 +131,7 @@ impl Purpose {
             Self::Move => b"hearthkey move v1",
             Self::Rehome => b"hearthkey rehome v1",
             Self::Firmware => b"hearthkey firmware v1",
+            Self::HubRelease => b"hearthkey hub release v1",
         }
     }
 
@@ -149,6 +152,7 @@ impl Purpose {
             Self::Move => "move request",
             Self::Rehome => "rehome statement",
             Self::Firmware => "firmware release",
+            Self::HubRelease => "hub release",
         }
     }
 }

@@ -25,6 +25,7 @@ pub mod oauth;
 pub mod pairing;
 pub mod policy;
 pub mod rehome;
+pub mod release;
 mod schema;
 pub mod support;
 pub mod time;

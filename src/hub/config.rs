@@ -3,7 +3,7 @@
 use super::ClockConfig;
 use crate::net::Limits;
 use crate::service::FirmwareConfig;
-use crate::{ble, broker, mdns, mirror, web};
+use crate::{ble, broker, mdns, mirror, update, web};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -40,6 +40,8 @@ pub struct Config {
     pub cloud: mirror::Config,
     /// Firmware for devices.
     pub firmware: FirmwareConfig,
+    /// New versions of this program.
+    pub update: update::Config,
     /// Sign-in and claim attempts of one address per minute, over all accounts.
     pub attempts_per_minute: u32,
     /// Where the service manager put credentials.
@@ -51,6 +53,9 @@ pub struct Config {
     /// Whether the hub refuses to start when one of `trust` and `import` fails. Otherwise it is logged and counted, and
     /// the house goes on with what it knows.
     pub provision_strictly: bool,
+    /// Whether the supervisor has started this program; not a setting.
+    #[serde(skip)]
+    pub supervised: bool,
 }
 
 impl Default for Config {
@@ -69,6 +74,8 @@ impl Default for Config {
             bluetooth: ble::Config::default(),
             cloud: mirror::Config::default(),
             firmware: FirmwareConfig::default(),
+            update: update::Config::default(),
+            supervised: false,
             attempts_per_minute: 600,
             credentials_dir: None,
             trust: BTreeMap::new(),

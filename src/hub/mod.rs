@@ -4,7 +4,9 @@
 mod audit;
 mod clock;
 mod config;
+mod doctor;
 mod emergency;
+mod health;
 mod keys;
 mod metrics;
 mod network;
@@ -13,18 +15,28 @@ mod provision;
 mod recover;
 mod rehome;
 mod tls;
+mod update;
 
 pub use crate::domain::audit::chain::Verdict as AuditVerdict;
 pub use audit::{AuditFileError, export_audit, verify_audit, verify_audit_file};
 pub use clock::{BoxClock, ClockConfig, SystemBox, SystemClock};
 pub use config::{Config, Listen};
+pub use doctor::{Finding, Severity, examine, is_healthy};
 pub use emergency::{Emergency, FoundBackup, is_damage};
+pub use health::{HealthReport, ask_health};
 pub use keys::KeyError;
 pub use opening::make_console_code;
 pub use recover::{
     BundleSource, CloudFacts, Courier, CourierError, Fetching, OrderError, RecoverError, RecoverOrder, Recovered, cloud_at, recover,
 };
 pub use rehome::{Rehomed, rehome};
+
+pub use crate::store::SCHEMA_VERSION as DATABASE_LAYOUT;
+pub use crate::update::closing as tell_closing;
+pub use crate::update::platform;
+pub use update::{
+    SupervisorError, UpdateEnded, UpdateLedger, supervisor, update_apply, update_check, update_from_file, update_ledger, update_roll_back,
+};
 
 use crate::ble;
 use crate::broker::{self, Broker};
@@ -143,6 +155,7 @@ pub struct Hub {
     broker: Arc<Broker>,
     network: Network,
     cloud: Arc<mirror::Meter>,
+    health: Option<Arc<health::Health>>,
     shutdown: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -201,6 +214,7 @@ impl Hub {
             broker,
             network: Network::default(),
             cloud: Arc::new(mirror::Meter::new(config.cloud.max_bytes_per_day)),
+            health: None,
             shutdown: CancellationToken::new(),
             tasks: JoinSet::new(),
         };
@@ -273,6 +287,8 @@ impl Hub {
             self.serve_mqtt(listener, Security::Plain, &config.mqtt, counters.mqtt.clone(), limiter.clone());
         }
         self.open_web(config, &certificates, &counters, &limiter).await?;
+        self.keep_up_to_date(config);
+        self.watch_health(config, &certificates)?;
         let serving = self.serving();
         self.announce(config, &certificates, &serving);
         self.tasks.spawn(self.broker.clone().expire_sessions(self.shutdown.clone()));

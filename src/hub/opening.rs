@@ -8,6 +8,7 @@ use crate::service::{self, Clock};
 use crate::store::journal::{self, JOURNAL_FILE};
 use crate::store::tables::ClockFloor;
 use crate::store::{OpenError, Read, Store, StoreError};
+use crate::update;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -43,6 +44,7 @@ pub(super) async fn open(config: &Config, source: Arc<dyn BoxClock>) -> Result<O
         return Err(OpenError::Damaged(name, why.into()).into());
     }
     let master = keys::master_key(&config.data_dir, config.credentials_dir.as_deref(), !file.exists())?;
+    update::opening(file.metadata().map_or(0, |found| found.len()));
     let store = tokio::task::spawn_blocking(move || Store::open(&file, master))
         .await
         // Damage that the check at opening did not see ends in a panic of whoever reads it.

@@ -4,6 +4,7 @@
 //! This room knows no device, user or right: it imports nothing of the crate. Who
 //! may sign in and what a connection speaks is left to the adapters.
 
+pub mod authorities;
 pub mod ca;
 pub mod http;
 pub mod listener;

@@ -46,6 +46,7 @@ mod sign_out;
 mod strength;
 mod support;
 mod twins;
+mod update;
 mod vendors;
 mod verified;
 
@@ -92,6 +93,7 @@ pub use settings::{SettingsChange, SettingsView};
 pub use sign_out::SessionView;
 pub use strength::Strength;
 pub use support::{SupportRequest, SupportView};
+pub use update::{OfferedRelease, UpdateEnd, UpdateOutcome, UpdatePhase, UpdateView, Updater};
 pub use vendors::Vendor;
 
 use rights::Now;
@@ -219,6 +221,8 @@ pub enum Change {
         /// Of which device.
         id: Option<DeviceId>,
     },
+    /// The hub's version, or what is done about it.
+    Update,
 }
 
 /// Why a use case did not do what it was asked. An adapter maps each to its protocol.
@@ -349,6 +353,8 @@ pub struct Service {
     /// Bundles, and how this hub stands to the one before it and the one after it.
     recovery: recovery::Desk,
     firmware: firmware::Desk,
+    /// Who brings new versions.
+    updater: OnceLock<Weak<dyn Updater>>,
 }
 
 impl Service {
@@ -406,6 +412,7 @@ impl Service {
             pepper,
             recovery: recovery::Desk::default(),
             firmware: firmware::Desk::default(),
+            updater: OnceLock::new(),
         });
         service.load_standing()?;
         service.load_zone()?;

@@ -258,6 +258,37 @@ impl Store {
         self.found.swap(None)
     }
 
+    /// Looks at a file without changing it.
+    #[must_use]
+    pub fn look_at(path: &Path) -> Look {
+        if !path.exists() {
+            return Look::None;
+        }
+        let look = || -> Result<Option<u32>, redb::Error> {
+            let db = Database::builder().set_cache_size(CACHE_BYTES).open_read_only(path)?;
+            Ok(layout_in(&db.begin_read()?))
+        };
+        match std::panic::catch_unwind(look) {
+            Ok(Ok(Some(layout))) => Look::Layout(layout),
+            Ok(Ok(None)) => Look::Damaged("it says no layout".into()),
+            Ok(Err(redb::Error::DatabaseAlreadyOpen)) => Look::Open,
+            Ok(Err(redb::Error::RepairAborted)) => Look::NotClosed,
+            Ok(Err(error)) => Look::Damaged(error.to_string()),
+            Err(_) => Look::Damaged("its structure is inconsistent".into()),
+        }
+    }
+
+    /// The layout of a closed file; `None` when it holds none, or cannot be read. A file that was not closed is repaired first, as at every
+    /// opening.
+    #[must_use]
+    pub fn layout_of(path: &Path) -> Option<u32> {
+        let look = || {
+            let db = Database::builder().set_cache_size(CACHE_BYTES).open(path).ok()?;
+            layout_in(&db.begin_read().ok()?)
+        };
+        path.exists().then(|| std::panic::catch_unwind(look).ok().flatten()).flatten()
+    }
+
     /// One consistent look at what is committed.
     ///
     /// # Errors
@@ -315,6 +346,28 @@ impl Store {
     pub fn write_counts(&self) -> (u64, u64) {
         self.writer.counts()
     }
+}
+
+/// What a look at a file from outside shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// It is not there.
+    None,
+    /// It is closed, and of this layout.
+    Layout(u32),
+    /// Somebody has it open.
+    Open,
+    /// It was not closed, and is repaired at the next opening.
+    NotClosed,
+    /// It cannot be read.
+    Damaged(String),
+}
+
+fn layout_in(txn: &redb::ReadTransaction) -> Option<u32> {
+    let table = txn.open_table(Layout::TABLE.definition()).ok()?;
+    let row = table.get(LAYOUT_ROW).ok()??;
+    let (_format, body) = row.value().split_first()?;
+    ciborium::from_reader::<Layout, _>(body).ok().map(|layout| layout.version)
 }
 
 /// A row as it stands in the file: its key and its value.

@@ -5,6 +5,7 @@ mod firmware;
 mod mirror;
 mod recovery;
 mod serde_bytes_vec;
+mod updates;
 
 pub use access::{AppLastUsed, AppToken, AuthorizationCode, ConsentedDevice, Invitation, Promise, RefreshToken};
 pub use firmware::{
@@ -17,6 +18,7 @@ pub use mirror::{
 };
 
 pub use recovery::{BundleSent, ChangeCount, Following, RecoveryKeys, Restored, Retired, RunCount, StoredOrder};
+pub use updates::HubUpdates;
 
 use super::{Mirroring, Record, StoreError, Table, Tx};
 use crate::domain::account::{User, UserId};
@@ -168,6 +170,8 @@ records! {
     plain("bundle_sent"): BundleSent;
     /// By what this hub has taken another's place, one row `hub`.
     plain("restored"): Restored;
+    /// Which versions of this program have served here, one row `hub`.
+    plain("hub_updates"): HubUpdates;
     /// By what another hub has taken this one's place, one row `hub`.
     plain("retired"): Retired;
     /// Which stolen hub this one follows, one row `hub`.

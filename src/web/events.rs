@@ -139,6 +139,7 @@ enum Due {
     Support,
     Cloud,
     Firmware(Option<DeviceId>),
+    Update,
     Pairing(String),
 }
 
@@ -299,6 +300,7 @@ impl Follower {
                 }
                 event("firmware", &json!({"device_id": null}))
             }
+            Due::Update => actor.may(HubAction::ManageAccess).then(|| event("update", &json!({}))).flatten(),
             Due::Support => match self.service.support_sessions(actor) {
                 Ok(open) if open != self.support => {
                     self.support = open;
@@ -339,6 +341,7 @@ impl Due {
             Change::Pairing { id } => Some(Due::Pairing(id)),
             Change::Cloud => Some(Due::Cloud),
             Change::Firmware { id } => Some(Due::Firmware(id)),
+            Change::Update => Some(Due::Update),
             Change::Radio | Change::Accounts => None,
         }
     }

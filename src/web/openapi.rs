@@ -164,6 +164,7 @@ fn schemas() -> Vec<(String, RefOr<Schema>)> {
         NewAwayKey,
         NewCloud,
         TakenBulletin,
+        HubUpdate,
         Recovery,
         Firmware,
         ImportedRelease,

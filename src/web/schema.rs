@@ -10,6 +10,7 @@ mod mirror;
 mod pairing;
 mod recovery;
 mod services;
+mod update;
 
 pub use access::{Action, Binding, Bindings, Explanation, NewBinding, Privilege, Question, Window};
 pub use apps::{
@@ -34,6 +35,7 @@ pub use services::{
     NewService, NewSupport, PrivilegeRights, RoleRights, Roles, Scope, ScopeRights, ServiceAccount, ServiceEdit, ServiceSecret,
     ServiceWithSecret, Services, Support, SupportSessions, SupportedDevice, UserEdit,
 };
+pub use update::{HubUpdate, HubUpdateEnd, HubUpdateOutcome, HubUpdatePhase, OfferedHubRelease};
 mod handover;
 
 pub use handover::{Replacement, Transfer};

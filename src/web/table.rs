@@ -12,6 +12,7 @@ mod pairing;
 mod recovery;
 mod services;
 mod sharing;
+mod update;
 
 use super::Context;
 use super::caller::Session;
@@ -179,6 +180,7 @@ static AREAS: &[&[Call]] = &[
     mirror::CALLS,
     recovery::CALLS,
     firmware::CALLS,
+    update::CALLS,
 ];
 
 /// All calls.

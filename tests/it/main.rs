@@ -57,6 +57,7 @@ mod signing_in;
 mod support;
 mod tour;
 mod twins;
+mod updating;
 mod uplink;
 mod uses;
 mod web;

@@ -22,6 +22,7 @@ pub(super) mod services;
 pub(super) mod settings;
 pub(super) mod support;
 pub(super) mod twins;
+pub(super) mod update;
 
 use super::Context;
 use super::{answer, caller, qr, refusal, request, schema};
