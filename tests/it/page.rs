@@ -1,5 +1,5 @@
 //! The page in a real browser: a person sets the hub up, claims a door by its typed code and opens it; every page about
-//! people and access, adding a device nearby, and the cloud, with answers made up. The steps are in `tests/rigs/ui`; here is the house they happen in.
+//! people and access, adding a device nearby, and the cloud, with answers made up; a home and a real cloud. The steps are in `tests/rigs/ui`; here is the house they happen in.
 
 use crate::house::{House, HouseOptions};
 use hearthkey::sim::device::{Backoff, Options, run};
@@ -54,6 +54,14 @@ async fn a_device_nearby_is_added_step_by_step_in_a_browser() {
 async fn a_hub_is_linked_to_a_cloud_and_its_recovery_code_kept_step_by_step_in_a_browser() {
     let mut browser = browser("cloud.test.mjs");
     browser.env("HEARTHKEY_DIST", env!("HEARTHKEY_UI_DIR"));
+    look_around(browser).await;
+}
+
+#[cfg(feature = "cloud")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_is_linked_to_a_real_cloud_lives_with_it_and_leaves_it_in_a_browser() {
+    let mut browser = browser("linked.test.mjs");
+    browser.env("HEARTHKEY", env!("CARGO_BIN_EXE_hearthkey"));
     look_around(browser).await;
 }
 

@@ -22,6 +22,7 @@ const AppsPage = later(() => import("./pages/apps.tsx").then((piece) => piece.Ap
 const ClaimPage = later(() => import("./pages/claim.tsx").then((piece) => piece.ClaimPage));
 const CloudPage = later(() => import("./pages/cloud.tsx").then((piece) => piece.CloudPage));
 const ConsentPage = later(() => import("./pages/consent.tsx").then((piece) => piece.ConsentPage));
+const FirmwarePage = later(() => import("./pages/firmware.tsx").then((piece) => piece.FirmwarePage));
 const HubPage = later(() => import("./pages/hub.tsx").then((piece) => piece.HubPage));
 const JoinPage = later(() => import("./pages/join.tsx").then((piece) => piece.JoinPage));
 const PeoplePage = later(() => import("./pages/people.tsx").then((piece) => piece.PeoplePage));
@@ -91,6 +92,7 @@ function pageFor(page: string, id: string) {
   if (page === "hub") return <HubPage />;
   if (page === "apps" && mayClaim(me.value)) return <AppsPage />;
   if (page === "cloud" && me.value && !VENDOR_ROLES.includes(me.value.role)) return <CloudPage />;
+  if (page === "firmware" && owner) return <FirmwarePage />;
   if (page === "services" && owner) return <ServicesPage />;
   if (page === "support" && owner) return <SupportPage />;
   return <DevicesPage />;

@@ -295,7 +295,7 @@ test("a member makes a key for away, which shows once, and ends it; a bulletin i
     width: 360,
     some: {
       "GET /cloud": REDUCED,
-      "GET /me/away": () => ({ away: keys }),
+      "GET /me/away": () => ({ keys }),
       "POST /me/away": ({ name, days }) => {
         keys = [...keys, { id: "w2", name, until: NOW + days * DAY }];
         return answers()["POST /me/away"];

@@ -1,0 +1,104 @@
+// A house of real programs, for what goes beyond one hub: a maker's workshop, a hub, a device and a cloud, each as it is shipped, on
+// free ports of this machine and in directories that go away.
+//   HEARTHKEY   the program, with what simulates devices and with the cloud in it
+
+import assert from "node:assert/strict";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { promisify } from "node:util";
+
+const program = process.env.HEARTHKEY;
+const run = promisify(execFile);
+const BRAND = "acme";
+
+/** A directory that others can look through, since PostgreSQL runs as somebody else when this runs as root. */
+export function newDir() {
+  const dir = mkdtempSync(join(tmpdir(), "hk-ui-"));
+  chmodSync(dir, 0o711);
+  return { dir, remove: () => rmSync(dir, { recursive: true, force: true }) };
+}
+
+async function freePort() {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  await new Promise((done) => server.close(done));
+  return port;
+}
+
+/** Starts the program; what it says it listens on is a line of JSON. */
+async function start(args) {
+  assert.ok(program, "HEARTHKEY says which program to start");
+  // What this test is told is not for the hub, which reads settings there.
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("HEARTHKEY")));
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], env });
+  let log = "";
+  child.stderr.on("data", (bytes) => (log = (log + bytes).slice(-20_000)));
+  const ended = once(child, "exit");
+  const lines = createInterface({ input: child.stdout });
+  const announced = new Promise((found) => lines.on("line", (line) => line.startsWith("{") && found(line)));
+  const said = await Promise.race([announced, ended.then(() => null)]);
+  assert.ok(said, `${args[0]} ended at its start:\n${log}`);
+  return {
+    ...JSON.parse(said),
+    log: () => log,
+    async stop() {
+      if (child.exitCode === null && child.signalCode === null) child.kill("SIGTERM");
+      await ended;
+    },
+  };
+}
+
+/** A cloud with its private PostgreSQL; started again in the same directory, it is the same cloud at the same address. */
+export async function startCloud(dir) {
+  const data = join(dir, "cloud");
+  const kept = join(dir, "cloud.port");
+  let port;
+  try {
+    port = readFileSync(kept, "utf8");
+  } catch {
+    writeFileSync(kept, (port = String(await freePort())));
+  }
+  return start(["cloud", "--data-dir", data, "--listen", `127.0.0.1:${port}`, "--name", "Acme Cloud", "--region", "eu", "--announce-json", "--log", "warn"]);
+}
+
+/** A hub without an owner, which believes the cloud's certificate and trusts the maker. */
+export async function startHub(dir, ca, fingerprint) {
+  const caFile = join(dir, "cloud-ca.pem");
+  writeFileSync(caFile, ca);
+  const config = join(dir, "hub.toml");
+  writeFileSync(config, `[mdns]\nenabled = false\n[bluetooth]\nenabled = false\n[clock]\ntrusted = true\n[cloud]\nca_file = "${caFile}"\ndebounce_ms = 50\n`);
+  const here = "127.0.0.1:0";
+  return start(["hub", "--config", config, "--data-dir", join(dir, "hub"), "--name", "lindenhof", "--https", here, "--http", here, "--mqtts", here, "--trust", `${BRAND}=${fingerprint}`, "--announce-json", "--log", "warn"]);
+}
+
+/** A maker with one garage door: the brand's fingerprint, the door's id, the text of its QR code, its voucher and its secret. */
+export async function makeDoor(dir) {
+  const workshop = join(dir, "factory");
+  const labels = join(dir, "labels.svg");
+  const factory = (...args) => run(program, ["factory", ...args, "--dir", workshop]).then(({ stdout }) => stdout);
+  const made = await factory("brand", "new", BRAND);
+  await factory("model", "add", "--brand", BRAND, "garage-door");
+  const minted = await factory("mint", "--brand", BRAND, "--model", "garage-door");
+  await factory("labels", "--brand", BRAND, "--out", labels);
+  const code = readFileSync(labels, "utf8").match(/(?<=>)([0-9A-Z]{3}-)*[0-9A-Z]{3}(?=<)/g).join("").replace(/-/g, "");
+  const [, id, secret, voucher] = /^ {2}(\S+) +secret (\S+) +voucher (\S+)$/m.exec(minted);
+  return { fingerprint: /([A-Z2-7]{4}-){7}[A-Z2-7]{4}/.exec(made)[0], id, label: `HK1:${id}:${code}`, secret, voucher: readFileSync(voucher) };
+}
+
+/** Runs the door; it signs in as soon as somebody has claimed it. */
+export function runDoor(door, hub) {
+  const child = spawn(program, ["device", "--secret", door.secret, "--hub", hub.mqtts, "--hub-id", hub.hub_id, "--eager"], { stdio: "ignore" });
+  const ended = once(child, "exit");
+  return {
+    async stop() {
+      child.kill("SIGTERM");
+      await ended;
+    },
+  };
+}
