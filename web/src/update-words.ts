@@ -33,7 +33,7 @@ export function lastWords(last: NonNullable<HubUpdate["last"]>, now: number): { 
   if (last.ended === "updated") return { tone: "good", title: `Updated to ${version}, ${when}.`, next: reason };
   if (last.ended === "refused") return { tone: "warn", title: `${capital(version)} was not tried, ${when}.`, next: reason };
   const back = last.from ? `version ${last.from}` : "the program of the system";
-  return { tone: "bad", title: `${capital(version)} did not stay: ${back} serves again, since ${when}.`, next: reason };
+  return { tone: "bad", title: `${capital(version)} did not stay, ${when}: ${back} serves again.`, next: reason };
 }
 
 /** Whether the hub looks and installs by itself. */

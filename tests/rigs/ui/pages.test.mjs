@@ -9,6 +9,7 @@ import { test } from "node:test";
 import { comesTo, shot } from "./house.mjs";
 import { done, event, look, sent } from "./looking.mjs";
 import { ADA, answers, DOOR, FAILING, IDA, IMPROV, LINKED, MARA, ORIGIN, pairing, RADIO, REDUCED, SUPPORT } from "./stub.mjs";
+import { BACKUPS, BEHIND, DOWNLOADING, FAILED_BACKUP, FIRMWARE, HISTORY, NO_BACKUPS, OFFERED, ROLLED_BACK, UPDATED, waits } from "./upkeep.mjs";
 
 const trusted = (trust) => ({ "GET /devices": { devices: [{ ...DOOR, trust }] }, "GET /devices/:id": { ...DOOR, trust } });
 
@@ -51,6 +52,17 @@ const PAGES = {
   "cloud-replaced": { hash: "#/cloud", some: { "GET /cloud": { ...LINKED, retired: true } } },
   "cloud-silent": { hash: "#/", some: { "GET /cloud": FAILING } },
   "sign-in-replaced": { hash: "#/", me: null, some: { "GET /hub": { ...answers()["GET /hub"], retired: true } } },
+  firmware: { hash: "#/firmware", some: { "GET /firmware": FIRMWARE, "GET /devices/:id/firmware": waits("ask") } },
+  "firmware-importing": { hash: "#/firmware", some: { "GET /firmware": { ...FIRMWARE, models: [], importing: { brand: "acme", model: "gate-2", rel: 6, version: "1.6.0", received: 400_000, size: 1_240_006 } } } },
+  "device-firmware": { hash: `#/device/${DOOR.id}`, some: { "GET /devices/:id/firmware": waits("ask", { history: HISTORY, own_policy: true }) } },
+  "device-behind": { hash: `#/device/${DOOR.id}`, some: { "GET /devices/:id/firmware": BEHIND } },
+  backups: { hash: "#/backups", some: { "GET /backup": BACKUPS } },
+  "backups-none": { hash: "#/backups", some: { "GET /backup": NO_BACKUPS } },
+  "backups-failed": { hash: "#/backups", some: { "GET /backup": FAILED_BACKUP } },
+  update: { hash: "#/update", some: { "GET /update": { ...UPDATED, offered: OFFERED } } },
+  "update-downloading": { hash: "#/update", some: { "GET /update": DOWNLOADING } },
+  "update-rolled-back": { hash: "#/update", some: { "GET /update": ROLLED_BACK } },
+  "update-none": { hash: "#/update", some: { "GET /update": [409, "conflict", "this hub does not update itself", "…"] } },
   "time-in-doubt": { hash: "#/", some: { "POST /hub/clock": { now: 1, grade: "none", time_zone: "Europe/Berlin", contradicted: true } } },
 };
 
