@@ -37,7 +37,12 @@ export interface Told {
 }
 
 /** How far a device is, or for what it waits, and what to do. `named` says a release by its version. */
-export function standsAt({ verdict, progress, policy, rel }: DeviceFirmware, named: (rel: number) => string, now: number, asked: boolean): Told {
+export function standsAt(view: DeviceFirmware, named: (rel: number) => string, now: number, asked: boolean): Told {
+  const told = stand(view, named, now, asked);
+  return { ...told, title: told.title.charAt(0).toUpperCase() + told.title.slice(1) };
+}
+
+function stand({ verdict, progress, policy, rel }: DeviceFirmware, named: (rel: number) => string, now: number, asked: boolean): Told {
   const to = verdict.rel ?? progress.rel;
   const version = to ? named(to) : "";
   if (progress.offer)

@@ -183,7 +183,8 @@ export async function pretend(page, dist, given) {
     if (!url.pathname.startsWith("/api/")) return give(route, dist, url.pathname);
     const path = url.pathname.slice("/api/v1".length);
     const method = request.method();
-    const body = request.postDataJSON?.() ?? null;
+    // A file stays what it is.
+    const body = request.headers()["content-type"]?.includes("octet-stream") ? request.postDataBuffer() : (request.postDataJSON?.() ?? null);
     asked.push({ method, path, body, query: url.searchParams });
     const key = Object.keys(given).find((each) => matches(each, method, path));
     let answer = key === undefined ? [method === "GET" ? 404 : 204] : given[key];

@@ -172,7 +172,7 @@ test("a store is set whole, and what is missing is named", async () => {
   await page.getByRole("button", { name: "Another place" }).click();
   await page.getByLabel(/^A store/).check();
   await page.getByLabel("Address of the store").fill("http://s3.example");
-  await page.getByLabel("Your password").fill("x");
+  await page.getByRole("textbox", { name: "Your password" }).fill("x");
   await page.getByRole("button", { name: "Save" }).click();
   await comesTo(page.getByText("This is missing."), 4);
   await page.getByText("It begins with https://.").waitFor();

@@ -127,7 +127,7 @@ function Restoring({ view }: { view: Backups }) {
   return (
     <details class="panel">
       <summary><h2>How a backup becomes a hub again</h2></summary>
-      <p>It is done at the box itself, since whoever does it holds the whole home. Have {waysWords(view)} at hand.</p>
+      <p>It is done at the box itself, since whoever does it holds the whole home.{view.by_code || view.by_passphrase ? ` Have ${waysWords(view)} at hand.` : ""}</p>
       <ol class="steps">
         <li><strong>Rehearse it</strong>, once in a while: <code>hearthkey backup rehearse</code> restores the newest from {place} into a place aside, proves that signing in, devices and activity are whole, and takes it away again. Nothing of this hub changes.</li>
         <li><strong>Restore it</strong> on a new or an emptied box: install the hub, do not set it up, and run <code>hearthkey backup restore</code>. It asks for the code or the passphrase, and says why if it refuses.</li>
