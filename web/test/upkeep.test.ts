@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { plainText, tell } from "../src/audit/telling.ts";
 import type { Backups } from "../src/backup-api.ts";
 import { backupStanding, clockOf, listedWords, minuteOf, retentionWords, scheduleWords, targetErrors, waysWords } from "../src/backup-words.ts";
 import type { DeviceFirmware, Policy, Verdict } from "../src/firmware-api.ts";
 import { endWords, failureWords, policyErrors, policyWords, standsAt, triedWords } from "../src/firmware-words.ts";
 import { share, sizeWords } from "../src/sizes.ts";
+import type { AuditEntry, Device } from "../src/types.ts";
 import type { HubUpdate } from "../src/update-api.ts";
 import { habitWords, lastWords, phaseWords } from "../src/update-words.ts";
 
@@ -99,4 +101,24 @@ test("the hub's own update in words", () => {
   assert.equal(lastWords({ ...last, ended: "updated", reason: "", version: null }, NOW).title, "Updated to the program of the system, 1 hour ago.");
   assert.equal(lastWords({ ...last, ended: "refused" }, NOW).tone, "warn");
   assert.match(habitWords({ ...hub, configured: false }), /no vendor/);
+});
+
+test("what was done about firmware, backups and versions is told in sentences", () => {
+  const known = { people: [{ id: "1f", username: "mara", display_name: "Mara", role: "owner" as const }], devices: new Map([["door-1", { id: "door-1", brand: "acme", model: "gate", name: "Garage", title: "" } as Device]]), models: new Map() };
+  const told = (action: string, some: Partial<AuditEntry> = {}) => tell({ seq: 1, at: 1, actor: "user:1f", action, object: "door-1", outcome: "done", reason: "", detail: "", via: "", ...some }, known);
+  const says = (...args: Parameters<typeof told>) => plainText(told(...args).parts);
+  const model = "acme/gate";
+  assert.equal(says("firmware.import", { object: model, detail: "rel 6, version 1.6.0, 12 bytes, SHA-256 9f" }), "Mara brought version 1.6.0 for acme gate.");
+  assert.equal(says("firmware.import", { actor: "cloud", object: model, detail: "rel 6, version 1.6.0, 12 bytes, SHA-256 9f" }), "The cloud brought version 1.6.0 for acme gate.");
+  assert.equal(told("firmware.import", { object: "hub", outcome: "denied", reason: "hash", detail: "the image is another one" }).why, "The image is another one.");
+  assert.equal(says("firmware.approve", { detail: "rel 6" }), "Mara said yes to release 6 for Garage.");
+  assert.equal(told("firmware.policy", { object: model, detail: '{"mode":"hold","window":null}' }).why, "They are held.");
+  assert.equal(says("firmware.remove", { object: model, detail: "the image of rel 6" }), "Mara removed the file of release 6 of acme gate.");
+  assert.equal(says("firmware.withdraw", { actor: "hub", detail: "rel 6" }), "Release 6 is offered to Garage no more.");
+  assert.equal(told("firmware.fail", { actor: "device:door-1", reason: "power", detail: "rel 6" }).why, "The power was not enough.");
+  assert.equal(told("firmware.stop", { actor: "hub", object: model, reason: "too_many_failed", detail: "rel 6: 3 of 4 that tried it failed" }).why, "3 of 4 devices that tried it failed.");
+  assert.equal(says("backup.create", { actor: "hub", object: "hub", detail: "a full one of 12 bytes: x.hkbk" }), "The hub made a backup.");
+  assert.equal(says("backup.create", { actor: "hub", object: "hub", outcome: "denied", reason: "failed", detail: "no stick" }), "A backup failed.");
+  assert.equal(says("hub.update.end", { actor: "hub", object: "hub", reason: "rolled_back", detail: "version 0.4.0 from 0.3.0, asked for by user:1f: it ended" }), "Version 0.4.0 did not stay: version 0.3.0 serves again.");
+  assert.equal(told("hub.update.end", { actor: "hub", object: "hub", reason: "updated", detail: "version 0.4.0 from of the system, asked for by user:1f: " }).why, "Asked for by Mara.");
 });
