@@ -44,6 +44,12 @@ export async function call(page, method, path, body) {
   return text && answer.headers()["content-type"]?.includes("json") ? JSON.parse(text) : text;
 }
 
+/** A file to the hub, as whoever `page` is signed in as. */
+export async function sendFile(page, path, bytes) {
+  const answer = await page.request.post(`${place.url}/api/v1${path}`, { headers: { origin: place.url, "content-type": "application/octet-stream" }, data: bytes });
+  assert.ok(answer.ok(), `${path}: ${answer.status()} ${await answer.text()}`);
+}
+
 /** Makes mara the first owner, has her claim the door as “Garage”, and shows her devices. */
 export async function settleIn(page) {
   assert.ok(place.url && place.setupCode, "HEARTHKEY_URL and HEARTHKEY_SETUP_CODE say what to test");
@@ -78,4 +84,13 @@ export async function comesTo(locator, count, why = String(locator)) {
 
 export async function shot(page, name) {
   if (shots) await page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
+}
+
+/** Looks at what shows on a phone and on a desk: nothing is cut off. */
+export async function bothWidths(page, name) {
+  for (const width of [360, 1280]) {
+    await page.setViewportSize({ width, height: 860 });
+    await shot(page, `${name}-${width}`);
+    assert.ok((await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)) <= 0, `${name}: ${width} px`);
+  }
 }

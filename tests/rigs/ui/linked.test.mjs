@@ -7,7 +7,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { call, comesTo, hubIsAt, launch, PASSWORD, settleIn, shot, visit, visitor } from "./house.mjs";
+import { bothWidths, call, comesTo, hubIsAt, launch, PASSWORD, sendFile, settleIn, visit, visitor } from "./house.mjs";
 import { makeDoor, newDir, runDoor, startCloud, startHub } from "./programs.mjs";
 import { withPageOf } from "./stub.mjs";
 
@@ -19,14 +19,14 @@ let browser, page, cloud, hub, door;
 before(async () => {
   cloud = await startCloud(place.dir);
   door = await makeDoor(place.dir);
-  hub = await startHub(place.dir, cloud.ca_pem, door.fingerprint);
+  hub = await startHub(place.dir, { fingerprint: door.fingerprint, ca: cloud.ca_pem });
   hubIsAt(`https://${hub.https}`, hub.setup_code);
   running.push(runDoor(door, hub));
   browser = await launch();
   page = await visitor(browser, complaints);
   if (process.env.HEARTHKEY_DIST) await withPageOf(page, process.env.HEARTHKEY_DIST);
   await settleIn(page);
-  await send("/vouchers", door.voucher);
+  await sendFile(page, "/vouchers", door.voucher);
   await call(page, "POST", "/claims", { code: door.label, name: "Garage", room: "Driveway" });
   const tom = await call(page, "POST", "/users", { username: "tom", password: "a guest of the house", display_name: "Tom Sand", role: "guest" });
   await call(page, "POST", `/devices/${door.id}/bindings`, { username: "tom", privilege: "operate" });
@@ -38,21 +38,7 @@ after(async () => {
   place.remove();
 });
 
-/** A file to the hub, as whoever the page is signed in as. */
-async function send(path, bytes) {
-  const origin = `https://${hub.https}`;
-  const answer = await page.request.post(`${origin}/api/v1${path}`, { headers: { origin, "content-type": "application/octet-stream" }, data: bytes });
-  assert.ok(answer.ok(), `${path}: ${answer.status()} ${await answer.text()}`);
-}
-
-/** Looks at what shows on a phone and on a desk: nothing is cut off. */
-async function looksRight(name) {
-  for (const width of [360, 1280]) {
-    await page.setViewportSize({ width, height: 860 });
-    await shot(page, `linked-${name}-${width}`);
-    assert.ok((await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)) <= 0, `${name}: ${width} px`);
-  }
-}
+const looksRight = (name) => bothWidths(page, `linked-${name}`);
 const fact = (term) => page.locator(".facts > div").filter({ has: page.getByText(term, { exact: true }) }).locator("dd");
 /** A call to the cloud from outside, with a person's key. */
 const fromAway = (key, method, path) => page.request.fetch(`${key.url}/v1${path}`, { method, headers: { authorization: `Bearer ${key.token}` } });

@@ -31,12 +31,13 @@ async function freePort() {
   return port;
 }
 
+/** What this test is told is not for the hub, which reads settings there. */
+const plainEnv = () => Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("HEARTHKEY")));
+
 /** Starts the program; what it says it listens on is a line of JSON. */
 async function start(args) {
   assert.ok(program, "HEARTHKEY says which program to start");
-  // What this test is told is not for the hub, which reads settings there.
-  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("HEARTHKEY")));
-  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], env });
+  const child = spawn(program, args, { stdio: ["ignore", "pipe", "pipe"], env: plainEnv() });
   let log = "";
   child.stderr.on("data", (bytes) => (log = (log + bytes).slice(-20_000)));
   const ended = once(child, "exit");
@@ -67,12 +68,13 @@ export async function startCloud(dir) {
   return start(["cloud", "--data-dir", data, "--listen", `127.0.0.1:${port}`, "--name", "Acme Cloud", "--region", "eu", "--announce-json", "--log", "warn"]);
 }
 
-/** A hub without an owner, which believes the cloud's certificate and trusts the maker. */
-export async function startHub(dir, ca, fingerprint) {
+/** A hub without an owner, which trusts the maker, and believes a cloud's own certificate if there is one. */
+export async function startHub(dir, { fingerprint, ca = null, settings = "" }) {
   const caFile = join(dir, "cloud-ca.pem");
-  writeFileSync(caFile, ca);
+  if (ca) writeFileSync(caFile, ca);
   const config = join(dir, "hub.toml");
-  writeFileSync(config, `[mdns]\nenabled = false\n[bluetooth]\nenabled = false\n[clock]\ntrusted = true\n[cloud]\nca_file = "${caFile}"\ndebounce_ms = 50\n`);
+  const cloud = ca ? `[cloud]\nca_file = "${caFile}"\ndebounce_ms = 50\n` : "";
+  writeFileSync(config, `${settings}\n[mdns]\nenabled = false\n[bluetooth]\nenabled = false\n[clock]\ntrusted = true\n${cloud}`);
   const here = "127.0.0.1:0";
   return start(["hub", "--config", config, "--data-dir", join(dir, "hub"), "--name", "lindenhof", "--https", here, "--http", here, "--mqtts", here, "--trust", `${BRAND}=${fingerprint}`, "--announce-json", "--log", "warn"]);
 }
@@ -91,9 +93,17 @@ export async function makeDoor(dir) {
   return { fingerprint: /([A-Z2-7]{4}-){7}[A-Z2-7]{4}/.exec(made)[0], id, label: `HK1:${id}:${code}`, secret, voucher: readFileSync(voucher) };
 }
 
+/** A release of the door's firmware that its maker signs: a file, from an image that the simulated door starts, and finds well or not. */
+export async function makeRelease(dir, rel, version, { healthy = true, notes = "", more = [] } = {}) {
+  const [from, to] = [join(dir, `image-${rel}`), join(dir, `garage-door-${version}.hkfw`)];
+  writeFileSync(from, `${JSON.stringify({ "hearthkey-device": 1, version, healthy })}\n${"image ".repeat(50_000)}`);
+  await run(program, ["factory", "firmware", from, "--brand", BRAND, "--model", "garage-door", "--rel", String(rel), "--version", version, "--notes", notes, "--out", to, ...more, "--dir", join(dir, "factory")]);
+  return to;
+}
+
 /** Runs the door; it signs in as soon as somebody has claimed it. */
-export function runDoor(door, hub) {
-  const child = spawn(program, ["device", "--secret", door.secret, "--hub", hub.mqtts, "--hub-id", hub.hub_id, "--eager"], { stdio: "ignore" });
+export function runDoor(door, hub, more = []) {
+  const child = spawn(program, ["device", "--secret", door.secret, "--hub", hub.mqtts, "--hub-id", hub.hub_id, "--eager", ...more], { stdio: "ignore", env: plainEnv() });
   const ended = once(child, "exit");
   return {
     async stop() {
