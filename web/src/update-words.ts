@@ -13,7 +13,7 @@ export function phaseWords({ phase, done, offered }: HubUpdate): { title: string
     case "checking":
       return { title: "The hub asks its vendor.", next: "" };
     case "downloading":
-      return { title: `The hub gets ${to}: ${sizeWords(done)}${offered ? ` of ${sizeWords(offered.size)}` : ""}.`, next: "It goes on as ever meanwhile." };
+      return { title: `The hub gets ${to}.`, next: `${sizeWords(done)}${offered ? ` of ${sizeWords(offered.size)}` : ""}. It goes on as ever meanwhile.` };
     case "unpacking":
       return { title: `The hub checks ${to}.`, next: "It goes on as ever meanwhile." };
     case "waiting":

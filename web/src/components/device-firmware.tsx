@@ -47,9 +47,11 @@ export function DeviceFirmware({ device }: { device: Device }) {
           <p class="note-next">It runs {view.version ?? "a version"}, which its maker calls unsafe. Nobody can see or use it until it runs a newer one.{view.policy.mode === "hold" ? " Its updates are held: choose otherwise below." : newer.length === 0 ? " This hub has no newer one: bring the maker's file, or link a cloud that has it." : " Leave it its power, and connected."}</p>
         </div>
       )}
-      <div class={`note note-${stands.tone} after-summary`} role="status">
-        <p>{stands.title}</p>
-        {stands.next && <p class="note-next">{stands.next}</p>}
+      <div class={`note note-${stands.tone} after-summary`}>
+        <div role="status">
+          <p>{stands.title}</p>
+          {stands.next && <p class="note-next">{stands.next}</p>}
+        </div>
         {progress.offer && progress.state === "downloading" && (
           <>
             <progress class="bar" aria-label="Download" value={share(progress.offset, progress.size)} max={100} />

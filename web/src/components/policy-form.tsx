@@ -22,7 +22,8 @@ export function PolicyForm({ policy, whole, onSave }: { policy: Policy; whole: b
   const [failed, setFailed] = useState(String(policy.stop.percent));
   const [tried, setTried] = useState(false);
   const number = (text: string) => (/^\d{1,7}$/.test(text.trim()) ? Number(text) : NaN);
-  const chosen: Policy = { mode, window, percent: number(percent), stop: { after: number(after), percent: number(failed) } };
+  // While it is held the rest does not show, and stays as it is.
+  const chosen: Policy = mode === "hold" ? { ...policy, mode } : { mode, window, percent: number(percent), stop: { after: number(after), percent: number(failed) } };
   const errors = policyErrors(chosen);
   const zone = hubClock.value?.time_zone;
   function submit(event: Event) {

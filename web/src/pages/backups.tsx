@@ -75,9 +75,10 @@ function MakeNow({ view, onAsked }: { view: Backups; onAsked: () => unknown }) {
   const { running, rows, outcome } = view.run;
   if (running)
     return (
-      <div role="status">
-        <p>A backup is being made{rows > 0 ? `: ${rows.toLocaleString("en")} entries so far` : ""}. The hub goes on as ever.</p>
+      <div class="after-summary">
+        <p role="status">A backup is being made. The hub goes on as ever.</p>
         <progress class="bar" aria-label="A backup is being made" />
+        {rows > 0 && <p class="quiet">{rows.toLocaleString("en")} entries so far.</p>}
       </div>
     );
   if (!view.target || !(view.by_code || view.by_passphrase)) return null;

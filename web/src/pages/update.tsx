@@ -17,6 +17,9 @@ import { habitWords, lastWords, phaseWords } from "../update-words.ts";
 /** How often the page asks while something goes on. */
 const BUSY_MS = 1_500;
 
+/** The version that this page came from, as far as it knows. */
+let loadedFrom = "";
+
 export function UpdatePage() {
   const [view, setView] = useState<HubUpdate | null>(null);
   const [problem, setProblem] = useState<Problem | null>(null);
@@ -42,8 +45,8 @@ export function UpdatePage() {
   }, [busy, leaving]);
   const none = problem?.status === 409;
   const runs = view?.version ?? hub.value?.version;
-  // The page that shows is the one of the version it came from.
-  const old = Boolean(view && hub.value && view.version !== hub.value.version);
+  if (view) loadedFrom ||= view.version;
+  const old = Boolean(view && view.version !== loadedFrom);
   return (
     <Page title="Update of the hub">
       <SettingsNav />
@@ -51,7 +54,7 @@ export function UpdatePage() {
       {!view && !problem && <p class="quiet late" role="status">Loading…</p>}
       {old && (
         <div class="note note-accent page-note" role="status">
-          <p>The hub is now version {view?.version}. This page is still that of version {hub.value?.version}.</p>
+          <p>The hub is now version {view?.version}. This page is still that of version {loadedFrom}.</p>
           <p class="note-next"><button type="button" class="button primary" onClick={() => location.reload()}>Load the new page</button></p>
         </div>
       )}
@@ -81,8 +84,8 @@ function Standing({ view, leaving, onFound }: { view: HubUpdate; leaving: boolea
   return (
     <>
       {doing && (
-        <div class="note note-accent" role="status">
-          <p><strong>{doing.title}</strong></p>
+        <div class="note note-accent">
+          <p role="status"><strong>{doing.title}</strong></p>
           {doing.next && <p class="note-next">{doing.next}</p>}
           <progress class="bar" aria-label="Update" value={view.phase === "downloading" && view.offered ? share(view.done, view.offered.size) : undefined} max={100} />
         </div>
