@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -68,15 +68,37 @@ export async function startCloud(dir) {
   return start(["cloud", "--data-dir", data, "--listen", `127.0.0.1:${port}`, "--name", "Acme Cloud", "--region", "eu", "--announce-json", "--log", "warn"]);
 }
 
-/** A hub without an owner, which trusts the maker, and believes a cloud's own certificate if there is one. */
-export async function startHub(dir, { fingerprint, ca = null, settings = "" }) {
+/** A hub without an owner, which trusts the maker if there is one, and believes a cloud's own certificate. `by`: `run` also brings new versions of it. */
+export async function startHub(dir, { fingerprint = "", ca = null, settings = "", by = "hub" } = {}) {
   const caFile = join(dir, "cloud-ca.pem");
   if (ca) writeFileSync(caFile, ca);
-  const config = join(dir, "hub.toml");
   const cloud = ca ? `[cloud]\nca_file = "${caFile}"\ndebounce_ms = 50\n` : "";
-  writeFileSync(config, `${settings}\n[mdns]\nenabled = false\n[bluetooth]\nenabled = false\n[clock]\ntrusted = true\n${cloud}`);
-  const here = "127.0.0.1:0";
-  return start(["hub", "--config", config, "--data-dir", join(dir, "hub"), "--name", "lindenhof", "--https", here, "--http", here, "--mqtts", here, "--trust", `${BRAND}=${fingerprint}`, "--announce-json", "--log", "warn"]);
+  // Where a hub that starts again is found again.
+  const https = await freePort();
+  const at = (name, port) => `[${name}]\naddress = "127.0.0.1:${port}"\n`;
+  const config = join(dir, "hub.toml");
+  writeFileSync(config, `data_dir = "${join(dir, "hub")}"\nname = "lindenhof"\n${at("https", https)}${at("http", 0)}${at("mqtts", 0)}[mdns]\nenabled = false\n[bluetooth]\nenabled = false\n[clock]\ntrusted = true\n${cloud}${settings}`);
+  const trust = fingerprint ? ["--trust", `${BRAND}=${fingerprint}`] : [];
+  return { config, ...(await start([by, "--config", config, ...trust, "--announce-json", "--log", "warn"])) };
+}
+
+/** A vendor of hubs: its key for the hub's settings, and releases that are this program under another version, with a fault if it shall have one. */
+export async function makeVendor(dir) {
+  const key = join(dir, "vendor.json");
+  const { stdout } = await run(program, ["factory", "hub-key", "--out", key]);
+  return {
+    key: /key = "(.*)"/.exec(stdout)[1],
+    async release(version, fault = "") {
+      const script = join(dir, `hearthkey-${version}`);
+      writeFileSync(script, `#!/bin/sh\n[ "$1" = --version ] && { echo 'hearthkey ${version}'; exit 0; }\n${fault}\nexec '${program}' "$@"\n`);
+      chmodSync(script, 0o755);
+      const site = join(dir, "site");
+      await run(program, ["factory", "hub-release", "--program", script, "--version", version, "--key", key, "--out", site]);
+      return join(site, readdirSync(site).find((name) => name.startsWith(`hearthkey-${version}-`) && name.endsWith(".tar.gz")));
+    },
+    /** Hands the hub a release as whoever holds the box does. */
+    install: (hub, file) => run(program, ["update", "from-file", "--config", hub.config, file], { env: plainEnv() }),
+  };
 }
 
 /** A maker with one garage door: the brand's fingerprint, the door's id, the text of its QR code, its voucher and its secret. */
