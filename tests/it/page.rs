@@ -74,6 +74,13 @@ async fn a_home_is_kept_well_a_door_updated_and_a_backup_made_in_a_browser() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hub_becomes_another_version_and_goes_back_while_the_page_follows_it_in_a_browser() {
+    let mut browser = browser("renewed.test.mjs");
+    browser.env("HEARTHKEY", env!("CARGO_BIN_EXE_hearthkey"));
+    look_around(browser).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn firmware_backups_and_the_hub_s_own_update_are_told_and_chosen_step_by_step_in_a_browser() {
     let mut browser = browser("upkeep.test.mjs");
     browser.env("HEARTHKEY_DIST", env!("HEARTHKEY_UI_DIR"));
