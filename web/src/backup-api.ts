@@ -64,7 +64,7 @@ export interface BackupEdit {
 }
 
 export const backups = {
-  all: () => call<Backups>("GET", "/backup"),
-  set: (password: string, edit: BackupEdit) => call<Backups | "">("PATCH", "/backup", { password, ...edit }),
-  make: (password: string, full: boolean) => call<unknown>("POST", "/backup", { password, full }),
+  all: () => call<Backups>("GET", "/backups"),
+  set: (password: string, edit: BackupEdit) => call<Backups>("PUT", "/backup", { password, ...edit }),
+  make: (password: string, full: boolean) => call<Backups["run"]>("POST", "/backups", { password, full }),
 };

@@ -69,3 +69,9 @@ export function targetErrors(target: Target): Partial<Record<string, string>> {
   for (const field of ["region", "bucket", "access_key", "secret_key"] as const) if (!target[field].trim()) errors[field] = "This is missing.";
   return errors;
 }
+
+/** How the command line is told where backups lie. */
+export function optionOf(target: Backups["target"]): string {
+  if (target?.kind === "s3") return "--target bucket.toml";
+  return `--folder ${target ? target.text.replace(/^(folder|stick at) /, "") : "…"}`;
+}

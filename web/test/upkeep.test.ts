@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { plainText, tell } from "../src/audit/telling.ts";
 import type { Backups } from "../src/backup-api.ts";
-import { backupStanding, clockOf, listedWords, minuteOf, retentionWords, scheduleWords, targetErrors, waysWords } from "../src/backup-words.ts";
+import { backupStanding, clockOf, listedWords, minuteOf, optionOf, retentionWords, scheduleWords, targetErrors, waysWords } from "../src/backup-words.ts";
 import type { DeviceFirmware, Policy, Verdict } from "../src/firmware-api.ts";
 import { endWords, failureWords, policyErrors, policyWords, standsAt, triedWords } from "../src/firmware-words.ts";
 import { share, sizeWords } from "../src/sizes.ts";
@@ -79,6 +79,7 @@ test("when, how many, by whom", () => {
   assert.equal(Number.isNaN(minuteOf("")), true);
   assert.equal(retentionWords(BACKUPS.retention), "the newest of 7 days, 4 weeks and 1 month");
   assert.equal(waysWords({ by_code: true, by_passphrase: true }), "the recovery code of this home, or the passphrase");
+  assert.deepEqual([optionOf(null), optionOf(BACKUPS.target), optionOf({ kind: "s3", text: "bucket b at https://s3.example" })], ["--folder …", "--folder /media/stick", "--target bucket.toml"]);
   assert.equal(listedWords({ name: "n", id: null, parent: null, kind: null, made_at: null, bytes: 5_000, good: false, problem: "x" }, NOW), "Not known what it is, 5 kB");
 });
 

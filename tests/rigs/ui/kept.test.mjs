@@ -26,7 +26,7 @@ before(async () => {
   await settleIn(page);
   await sendFile(page, "/vouchers", door.voucher);
   await call(page, "POST", "/claims", { code: door.label, name: "Garage", room: "Driveway" });
-  running = runDoor(door, hub, ["--state", join(place.dir, "door")]);
+  running = runDoor(door, hub, join(place.dir, "door"));
 });
 after(async () => {
   await browser?.close();

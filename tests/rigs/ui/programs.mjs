@@ -112,7 +112,7 @@ export async function makeDoor(dir) {
   await factory("labels", "--brand", BRAND, "--out", labels);
   const code = readFileSync(labels, "utf8").match(/(?<=>)([0-9A-Z]{3}-)*[0-9A-Z]{3}(?=<)/g).join("").replace(/-/g, "");
   const [, id, secret, voucher] = /^ {2}(\S+) +secret (\S+) +voucher (\S+)$/m.exec(minted);
-  return { fingerprint: /([A-Z2-7]{4}-){7}[A-Z2-7]{4}/.exec(made)[0], id, label: `HK1:${id}:${code}`, secret, voucher: readFileSync(voucher) };
+  return { brand: join(workshop, BRAND, "brand.json"), fingerprint: /([A-Z2-7]{4}-){7}[A-Z2-7]{4}/.exec(made)[0], id, label: `HK1:${id}:${code}`, secret, voucher: readFileSync(voucher) };
 }
 
 /** A release of the door's firmware that its maker signs: a file, from an image that the simulated door starts, and finds well or not. */
@@ -123,9 +123,10 @@ export async function makeRelease(dir, rel, version, { healthy = true, notes = "
   return to;
 }
 
-/** Runs the door; it signs in as soon as somebody has claimed it. */
-export function runDoor(door, hub, more = []) {
-  const child = spawn(program, ["device", "--secret", door.secret, "--hub", hub.mqtts, "--hub-id", hub.hub_id, "--eager", ...more], { stdio: "ignore", env: plainEnv() });
+/** Runs the door; it signs in as soon as somebody has claimed it. With a `flash`, a directory, it takes firmware. */
+export function runDoor(door, hub, flash) {
+  const updated = flash ? ["--state", flash, "--firmware-brand", door.brand, "--page-port", hub.https.split(":").pop()] : [];
+  const child = spawn(program, ["device", "--secret", door.secret, "--hub", hub.mqtts, "--hub-id", hub.hub_id, "--eager", ...updated], { stdio: "ignore", env: plainEnv() });
   const ended = once(child, "exit");
   return {
     async stop() {

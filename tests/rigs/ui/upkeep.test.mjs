@@ -152,7 +152,7 @@ test("a release is brought as a file, and a refusal says what to do", async () =
 });
 
 test("without backups the page says where to begin, and a place is set with one's password", async () => {
-  const { page, asked } = await look("#/backups", { width: 360, some: { "GET /backup": NO_BACKUPS, "PATCH /backup": [204] } });
+  const { page, asked } = await look("#/backups", { width: 360, some: { "GET /backups": NO_BACKUPS, "PUT /backup": [204] } });
   await page.getByText("No backups are made.").waitFor();
   await page.getByText("Where, when and how many").click();
   await page.getByRole("button", { name: "Save" }).click();
@@ -164,7 +164,7 @@ test("without backups the page says where to begin, and a place is set with one'
   await shot(page, "backups-form-360");
   await page.getByRole("button", { name: "Save" }).click();
   await page.getByRole("status").filter({ hasText: "Saved." }).waitFor({ state: "attached" });
-  assert.deepEqual(sent(asked, "PATCH", "/backup")[0].body, {
+  assert.deepEqual(sent(asked, "PUT", "/backup")[0].body, {
     password: "x",
     target: { kind: "usb", path: "/media/stick" },
     schedule: { minute: 210, every_days: 1, full_every_days: 7 },
@@ -176,7 +176,7 @@ test("without backups the page says where to begin, and a place is set with one'
 });
 
 test("a store is set whole, and what is missing is named", async () => {
-  const { page, asked } = await look("#/backups", { some: { "GET /backup": BACKUPS, "PATCH /backup": [204] } });
+  const { page, asked } = await look("#/backups", { some: { "GET /backups": BACKUPS, "PUT /backup": [204] } });
   await page.getByText("Where, when and how many").click();
   await page.getByRole("button", { name: "Another place" }).click();
   await page.getByLabel(/^A store/).check();
@@ -185,20 +185,20 @@ test("a store is set whole, and what is missing is named", async () => {
   await page.getByRole("button", { name: "Save" }).click();
   await comesTo(page.getByText("This is missing."), 4);
   await page.getByText("It begins with https://.").waitFor();
-  assert.equal(sent(asked, "PATCH", "/backup").length, 0);
+  assert.equal(sent(asked, "PUT", "/backup").length, 0);
   await page.getByLabel("Address of the store").fill("https://s3.example");
   for (const [label, text] of [["Bucket", "home"], ["Region", "eu"], ["Access key", "AK"], ["Secret key", "hush"]]) await page.getByLabel(label, { exact: true }).fill(text);
   await page.getByText("Only when asked for", { exact: true }).click();
   await page.getByRole("button", { name: "Save" }).click();
   await page.getByRole("status").filter({ hasText: "Saved." }).waitFor({ state: "attached" });
-  const [{ body }] = sent(asked, "PATCH", "/backup");
+  const [{ body }] = sent(asked, "PUT", "/backup");
   assert.deepEqual([body.target, body.schedule, body.passphrase], [{ kind: "s3", endpoint: "https://s3.example", region: "eu", bucket: "home", prefix: "hearthkey/", access_key: "AK", secret_key: "hush", path_style: true }, null, undefined]);
   await done(page);
 });
 
 test("a backup is made now, followed, and a failure says what to do", async () => {
   let now = BACKUPS;
-  const { page, asked } = await look("#/backups", { some: { "GET /backup": () => now, "POST /backup": () => ((now = { ...BACKUPS, run: { ended: 0, running: true, rows: 1200, outcome: null } }), [202]) } });
+  const { page, asked } = await look("#/backups", { some: { "GET /backups": () => now, "POST /backups": () => ((now = { ...BACKUPS, run: { ended: 0, running: true, rows: 1200, outcome: null } }), [202]) } });
   await page.getByText("The newest backup is from 7 hours ago.").waitFor();
   await page.getByText("every day at 03:30, a full one every 7 days").waitFor();
   await page.getByText("Make one now").click();
@@ -207,7 +207,7 @@ test("a backup is made now, followed, and a failure says what to do", async () =
   await page.getByRole("button", { name: "Make a backup" }).click();
   await page.getByText("A backup is being made. The hub goes on as ever.").waitFor();
   await page.getByText("1,200 entries so far.").waitFor();
-  assert.deepEqual(sent(asked, "POST", "/backup")[0].body, { password: "x", full: true });
+  assert.deepEqual(sent(asked, "POST", "/backups")[0].body, { password: "x", full: true });
   now = { ...FAILED_BACKUP, run: { ended: 1, running: false, rows: 0, outcome: { outcome: "failed", detail: FAILED_BACKUP.failed.detail } } };
   await event(page, "backup", {});
   await page.getByText("The last backup failed, 1 hour ago.").waitFor();

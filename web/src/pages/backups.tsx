@@ -3,7 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { asProblem, type Problem } from "../api.ts";
 import { backups, type Backups } from "../backup-api.ts";
-import { backupStanding, listedWords, retentionWords, scheduleWords, waysWords } from "../backup-words.ts";
+import { backupStanding, listedWords, optionOf, retentionWords, scheduleWords, waysWords } from "../backup-words.ts";
 import { fullTime, now } from "../clock.ts";
 import { spanWords } from "../cloud-mark.ts";
 import { BackupForm } from "../components/backup-form.tsx";
@@ -124,16 +124,17 @@ function Listed({ view }: { view: Backups }) {
 }
 
 function Restoring({ view }: { view: Backups }) {
-  const place = view.target?.kind === "s3" ? "the store" : view.target ? view.target.text : "its place";
+  const where = optionOf(view.target);
   return (
     <details class="panel">
       <summary><h2>How a backup becomes a hub again</h2></summary>
       <p>It is done at the box itself, since whoever does it holds the whole home.{view.by_code || view.by_passphrase ? ` Have ${waysWords(view)} at hand.` : ""}</p>
       <ol class="steps">
-        <li><strong>Rehearse it</strong>, once in a while: <code>hearthkey backup rehearse</code> restores the newest from {place} into a place aside, proves that signing in, devices and activity are whole, and takes it away again. Nothing of this hub changes.</li>
-        <li><strong>Restore it</strong> on a new or an emptied box: install the hub, do not set it up, and run <code>hearthkey backup restore</code>. It asks for the code or the passphrase, and says why if it refuses.</li>
-        <li><strong>Start the hub.</strong> What was revoked stays revoked as far as is known. The rights of everybody but owners rest until you have looked through them; the page Cloud shows it.</li>
+        <li><strong>Rehearse it</strong>, now and once a year: <code>hearthkey backup rehearse {where}</code> restores the newest aside, proves that accounts, rights, devices and activity are whole, says so, and takes it away again. Nothing of this hub changes.</li>
+        <li><strong>Restore it</strong> on a new box: install the hub, do not start it, and run <code>hearthkey backup restore {where} --data-dir /var/lib/hearthkey</code>. It asks for the code or the passphrase, and says why if it refuses. Never switch the old box on again.</li>
+        <li><strong>Start the hub.</strong> Devices come back by themselves. What was revoked since stays revoked where its journal lies there; else the rights of everybody but owners rest until you have looked through them: the page Cloud shows it.</li>
       </ol>
+      {view.target?.kind === "s3" && <p class="quiet">Keep what the store needs (address, bucket and keys) in a file such as bucket.toml, away from this hub.</p>}
       <p class="quiet">Keep the recovery code on paper, and not beside the backups: whoever has both has the home.</p>
     </details>
   );
