@@ -8,6 +8,7 @@ import { PasswordStep } from "../components/password-step.tsx";
 import { ProblemNote } from "../components/problem.tsx";
 import { SettingsNav } from "../components/settings-nav.tsx";
 import { useTask } from "../components/use-task.ts";
+import { live } from "../live.ts";
 import { moment } from "../rights.ts";
 import { share, sizeWords } from "../sizes.ts";
 import { announcement, hub, news } from "../store.ts";
@@ -37,7 +38,11 @@ export function UpdatePage() {
       if (!(leaving && (found.status === 0 || found.status >= 500))) setProblem(found);
     });
   const fresh = news.value.get("update");
-  useEffect(() => void load(), [fresh]);
+  // A hub that was away may have come back as another one.
+  const here = live.value === "live";
+  useEffect(() => {
+    if (here || !view) void load();
+  }, [fresh, here]);
   useEffect(() => {
     if (!busy) return;
     const timer = setInterval(() => document.hidden || void load(), BUSY_MS);
