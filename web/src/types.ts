@@ -44,6 +44,8 @@ export interface Device {
   title: string;
   trust: Trust;
   state: DeviceState;
+  /** Whether what it runs is not safe any more: it can do nothing but update. */
+  behind?: boolean;
   online: boolean;
   last_seen: number | null;
   name: string | null;
