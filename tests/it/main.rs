@@ -18,6 +18,7 @@ mod cloud_makers;
 mod copies;
 mod den;
 mod durability;
+mod firmware_device;
 mod firmware_hub;
 mod fuzz;
 mod gate;
