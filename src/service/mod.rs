@@ -8,6 +8,7 @@ mod accounts;
 mod app_tokens;
 mod apps;
 mod audit;
+mod backup;
 mod bindings;
 mod claims;
 mod clock;
@@ -50,6 +51,11 @@ pub use crate::store::tables::RetainedMessage;
 pub use accounts::{NewUser, SetupRequest, SignIn, UserView};
 pub use apps::{AppGrant, AppView, MadeAppToken, NewAppToken};
 pub use audit::{AuditCheck, AuditExport, AuditLines, AuditPage, verify_audit};
+pub use backup::{
+    BackupError, BackupIndex, BackupOutcome, BackupRun, BackupView, BackupWish, Chain, EndedView, Indexed, ListedBackup, Looked, MadeBackup,
+    NewBackup, Proof, RestoreLife, RestoreReport, Sample, Secrets, Sum, Summary, check_backup, fill_from_backup, look_at_backup,
+    look_at_ends,
+};
 pub use bindings::{BindingView, Grant, Recipient};
 pub use clock::{ClockView, Timing, Weighed};
 pub use clones::{Answer, EvidenceView, Probe};
@@ -259,6 +265,8 @@ pub enum Change {
     Accounts,
     /// The link to the cloud, how it stands, or what came from there.
     Cloud,
+    /// Backups: their settings, one that runs, or how one ended.
+    Backup,
 }
 
 /// Why a use case did not do what it was asked. An adapter maps each to its protocol.
@@ -383,6 +391,7 @@ pub struct Service {
     /// Says where the hub is reached over MQTT with TLS.
     reached_at: OnceLock<Box<dyn Fn() -> Vec<String> + Send + Sync>>,
     pepper: Zeroizing<[u8; 32]>,
+    backups: backup::Desk,
     /// Bundles, and how this hub stands to the one before it and the one after it.
     recovery: recovery::Desk,
 }
@@ -440,6 +449,7 @@ impl Service {
             mirror: mirror::Desk::default(),
             reached_at: OnceLock::new(),
             pepper,
+            backups: backup::Desk::default(),
             recovery: recovery::Desk::default(),
         });
         service.load_standing()?;

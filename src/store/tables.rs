@@ -1,10 +1,12 @@
 //! Every table: what it holds, by which key. A key is text, with `\0` between parts, so that a prefix is a range.
 
 mod access;
+mod backup;
 mod mirror;
 mod recovery;
 
 pub use access::{AppLastUsed, AppToken, AuthorizationCode, ConsentedDevice, Invitation, Promise, RefreshToken};
+pub use backup::{BackupSettings, BackupState, Ended, PassphraseKey};
 pub use mirror::{
     AwayKey, Doing, DoneRow, MirrorLink, MirrorMark, MirrorProgress, MirrorSwitch, NoticeRow, OfferRow, OutboxRow, PreparedBatch,
     RefusedRow, Resync, Sent, entity_key, kind_prefix, outbox_key, outbox_prefix,
@@ -162,6 +164,10 @@ records! {
     plain("restored"): Restored;
     /// By what another hub has taken this one's place, one row `hub`.
     plain("retired"): Retired;
+    /// Where backups go, when, and with which ways in, one row `hub`.
+    sealed("backup_settings"): BackupSettings;
+    /// How the newest backups ended, one row `hub`.
+    plain("backup_state"): BackupState;
 }
 
 /// A device's hub-scoped key.
@@ -567,6 +573,11 @@ pub fn twin_key(device: &DeviceId, shadow: Option<&str>) -> Vec<u8> {
 #[must_use]
 pub fn model_key(brand: &BrandId, model: &ModelName) -> Vec<u8> {
     format!("{brand}\0{model}").into_bytes()
+}
+
+/// All tables with rows of the hub's.
+pub(super) fn all() -> &'static [Table] {
+    ALL
 }
 
 /// The table with this name.

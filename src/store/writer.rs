@@ -68,6 +68,13 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Removes a row, whatever stands in it.
+    pub(super) fn delete_bytes(&self, table: Table, key: &[u8]) -> Result<(), StoreError> {
+        self.wrote(table);
+        self.txn.open_table(table.definition())?.remove(key)?;
+        Ok(())
+    }
+
     fn wrote(&self, table: Table) {
         self.writes.set(self.writes.get() + 1);
         if !self.carried.get() && carried::counts(table) {

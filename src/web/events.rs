@@ -11,6 +11,7 @@ pub(super) use pairing::pairing;
 use super::caller::Session;
 use super::request::Request;
 use super::{Context, answer, refusal};
+use crate::domain::authority::HubAction;
 use crate::domain::binding::Subject;
 use crate::domain::ids::DeviceId;
 use crate::domain::policy::Table;
@@ -137,6 +138,7 @@ enum Due {
     Command(Box<CommandView>),
     Support,
     Cloud,
+    Backup,
     Pairing(String),
 }
 
@@ -286,6 +288,7 @@ impl Follower {
             },
             // What there is to see, each person asks for themselves.
             Due::Cloud => actor.user().ok().and_then(|_| event("cloud", &json!({}))),
+            Due::Backup => actor.may(HubAction::ManageAccess).then(|| event("backup", &json!({}))).flatten(),
             Due::Support => match self.service.support_sessions(actor) {
                 Ok(open) if open != self.support => {
                     self.support = open;
@@ -325,6 +328,7 @@ impl Due {
             Change::Support => Some(Due::Support),
             Change::Pairing { id } => Some(Due::Pairing(id)),
             Change::Cloud => Some(Due::Cloud),
+            Change::Backup => Some(Due::Backup),
             Change::Radio | Change::Accounts => None,
         }
     }

@@ -12,6 +12,7 @@ mod retired;
 mod tests;
 
 pub use content::About;
+pub(super) use content::handed_on;
 pub use restore::{BundleError, NewLife, OpenedBundle, begun_in, fill, open_bundle};
 
 use super::rights::require_role;
