@@ -43,7 +43,7 @@ pub struct BucketPlace {
 }
 
 impl BucketPlace {
-    pub(super) async fn open(target: &Bucket, config: &Config, staging: &Path, _now: u64) -> Result<BucketPlace, PlaceError> {
+    pub(super) async fn open(target: &Bucket, config: &Config, staging: &Path) -> Result<BucketPlace, PlaceError> {
         let fail = |detail: String, next| PlaceError::Store { endpoint: target.endpoint.clone(), detail, next };
         let correct = "Correct the target";
         let url = target.endpoint.parse().map_err(|_| fail("this is no URL".into(), correct))?;

@@ -13,7 +13,7 @@ mod round;
 
 pub use catalogue::{Item, chain_to, listed};
 pub use place::{Place, PlaceError};
-pub use round::{RoundError, Wanted, back_up};
+pub use round::{NewestNote, RoundError, Wanted, back_up, newest_note};
 
 use crate::service::{BackupOutcome, Service};
 use serde::{Deserialize, Serialize};
@@ -94,7 +94,7 @@ async fn show(service: &Arc<Service>, config: &Config, data_dir: &Path) {
         service.backups_listed(Vec::new());
         return;
     };
-    let items = match Place::open(&target, config, &data_dir.join(DIR), service.now()).await {
+    let items = match Place::open(&target, config, &data_dir.join(DIR)).await {
         Ok(place) => place.list().await,
         Err(error) => Err(error),
     };

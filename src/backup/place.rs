@@ -67,15 +67,15 @@ pub enum Place {
 }
 
 impl Place {
-    /// Opens a place. `staging` is a directory of the hub's for files on their way; `now` is ms since 1970.
+    /// Opens a place. `staging` is a directory of the hub's for files on their way.
     ///
     /// # Errors
     /// [`PlaceError`].
-    pub async fn open(target: &Target, config: &Config, staging: &Path, now: u64) -> Result<Place, PlaceError> {
+    pub async fn open(target: &Target, config: &Config, staging: &Path) -> Result<Place, PlaceError> {
         Ok(match target {
             Target::Folder { path } => Place::Folder(Folder::open(Path::new(path), false)?),
             Target::Usb { path } => Place::Folder(Folder::open(Path::new(path), true)?),
-            Target::S3(bucket) => Place::Bucket(Box::new(BucketPlace::open(bucket, config, staging, now).await?)),
+            Target::S3(bucket) => Place::Bucket(Box::new(BucketPlace::open(bucket, config, staging).await?)),
         })
     }
 

@@ -4,10 +4,12 @@ use super::catalogue::{chain_to, kept, listed};
 use super::folder::{clear_unfinished, wrong};
 use super::place::{EXTENSION, Place, PlaceError, UNFINISHED};
 use super::{Config, DIR};
-use crate::domain::backup::keep::Schedule;
+use crate::domain::backup::keep::{Retention, Schedule};
+use crate::domain::backup::target::Target;
 use crate::domain::backup::{Header, PLACE_MAX};
 use crate::domain::ids::HubId;
 use crate::service::{BackupError, BackupIndex, BackupOutcome, MadeBackup, Refusal, Service, check_backup};
+use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -17,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 /// What is remembered of the newest backup.
 const INDEX: &str = "index";
+/// Where the newest backup lies.
+const NOTE: &str = "newest.json";
 /// Increments after which a full one is made in any case: a restore reads all of them.
 const INCREMENTS_MAX: u64 = 30;
 const DAY_MS: u64 = 86_400_000;
@@ -65,7 +69,7 @@ pub async fn back_up(
     let target = settings.target.ok_or(RoundError::NoTarget)?;
     let own = data_dir.join(DIR);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&own).map_err(|e| wrong(&own, e))?;
-    let place = Place::open(&target, config, &own, service.now()).await?;
+    let place = Place::open(&target, config, &own).await?;
     let hub = service.hub().id;
     let begins = format!(".hearthkey-{}-", short(&hub));
     clear_unfinished(place.staging(), &begins);
@@ -109,6 +113,7 @@ pub async fn back_up(
     if let Err(error) = fs::rename(&next_index, own.join(INDEX)) {
         tracing::warn!(%error, "what the next backup goes on from could not be kept: it will be a full one");
     }
+    note_newest(&own, &target, &made.header);
     tidy(service, &place, &settings.retention).await;
     tracing::info!(%name, bytes = made.length, rows = made.rows, "a backup was made");
     Ok(BackupOutcome::Good { id: made.header.id.to_string(), name, bytes: made.length, full: made.header.follows.is_none() })
@@ -168,7 +173,7 @@ fn remembered(path: &Path, schedule: &Schedule, now: u64) -> Option<BackupIndex>
 }
 
 /// Takes away what is not kept any more, increments before what they go on from; and shows what is there.
-async fn tidy(service: &Arc<Service>, place: &Place, retention: &crate::domain::backup::keep::Retention) {
+async fn tidy(service: &Arc<Service>, place: &Place, retention: &Retention) {
     let items = match place.list().await {
         Ok(items) => items,
         Err(error) => {
@@ -191,6 +196,41 @@ async fn tidy(service: &Arc<Service>, place: &Place, retention: &crate::domain::
     }
     let left: Vec<_> = items.into_iter().filter(|item| !gone.contains(&item.name)).collect();
     service.backups_listed(listed(&left, Some(hub)));
+}
+
+/// The newest backup as it is noted beside the database, without any secret: when the database cannot be read, it is known
+/// from here where to look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewestNote {
+    /// Where it lies, for people.
+    pub place: String,
+    /// The folder, if it is one.
+    pub folder: Option<String>,
+    /// When it was made, for people.
+    pub made: String,
+}
+
+/// The note in the hub's directory, if there is one.
+#[must_use]
+pub fn newest_note(data_dir: &Path) -> Option<NewestNote> {
+    serde_json::from_slice(&fs::read(data_dir.join(DIR).join(NOTE)).ok()?).ok()
+}
+
+fn note_newest(own: &Path, target: &Target, header: &Header) {
+    let folder = match target {
+        Target::Folder { path } | Target::Usb { path } => Some(path.clone()),
+        Target::S3(_) => None,
+    };
+    let at = i64::try_from(header.made_at).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    let made = at.map_or_else(|| "an unknown time".into(), |at| at.strftime("%Y-%m-%d %H:%M UTC").to_string());
+    let note = NewestNote { place: target.shown(), folder, made };
+    let written = serde_json::to_vec(&note).map_err(std::io::Error::other).and_then(|json| {
+        fs::write(own.join(format!("{NOTE}{UNFINISHED}")), json)?;
+        fs::rename(own.join(format!("{NOTE}{UNFINISHED}")), own.join(NOTE))
+    });
+    if let Err(error) = written {
+        tracing::warn!(%error, "where the newest backup lies could not be noted beside the database");
+    }
 }
 
 /// A name that tells what it is, in the order of time.

@@ -95,7 +95,19 @@ pub fn run(args: HubArgs) -> anyhow::Result<()> {
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;
         let hub = tokio::select! {
-            hub = Hub::start(config) => hub?,
+            hub = Hub::start(config.clone()) => match hub {
+                Err(why) if hub::is_damage(&why) => {
+                    let emergency = hub::Emergency::start(&config, &why, &[]).await?;
+                    announce_emergency(&emergency, &why.to_string(), args.announce_json)?;
+                    tokio::select! {
+                        _ = term.recv() => {}
+                        _ = int.recv() => {}
+                    }
+                    emergency.shut_down().await;
+                    return Ok(());
+                }
+                hub => hub?,
+            },
             _ = term.recv() => bail!("interrupted while starting"),
             _ = int.recv() => bail!("interrupted while starting"),
         };
@@ -154,6 +166,22 @@ pub(super) fn start_log(directives: &str) -> anyhow::Result<()> {
         Some(journal) => registry.with(journal).init(),
         None => registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false)).init(),
     }
+    Ok(())
+}
+
+fn announce_emergency(emergency: &hub::Emergency, why: &str, json: bool) -> anyhow::Result<()> {
+    let Addresses { https, http, .. } = emergency.addresses;
+    let mut out = std::io::stdout().lock();
+    if json {
+        let line = serde_json::json!({
+            "recovery_mode": why, "https": https, "http": http, "mqtts": null, "mqtt": null, "ca_fingerprint": emergency.ca_fingerprint,
+        });
+        writeln!(out, "{line}")?;
+    } else {
+        writeln!(out, "RECOVERY MODE: {why}")?;
+        writeln!(out, "Nobody is let in. What to do: {}", https.or(http).map_or_else(String::new, |a| format!("https://{a}")))?;
+    }
+    out.flush()?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::ClockConfig;
 use crate::net::Limits;
-use crate::{ble, broker, mdns, mirror, web};
+use crate::{backup, ble, broker, mdns, mirror, web};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -37,6 +37,8 @@ pub struct Config {
     pub bluetooth: ble::Config,
     /// The way to the cloud that an owner has linked.
     pub cloud: mirror::Config,
+    /// Backups; where they go and when, an owner says on the page.
+    pub backup: backup::Config,
     /// Sign-in and claim attempts of one address per minute, over all accounts.
     pub attempts_per_minute: u32,
     /// Where the service manager put credentials.
@@ -65,6 +67,7 @@ impl Default for Config {
             mdns: mdns::Config::default(),
             bluetooth: ble::Config::default(),
             cloud: mirror::Config::default(),
+            backup: backup::Config::default(),
             attempts_per_minute: 600,
             credentials_dir: None,
             trust: BTreeMap::new(),

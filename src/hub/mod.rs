@@ -2,26 +2,42 @@
 //! and takes everything down again in order.
 
 mod audit;
+mod backups;
 mod clock;
 mod config;
+mod control;
+mod emergency;
 mod keys;
 mod metrics;
 mod network;
 mod opening;
 mod provision;
 mod recover;
+mod rehearse;
+mod restore;
 mod tls;
 
 pub use crate::domain::audit::chain::Verdict as AuditVerdict;
+pub use crate::domain::backup::keep::{Retention, Schedule};
+pub use crate::domain::backup::target::Target;
+pub use crate::domain::mirror::recovery::RecoveryCode;
+pub use crate::service::{BackupOutcome, ListedBackup, NewBackup, Passphrase, Proof, Secrets};
 pub use audit::{AuditFileError, export_audit, verify_audit, verify_audit_file};
 pub use clock::{BoxClock, ClockConfig, SystemBox, SystemClock};
 pub use config::{Config, Listen};
+pub use emergency::{Emergency, FoundBackup, is_damage};
+pub use backups::{BackupsError, create_backup, fetch_chain, list_backups, newest_kept, set_backups, show_backups, verify_backups};
+pub use control::{Ask, ask_running};
 pub use keys::KeyError;
 pub use opening::make_console_code;
 pub use recover::{
     BundleSource, CloudFacts, Courier, CourierError, Fetching, OrderError, RecoverError, RecoverOrder, Recovered, cloud_at, recover,
 };
 
+pub use rehearse::{Rehearsal, Rehearsed, rehearse};
+pub use restore::{RestoreError, RestoreOrder, RestoredHub, restore};
+
+use crate::backup;
 use crate::ble;
 use crate::broker::{self, Broker};
 use crate::mdns;
@@ -270,6 +286,12 @@ impl Hub {
         self.announce(config, &certificates, &serving);
         self.tasks.spawn(self.broker.clone().expire_sessions(self.shutdown.clone()));
         self.tasks.spawn(ble::run(self.service.clone(), config.bluetooth.clone(), serving));
+        let (service, shutdown) = (self.service.clone(), self.shutdown.clone());
+        self.tasks.spawn(backup::run(service.clone(), config.backup.clone(), config.data_dir.clone(), shutdown.clone()));
+        if config.backup.enabled {
+            let dir = config.data_dir.clone();
+            self.tasks.spawn(async move { control::serve(&dir, service, shutdown).await });
+        }
         self.tasks.spawn(check_audit(self.service.clone(), self.shutdown.clone()));
         self.tasks.spawn(run_clock(self.service.clone(), certificates, self.shutdown.clone()));
         Ok(())

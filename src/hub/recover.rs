@@ -8,7 +8,11 @@ use crate::domain::mirror::recovery::{RecoveryCode, RecoveryCodeError};
 use crate::domain::mirror::statement::RecoveryRequest;
 use crate::domain::time::Grade;
 use crate::mirror::Rescue;
-use crate::service::{BundleError, Clock, LookProblem, NewLife, OpenedBundle, QR_RECOVERY_PREFIX, Refusal, begun_in, fill, open_bundle};
+use crate::service::{
+    BundleError, Clock, LookProblem, NewLife, OpenedBundle, QR_RECOVERY_PREFIX, Refusal, Replayed, begun_in, fill, open_bundle,
+    replay_journal,
+};
+use crate::store::journal::{self, JOURNAL_FILE};
 use crate::store::{OpenError, Store};
 use ed25519_dalek::SigningKey;
 use std::path::Path;
@@ -17,8 +21,9 @@ use std::sync::Arc;
 
 /// The store while it is filled.
 const UNFINISHED: &str = "hub.redb.new";
-/// What may lie in a directory that counts as empty: what an attempt before has left, and what a file system makes.
-const LEFT: [&str; 4] = [UNFINISHED, "master.key", "master.key.new", "lost+found"];
+/// What may lie in a directory that counts as empty: what an attempt before has left, what a file system makes, and the
+/// journal of the hub that was here: the new one takes from it what the bundle is too old for.
+const LEFT: [&str; 6] = [UNFINISHED, "master.key", "master.key.new", "lost+found", JOURNAL_FILE, "hub.journal.damaged"];
 
 /// What an answer of a courier is.
 pub type Fetching<'a, T> = Pin<Box<dyn Future<Output = Result<T, CourierError>> + Send + 'a>>;
@@ -145,6 +150,8 @@ pub struct Recovered {
     pub bundle_at: u64,
     /// The cloud knows of the new epoch.
     pub begun: bool,
+    /// What was taken from a journal that stood in the directory.
+    pub replayed: Option<Replayed>,
 }
 
 /// Why no hub was made. Nothing is left that could start.
@@ -208,17 +215,27 @@ pub async fn recover(config: &Config, source: Arc<dyn BoxClock>, order: RecoverO
             (bundle, epoch, Some(courier), now_s)
         }
     };
-    let life = NewLife::new(&code, &hub, random()?, known.max(bundle.about.epoch), now_s.saturating_mul(1000));
-    let recovered = Recovered { hub, epoch: life.epoch, bundle_at: bundle.about.at, begun: courier.is_some() };
+    let journal = dir.join(JOURNAL_FILE);
+    let unreadable = |source| StartError::DataDir { path: journal.display().to_string(), source };
+    let noted = journal::read(&journal).map_err(unreadable)?.map(|found| found.known).filter(|k| k.hub == Some(*hub.as_bytes()));
+    let before = known.max(bundle.about.epoch).max(noted.map_or(0, |noted| noted.epoch));
+    let life = NewLife::new(&code, &hub, random()?, before, now_s.saturating_mul(1000));
+    let recovered = Recovered { hub, epoch: life.epoch, bundle_at: bundle.about.at, begun: courier.is_some(), replayed: None };
     opening::make_private(dir)?;
     let made = make(config, bundle, life, courier.as_deref(), now_s).await;
     if made.is_err() {
         let _ = std::fs::remove_file(dir.join(UNFINISHED));
     }
-    made.map(|()| recovered)
+    made.map(|replayed| Recovered { replayed, ..recovered })
 }
 
-async fn make(config: &Config, bundle: OpenedBundle, life: NewLife, courier: Option<&dyn Courier>, now_s: u64) -> Result<(), RecoverError> {
+async fn make(
+    config: &Config,
+    bundle: OpenedBundle,
+    life: NewLife,
+    courier: Option<&dyn Courier>,
+    now_s: u64,
+) -> Result<Option<Replayed>, RecoverError> {
     let dir = config.data_dir.as_path();
     let unfinished = dir.join(UNFINISHED);
     let file_error = |source| StartError::DataDir { path: unfinished.display().to_string(), source };
@@ -228,33 +245,36 @@ async fn make(config: &Config, bundle: OpenedBundle, life: NewLife, courier: Opt
     }
     let master = keys::master_key(dir, config.credentials_dir.as_deref(), true).map_err(StartError::from)?;
     let path = unfinished.clone();
-    let opened = tokio::task::spawn_blocking(move || Store::open(&path, master)).await;
+    let opened = tokio::task::spawn_blocking(move || Store::open_apart(&path, master)).await;
     let store = opened.map_err(|_| StartError::Setting("opening the database met a fault of this program: please report it"))??;
-    let filled = fill_and_begin(&store, bundle, life, courier, now_s).await;
+    let filled = fill_and_begin(&store, &dir.join(JOURNAL_FILE), bundle, life, courier, now_s).await;
     store.close().await;
-    filled?;
+    let replayed = filled?;
     // From here on there is a hub.
     std::fs::rename(&unfinished, dir.join(STORE_FILE)).map_err(file_error)?;
     std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(file_error)?;
-    Ok(())
+    Ok(replayed)
 }
 
 async fn fill_and_begin(
     store: &Store,
+    journal: &Path,
     bundle: OpenedBundle,
     life: NewLife,
     courier: Option<&dyn Courier>,
     now_s: u64,
-) -> Result<(), RecoverError> {
+) -> Result<Option<Replayed>, RecoverError> {
     let hub = bundle.about.hub;
     let (epoch, statement, mirror) = (life.epoch, life.statement.clone(), life.mirror_key());
+    let now = life.now;
     fill(store, bundle, life).await?;
+    let replayed = replay_journal(store, journal, now).await?;
     if let Some(courier) = courier {
         // The last that can fail for a reason: from here on the hub before is told that it has been replaced.
         courier.begin(&hub, epoch, statement, mirror, now_s).await?;
         begun_in(store).await?;
     }
-    Ok(())
+    Ok(replayed)
 }
 
 /// A directory that holds nothing, or is not there.

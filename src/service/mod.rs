@@ -47,13 +47,14 @@ mod twins;
 mod vendors;
 mod verified;
 
+pub use crate::store::SCHEMA_VERSION as BACKUP_LAYOUT;
 pub use crate::store::tables::RetainedMessage;
 pub use accounts::{NewUser, SetupRequest, SignIn, UserView};
 pub use apps::{AppGrant, AppView, MadeAppToken, NewAppToken};
 pub use audit::{AuditCheck, AuditExport, AuditLines, AuditPage, verify_audit};
 pub use backup::{
     BackupError, BackupIndex, BackupOutcome, BackupRun, BackupView, BackupWish, Chain, EndedView, Indexed, ListedBackup, Looked, MadeBackup,
-    NewBackup, Proof, RestoreLife, RestoreReport, Sample, Secrets, Sum, Summary, check_backup, fill_from_backup, look_at_backup,
+    NewBackup, Passphrase, Proof, RestoreLife, RestoreReport, Sample, Secrets, Sum, Summary, check_backup, fill_from_backup, look_at_backup,
     look_at_ends,
 };
 pub use bindings::{BindingView, Grant, Recipient};
@@ -77,8 +78,8 @@ pub use pairing::{
 pub use password_reset::{MadeCode, make_console_code};
 pub use people::UserChange;
 pub use recovery::{
-    About as BundleAbout, BundleError, BundleView, MadeRecoveryCode, NewLife, OpenedBundle, QR_RECOVERY_PREFIX, RecoveryView, RestoredView,
-    begun_in, fill, open_bundle,
+    About as BundleAbout, BundleError, BundleView, MadeRecoveryCode, NewLife, OpenedBundle, QR_RECOVERY_PREFIX, RecoveryView, Replayed,
+    RestoredView, begun_in, finish_review_in, catch_up, fill, open_bundle, replay, replay_journal,
 };
 pub use registry::{BrandView, ImportReport, RegistryError};
 pub use roles::{RoleView, Roles};

@@ -12,7 +12,7 @@ pub use mirror::{
     RefusedRow, Resync, Sent, entity_key, kind_prefix, outbox_key, outbox_prefix,
 };
 
-pub use recovery::{BundleSent, ChangeCount, RecoveryKeys, Restored, Retired};
+pub use recovery::{BundleSent, ChangeCount, RecoveryKeys, Restored, Retired, RunCount};
 
 use super::{Mirroring, Record, StoreError, Table, Tx};
 use crate::domain::account::{User, UserId};
@@ -158,6 +158,8 @@ records! {
     plain("recovery"): RecoveryKeys;
     /// How often what a replacing hub needs has changed, one row `hub`.
     plain("carried_changes"): ChangeCount;
+    /// How often the database was opened, one row `hub`.
+    plain("runs"): RunCount;
     /// The newest recovery bundle that was handed over, one row `hub`.
     plain("bundle_sent"): BundleSent;
     /// By what this hub has taken another's place, one row `hub`.

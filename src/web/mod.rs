@@ -10,6 +10,7 @@ mod assets;
 mod caller;
 mod connection;
 mod dispatch;
+mod emergency;
 mod events;
 mod openapi;
 mod qr;
@@ -22,6 +23,7 @@ mod table;
 mod trust;
 
 pub use connection::serve_connection;
+pub use emergency::{EmergencyPage, emergency_routes};
 pub use socket::MqttSocket;
 pub use trust::{TrustPage, trust_routes};
 

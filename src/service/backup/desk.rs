@@ -11,7 +11,7 @@ use crate::service::{Actor, Change, Refusal, Service, SessionToken, audit, lock,
 use crate::store::tables::{BackupSettings, BackupState, Ended, RecoveryKeys};
 use crate::store::{Read, StoreError, Tx};
 use jiff::tz::TimeZone;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, watch};
 use zeroize::Zeroizing;
@@ -94,17 +94,49 @@ pub struct ListedBackup {
     pub problem: Option<String>,
 }
 
-/// What to set; what is absent stays. `Some(None)` takes away.
-#[derive(Clone, Default)]
+/// What to set; what is absent stays, and null takes away.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct NewBackup {
     /// Where they go.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     pub target: Option<Option<Target>>,
     /// When.
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Option<Schedule>>,
     /// How many are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
     /// A passphrase that opens those made from now on.
-    pub passphrase: Option<Option<Zeroizing<String>>>,
+    #[serde(deserialize_with = "said", skip_serializing_if = "Option::is_none")]
+    pub passphrase: Option<Option<Passphrase>>,
+}
+
+/// What is there was said, also when it is null.
+fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
+
+/// A passphrase: redacted in `Debug`, and wiped.
+#[derive(Clone)]
+pub struct Passphrase(pub Zeroizing<String>);
+
+impl std::fmt::Debug for Passphrase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Passphrase(…)")
+    }
+}
+
+impl Serialize for Passphrase {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Passphrase {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from).map(|text| Passphrase(Zeroizing::new(text)))
+    }
 }
 
 /// Backups as an owner sees them.
@@ -237,7 +269,7 @@ impl Service {
             Some(None) => Some(None),
             Some(Some(text)) => {
                 let salt = random()?;
-                let kept = tokio::task::spawn_blocking(move || keep_passphrase(&text, salt)).await;
+                let kept = tokio::task::spawn_blocking(move || keep_passphrase(&text.0, salt)).await;
                 let kept = kept.map_err(|_| Refusal::Conflict("the passphrase could not be taken; try again".into()))?;
                 Some(Some(kept.map_err(|error| Refusal::Invalid(format!("passphrase: {error}")))?))
             }

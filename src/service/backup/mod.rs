@@ -19,7 +19,7 @@ mod ways;
 
 pub use content::{Sum, Summary};
 pub(super) use desk::Desk;
-pub use desk::{BackupOutcome, BackupRun, BackupView, BackupWish, EndedView, ListedBackup, NewBackup};
+pub use desk::{BackupOutcome, BackupRun, BackupView, BackupWish, EndedView, ListedBackup, NewBackup, Passphrase};
 pub use index::{Index as BackupIndex, Indexed};
 pub use make::MadeBackup;
 pub use proof::Proof;

@@ -67,7 +67,7 @@ pub(in crate::service) fn end_life_of(tx: &Tx<'_>, device: &DeviceId, by: &str, 
 }
 
 /// Raises the mark of what has no table of marks of its own. It only ever grows.
-pub(super) fn raise_to(tx: &Tx<'_>, kind: Kind, key: &str, generation: u64, by: &str, now: u64) -> Result<(), StoreError> {
+pub(in crate::service) fn raise_to(tx: &Tx<'_>, kind: Kind, key: &str, generation: u64, by: &str, now: u64) -> Result<(), StoreError> {
     let at = entity_key(kind, key);
     let known = tx.get::<MirrorMark>(&at)?;
     let (before, refused) = known.map_or((0, 0), |m| (m.generation, m.refused));

@@ -53,7 +53,7 @@ pub(super) struct Teller<'a> {
 }
 
 /// The highest mark of an entity that has no table of marks of its own.
-pub(super) fn marked<R: Read>(rows: &R, kind: Kind, key: &str) -> Result<u64, StoreError> {
+pub(in crate::service) fn marked<R: Read>(rows: &R, kind: Kind, key: &str) -> Result<u64, StoreError> {
     Ok(rows.get::<MirrorMark>(&entity_key(kind, key))?.map_or(0, |m| m.generation))
 }
 
@@ -63,7 +63,7 @@ pub(super) fn wire_binding(device: &DeviceId, subject: &Subject) -> String {
 }
 
 /// The same, read.
-pub(super) fn parse_binding(key: &str) -> Option<(DeviceId, Subject)> {
+pub(in crate::service) fn parse_binding(key: &str) -> Option<(DeviceId, Subject)> {
     let (device, subject) = key.split_once('/')?;
     Some((DeviceId::parse(device).ok()?, Subject::parse(subject)?))
 }

@@ -34,6 +34,18 @@ impl ChangeCount {
     pub const ROW: &[u8] = b"hub";
 }
 
+/// How often this database was opened. The journal beside it knows that too, and by it an older copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunCount {
+    /// How often.
+    pub count: u64,
+}
+
+impl RunCount {
+    /// The key of the only row.
+    pub const ROW: &[u8] = b"hub";
+}
+
 /// The newest bundle that was handed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundleSent {
