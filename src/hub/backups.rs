@@ -155,6 +155,12 @@ pub fn newest_kept(config: &Config) -> Vec<FoundBackup> {
     }]
 }
 
+/// The folder in which the newest backup lies, as it is noted beside the database.
+#[must_use]
+pub fn noted_folder(config: &Config) -> Option<Target> {
+    backup::newest_note(&config.data_dir)?.folder.map(|path| Target::Folder { path })
+}
+
 async fn items(config: &Config, target: &Target) -> Result<Vec<Item>, BackupsError> {
     Ok(open(config, target).await?.list().await?)
 }

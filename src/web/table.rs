@@ -2,6 +2,7 @@
 
 mod accounts;
 mod apps;
+mod backup;
 mod clones;
 mod history;
 mod house;
@@ -181,6 +182,7 @@ static AREAS: &[&[Call]] = &[
     history::CALLS,
     mirror::CALLS,
     recovery::CALLS,
+    backup::CALLS,
 ];
 
 /// All calls.
