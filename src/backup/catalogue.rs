@@ -28,7 +28,11 @@ pub fn chain_to(items: &[Item], id: BackupId) -> Result<Vec<&Item>, String> {
     let mut next = Some(id);
     while let Some(id) = next {
         let Some((item, looked)) = known.get(&id) else {
-            return Err(if chain.is_empty() { format!("there is no whole backup {id}") } else { format!("the backup {id}, from which it goes on, is missing") });
+            return Err(if chain.is_empty() {
+                format!("there is no whole backup {id}")
+            } else {
+                format!("the backup {id}, from which it goes on, is missing")
+            });
         };
         // The place falls by one each time, so this ends.
         let place = chain.last().map(|(_, place): &(&Item, u64)| place.saturating_sub(1));

@@ -137,5 +137,8 @@ impl Place {
 
 /// Whether a name is one that a backup can have: no path, nothing hidden.
 pub(super) fn is_name(name: &str) -> bool {
-    name.ends_with(EXTENSION) && !name.starts_with('.') && name.len() <= 200 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    name.ends_with(EXTENSION)
+        && !name.starts_with('.')
+        && name.len() <= 200
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }

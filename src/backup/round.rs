@@ -129,7 +129,9 @@ struct Work {
 
 impl Work {
     fn write(&self, previous: Option<BackupIndex>) -> Result<MadeBackup, RoundError> {
-        let create = |path: &Path| OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path).map_err(|e| wrong(path, e));
+        let create = |path: &Path| {
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path).map_err(|e| wrong(path, e))
+        };
         let (file, index) = (create(&self.file)?, create(&self.index)?);
         let mut told = 0;
         let mut go_on = |rows: u64| {
@@ -145,7 +147,8 @@ impl Work {
             other => other.into(),
         })?;
         for (buffered, path) in [(file, &self.file), (index, &self.index)] {
-            let synced = buffered.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|mut f| f.flush().and_then(|()| f.sync_all()));
+            let synced =
+                buffered.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|mut f| f.flush().and_then(|()| f.sync_all()));
             synced.map_err(|e| wrong(path, e))?;
         }
         let mut again = File::open(&self.file).map_err(|e| wrong(&self.file, e))?;

@@ -154,7 +154,10 @@ pub fn run(args: BackupArgs, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
                 let all = hub::verify_backups(&config, &target, &scratch.0).await?;
                 let good = all.iter().all(|backup| backup.good);
                 table(&serde_json::to_value(all)?, out)?;
-                writeln!(out, "What is good is as its hub has written it. That it opens and makes a hub, `hearthkey backup rehearse` shows.")?;
+                writeln!(
+                    out,
+                    "What is good is as its hub has written it. That it opens and makes a hub, `hearthkey backup rehearse` shows."
+                )?;
                 Ok(code(good))
             }
             Action::Restore { from, set_aside, cloud } => restore(&config, from, set_aside, cloud, out).await,
@@ -210,7 +213,13 @@ async fn view(config: &hub::Config) -> anyhow::Result<Value> {
     }
 }
 
-async fn restore(config: &hub::Config, from: From, set_aside: bool, cloud: Option<String>, out: &mut dyn Write) -> anyhow::Result<ExitCode> {
+async fn restore(
+    config: &hub::Config,
+    from: From,
+    set_aside: bool,
+    cloud: Option<String>,
+    out: &mut dyn Write,
+) -> anyhow::Result<ExitCode> {
     let (scratch, secrets) = (Scratch::new()?, from.ask()?);
     let files = from.files(config, &scratch).await?;
     let clock: Arc<dyn hub::BoxClock> = Arc::new(hub::SystemBox::new(&config.clock));
@@ -228,7 +237,9 @@ async fn restore(config: &hub::Config, from: From, set_aside: bool, cloud: Optio
         writeln!(out, "From the journal of this directory came {} marks of what was revoked since.", replayed.marks)?;
     }
     match (report.linked, report.signed, restored.begun) {
-        (_, _, true) => writeln!(out, "The cloud knows (epoch {}): the hub before serves nobody any more once it hears of it.", report.epoch)?,
+        (_, _, true) => {
+            writeln!(out, "The cloud knows (epoch {}): the hub before serves nobody any more once it hears of it.", report.epoch)?
+        }
         (true, true, _) => writeln!(out, "The cloud is told when the hub meets it (epoch {}).", report.epoch)?,
         (true, false, _) => writeln!(
             out,
@@ -238,7 +249,10 @@ async fn restore(config: &hub::Config, from: From, set_aside: bool, cloud: Optio
     }
     writeln!(out, "Make sure that the hub before is never switched on again. Start this one: `hearthkey hub --data-dir {dir}`.")?;
     if report.review {
-        writeln!(out, "What was revoked since is not known: only owners' rights stand until an owner has looked (page Cloud, \"I have looked\").")?;
+        writeln!(
+            out,
+            "What was revoked since is not known: only owners' rights stand until an owner has looked (page Cloud, \"I have looked\")."
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -264,7 +278,15 @@ async fn rehearse(
         writeln!(out, "  {:<9} {:<7} {}", proof.what, if proof.holds { "holds" } else { "FAILS" }, proof.detail)?;
     }
     let good = seen.holds();
-    writeln!(out, "{}", if good { "A restore would do. The scratch directory is gone." } else { "A restore would NOT do: use another backup, and report this." })?;
+    writeln!(
+        out,
+        "{}",
+        if good {
+            "A restore would do. The scratch directory is gone."
+        } else {
+            "A restore would NOT do: use another backup, and report this."
+        }
+    )?;
     Ok(code(good))
 }
 
@@ -320,7 +342,8 @@ impl SetArgs {
             new.schedule = Some(None);
         }
         if let Some(text) = &self.keep {
-            let numbers: Vec<u16> = text.split(',').map(|n| n.trim().parse()).collect::<Result<_, _>>().context("--keep: three numbers, such as 7,4,12")?;
+            let numbers: Vec<u16> =
+                text.split(',').map(|n| n.trim().parse()).collect::<Result<_, _>>().context("--keep: three numbers, such as 7,4,12")?;
             let [daily, weekly, monthly] = numbers.as_slice() else { bail!("--keep: three numbers, such as 7,4,12") };
             new.retention = Some(hub::Retention { daily: *daily, weekly: *weekly, monthly: *monthly });
         }

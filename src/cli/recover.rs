@@ -53,7 +53,11 @@ pub fn run(args: RecoverArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     })?;
     writeln!(out, "The hub {} is restored in {}, as it was at {}.", recovered.hub, config.data_dir.display(), moment(recovered.bundle_at))?;
     if let Some(taken) = recovered.replayed.filter(|taken| !taken.of_another_hub) {
-        writeln!(out, "From the journal in that directory it has taken {} marks of what was revoked after the bundle was made.", taken.marks)?;
+        writeln!(
+            out,
+            "From the journal in that directory it has taken {} marks of what was revoked after the bundle was made.",
+            taken.marks
+        )?;
     }
     if recovered.begun {
         writeln!(out, "The cloud knows (epoch {}): the old hub serves nobody any more as soon as it hears of it.", recovered.epoch)?;

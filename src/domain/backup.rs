@@ -271,7 +271,8 @@ fn wrap(field: Field) -> Result<Wrap, HeaderError> {
         1 => Wrap::Code { sealed },
         2 => {
             let salt = row.take("salt")?.fixed()?;
-            let mut number = |name| -> Result<u32, HeaderError> { u32::try_from(row.take(name)?.uint()?).map_err(|_| HeaderError::Damaged) };
+            let mut number =
+                |name| -> Result<u32, HeaderError> { u32::try_from(row.take(name)?.uint()?).map_err(|_| HeaderError::Damaged) };
             Wrap::Passphrase { salt, memory: number("memory")?, passes: number("passes")?, lanes: number("lanes")?, sealed }
         }
         _ => return Err(HeaderError::Newer(String::new())),

@@ -97,7 +97,9 @@ fn steps(config: &Config, why: &StartError, backups: &[FoundBackup]) -> Vec<Stri
     if let StartError::Open(OpenError::Newer { .. }) = why {
         return vec![
             "Install the version of the program that was running before, or a newer one, and start the hub again.".into(),
-            format!("If that version is what made the trouble: stop the hub, put back the copy of hub.redb that was made before it ran, and leave hub.journal in {dir} as it is: what was revoked in the meantime stays revoked."),
+            format!(
+                "If that version is what made the trouble: stop the hub, put back the copy of hub.redb that was made before it ran, and leave hub.journal in {dir} as it is: what was revoked in the meantime stays revoked."
+            ),
         ];
     }
     let mut steps = vec![format!(

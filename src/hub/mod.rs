@@ -23,11 +23,13 @@ pub use crate::domain::backup::target::Target;
 pub use crate::domain::mirror::recovery::RecoveryCode;
 pub use crate::service::{BackupOutcome, ListedBackup, NewBackup, Passphrase, Proof, Replayed, Secrets};
 pub use audit::{AuditFileError, export_audit, verify_audit, verify_audit_file};
+pub use backups::{
+    BackupsError, create_backup, fetch_chain, list_backups, newest_kept, noted_folder, set_backups, show_backups, verify_backups,
+};
 pub use clock::{BoxClock, ClockConfig, SystemBox, SystemClock};
 pub use config::{Config, Listen};
-pub use emergency::{Emergency, FoundBackup, is_damage};
-pub use backups::{BackupsError, create_backup, fetch_chain, list_backups, newest_kept, noted_folder, set_backups, show_backups, verify_backups};
 pub use control::{Ask, ask_running};
+pub use emergency::{Emergency, FoundBackup, is_damage};
 pub use keys::KeyError;
 pub use opening::make_console_code;
 pub use recover::{

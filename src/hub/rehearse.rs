@@ -65,7 +65,11 @@ async fn in_scratch(config: &Config, order: Rehearsal) -> Result<Rehearsed, Rest
     let hub = Hub::start_by(config.clone(), source).await?;
     let summary = &restored.report.summary;
     let rows: u64 = summary.tables.values().map(|sum| sum.rows).sum();
-    let compared = Proof { what: "content", holds: true, detail: format!("{rows} rows of {} tables, compared with what the backup says", summary.tables.len()) };
+    let compared = Proof {
+        what: "content",
+        holds: true,
+        detail: format!("{rows} rows of {} tables, compared with what the backup says", summary.tables.len()),
+    };
     let mut proofs = vec![compared];
     proofs.extend(hub.service().prove(summary, restored.report.made_at, order.person).await);
     hub.shut_down().await;

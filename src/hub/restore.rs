@@ -7,8 +7,8 @@ use super::{BoxClock, Config, KeyError, StartError, SystemClock, keys, opening};
 use crate::domain::mirror::statement::RecoveryRequest;
 use crate::domain::time::Grade;
 use crate::service::{
-    BackupError, Chain, Clock, Refusal, Replayed, RestoreLife, RestoreReport, Secrets, begun_in, fill_from_backup,
-    finish_review_in, replay_journal,
+    BackupError, Chain, Clock, Refusal, Replayed, RestoreLife, RestoreReport, Secrets, begun_in, fill_from_backup, finish_review_in,
+    replay_journal,
 };
 use crate::store::journal::{self, JOURNAL_FILE};
 use crate::store::{MasterKey, OpenError, Store};

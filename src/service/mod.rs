@@ -53,9 +53,9 @@ pub use accounts::{NewUser, SetupRequest, SignIn, UserView};
 pub use apps::{AppGrant, AppView, MadeAppToken, NewAppToken};
 pub use audit::{AuditCheck, AuditExport, AuditLines, AuditPage, verify_audit};
 pub use backup::{
-    BackupError, BackupIndex, BackupOutcome, BackupRun, BackupView, BackupWish, Chain, EndedView, Indexed, ListedBackup, Looked, MadeBackup,
-    NewBackup, Passphrase, Proof, RestoreLife, RestoreReport, Sample, Secrets, Sum, Summary, check_backup, fill_from_backup, look_at_backup,
-    look_at_ends,
+    BackupError, BackupIndex, BackupOutcome, BackupRun, BackupView, BackupWish, Chain, EndedView, Indexed, ListedBackup, Looked,
+    MadeBackup, NewBackup, Passphrase, Proof, RestoreLife, RestoreReport, Sample, Secrets, Sum, Summary, check_backup, fill_from_backup,
+    look_at_backup, look_at_ends,
 };
 pub use bindings::{BindingView, Grant, Recipient};
 pub use clock::{ClockView, Timing, Weighed};
@@ -79,7 +79,7 @@ pub use password_reset::{MadeCode, make_console_code};
 pub use people::UserChange;
 pub use recovery::{
     About as BundleAbout, BundleError, BundleView, MadeRecoveryCode, NewLife, OpenedBundle, QR_RECOVERY_PREFIX, RecoveryView, Replayed,
-    RestoredView, begun_in, finish_review_in, catch_up, fill, open_bundle, replay, replay_journal,
+    RestoredView, begun_in, catch_up, fill, finish_review_in, open_bundle, replay, replay_journal,
 };
 pub use registry::{BrandView, ImportReport, RegistryError};
 pub use roles::{RoleView, Roles};

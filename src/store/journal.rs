@@ -111,7 +111,9 @@ impl Journal {
         let known = found.known.clone();
         let mut journal = Journal { disk, live: framed(known.entries()).len() as u64, known, length, failed: false };
         if found.damaged {
-            tracing::error!("the journal beside the database was damaged: what could be read of it is kept, the file as it was in hub.journal.damaged");
+            tracing::error!(
+                "the journal beside the database was damaged: what could be read of it is kept, the file as it was in hub.journal.damaged"
+            );
             journal.disk.keep_aside("damaged")?;
             journal.rewrite()?;
         } else if found.holds < length {

@@ -91,7 +91,9 @@ pub enum OpenError {
     #[error("{0} was sealed under another master key: put back the key file that belongs to it")]
     WrongKey(String),
     /// The journal beside the file.
-    #[error("the journal beside {path} cannot be read or written: {source}. Check that the disk has space, and that hub.journal is this program's to write")]
+    #[error(
+        "the journal beside {path} cannot be read or written: {source}. Check that the disk has space, and that hub.journal is this program's to write"
+    )]
     Journal {
         /// The database.
         path: String,

@@ -1,8 +1,8 @@
 //! Which backups are kept, and when the next one is due. Pure: what there is and what time it is are given.
 
 use super::BackupId;
-use jiff::tz::TimeZone;
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -114,9 +114,7 @@ impl Schedule {
             u64::try_from(stamp.as_millisecond()).ok()
         };
         // Later on the same day, if it has not been today already and every day is meant.
-        of(day)
-            .filter(|at| *at > last && self.every_days == 1)
-            .or_else(|| of(day.checked_add(i32::from(self.every_days).days()).ok()?))
+        of(day).filter(|at| *at > last && self.every_days == 1).or_else(|| of(day.checked_add(i32::from(self.every_days).days()).ok()?))
     }
 }
 

@@ -252,12 +252,12 @@ impl Known {
     #[must_use]
     pub fn is_raised_by(&self, entry: &Entry) -> bool {
         match entry {
-            Entry::Mark(mark) => {
-                self.marks.get(&(mark.kind, mark.key.clone())).map_or(0, |known| known.generation) < mark.generation
-            }
+            Entry::Mark(mark) => self.marks.get(&(mark.kind, mark.key.clone())).map_or(0, |known| known.generation) < mark.generation,
             Entry::Counter { device, counter } => self.counters.get(device).is_none_or(|known| known < counter),
             Entry::Resets { device, count } => self.resets.get(device).is_none_or(|known| known < count),
-            Entry::Head { epoch, seq, hash } => self.heads.get(epoch).is_none_or(|known| known.0 < *seq || (known.0 == *seq && known.1 != *hash)),
+            Entry::Head { epoch, seq, hash } => {
+                self.heads.get(epoch).is_none_or(|known| known.0 < *seq || (known.0 == *seq && known.1 != *hash))
+            }
             Entry::Epoch(epoch) => self.epoch < *epoch,
             Entry::Run(run) => self.run < *run,
             Entry::Hub(id) => self.hub != Some(*id),
@@ -412,7 +412,11 @@ mod tests {
     fn a_counter_is_noted_ahead_in_steps() {
         assert_eq!([0, 1, 31, 32, 33].map(reserved), [32, 32, 32, 64, 64]);
         assert!((0..200).all(|counter| reserved(counter) > counter && reserved(counter) <= counter + COUNTER_STEP));
-        assert_eq!((reserved(COUNTER_MAX), reserved(u64::MAX)), (COUNTER_MAX, COUNTER_MAX), "a device can still name one that is not below it");
+        assert_eq!(
+            (reserved(COUNTER_MAX), reserved(u64::MAX)),
+            (COUNTER_MAX, COUNTER_MAX),
+            "a device can still name one that is not below it"
+        );
     }
 
     proptest::proptest! {

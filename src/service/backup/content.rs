@@ -91,9 +91,10 @@ impl<W: Write> Items<W> {
 
     /// The end.
     pub(super) fn summary(&mut self, summary: &Summary) -> io::Result<()> {
-        let tables = summary.tables.iter().map(|(name, sum)| {
-            Value::Array(vec![Value::Text(name.clone()), sum.rows.into(), Value::Bytes(sum.sha256.to_vec())])
-        });
+        let tables = summary
+            .tables
+            .iter()
+            .map(|(name, sum)| Value::Array(vec![Value::Text(name.clone()), sum.rows.into(), Value::Bytes(sum.sha256.to_vec())]));
         let samples = summary.samples.iter().map(Sample::to_value);
         let value = Value::Map(vec![
             (1.into(), self.changed.0.into()),

@@ -231,7 +231,13 @@ impl Service {
     ///
     /// # Errors
     /// [`Refusal::RoleTooLow`], [`Refusal::WrongPassword`], [`Refusal::TooMany`]; [`Refusal::Invalid`].
-    pub async fn set_backups(&self, actor: &Actor, token: &SessionToken, password: Zeroizing<String>, new: NewBackup) -> Result<(), Refusal> {
+    pub async fn set_backups(
+        &self,
+        actor: &Actor,
+        token: &SessionToken,
+        password: Zeroizing<String>,
+        new: NewBackup,
+    ) -> Result<(), Refusal> {
         self.store.read(|v| require_role(v, actor, HubAction::ManageAccess, self.now()))?;
         let (verified, _place) = self.verified(actor, token, password, "backup.settings").await?;
         let (who, now) = (actor.clone(), self.now());
@@ -388,9 +394,8 @@ impl Service {
         if let Some(wish) = lock(&self.backups.wish).take() {
             return Ok(Some(wish));
         }
-        let (settings, state) = self.store.read::<_, StoreError>(|v| {
-            Ok((settings(v)?, v.get::<BackupState>(BackupState::ROW)?.unwrap_or_default()))
-        })?;
+        let (settings, state) =
+            self.store.read::<_, StoreError>(|v| Ok((settings(v)?, v.get::<BackupState>(BackupState::ROW)?.unwrap_or_default())))?;
         let due = self.next_at(&settings, &state).is_some_and(|at| at <= self.now());
         if !due || self.is_retired() {
             return Ok(None);

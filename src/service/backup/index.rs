@@ -41,8 +41,15 @@ impl Indexed {
     }
 
     fn to_bytes(self) -> Vec<u8> {
-        [MAGIC.as_slice(), self.id.as_bytes(), self.base.as_bytes(), &self.place.to_be_bytes(), &self.layout.to_be_bytes(), &self.base_at.to_be_bytes()]
-            .concat()
+        [
+            MAGIC.as_slice(),
+            self.id.as_bytes(),
+            self.base.as_bytes(),
+            &self.place.to_be_bytes(),
+            &self.layout.to_be_bytes(),
+            &self.base_at.to_be_bytes(),
+        ]
+        .concat()
     }
 
     fn parse(bytes: &[u8; HEAD]) -> Option<Indexed> {

@@ -9,8 +9,8 @@ use crate::domain::audit::chain::Head;
 use crate::domain::device::SignInCounter;
 use crate::domain::ids::HubId;
 use crate::domain::mirror::recovery::RecoveryCode;
-use crate::service::recovery::NewLife;
 use crate::service::audit;
+use crate::service::recovery::NewLife;
 use crate::store::tables::{HubSecrets, MirrorLink, RecoveryKeys, Restored, Retired, StoredDeviceKey};
 use crate::store::{Read as _, SCHEMA_VERSION, Store, StoreError, Tx, View, backed_up_tables, opened_rows};
 use ed25519_dalek::SigningKey;
@@ -155,9 +155,7 @@ pub async fn fill_from_backup<F: Read + Seek>(store: &Store, chain: Chain<F>, li
     let before = own.max(header.epoch).max(life.known_epoch);
     let begun = match &code {
         Some(code) => NewLife::new(code, &header.hub, life.seed, before, life.now),
-        None => {
-            NewLife { mirror_seed: Zeroizing::new(life.seed), epoch: before.saturating_add(1), statement: Vec::new(), now: life.now }
-        }
+        None => NewLife { mirror_seed: Zeroizing::new(life.seed), epoch: before.saturating_add(1), statement: Vec::new(), now: life.now },
     };
     let report = RestoreReport {
         hub: header.hub,

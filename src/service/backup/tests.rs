@@ -99,7 +99,8 @@ async fn lived_in() -> Rig {
 
 fn device(tx: &Tx<'_>, n: u16) -> Result<(), StoreError> {
     let id = DeviceId::parse(&format!("lamp-{n:04}")).unwrap();
-    let subject = Subject::User(crate::domain::account::UserId::from_uuid(uuid::Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001)));
+    let subject =
+        Subject::User(crate::domain::account::UserId::from_uuid(uuid::Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001)));
     tx.put(id.as_str().as_bytes(), &Household { name: format!("Lamp {n}"), standing: Standing::Ready, ..Default::default() })?;
     tx.put(id.as_str().as_bytes(), &Credential { keyed_hash: [n as u8; 32], undelivered: Some([n as u8; 32]), made_at: NOW })?;
     let binding = Binding {

@@ -271,7 +271,10 @@ fn standing(database: &Fragile, journal: &Fragile) -> (Vec<u64>, Vec<u64>, u64, 
     let all = 1..=20;
     let (rows, counter) = store
         .read::<_, StoreError>(|v| {
-            let rows = all.clone().filter_map(|n| v.get::<MirrorMark>(&away(n)).map(|row| row.map(|_| n)).transpose()).collect::<Result<Vec<_>, _>>()?;
+            let rows = all
+                .clone()
+                .filter_map(|n| v.get::<MirrorMark>(&away(n)).map(|row| row.map(|_| n)).transpose())
+                .collect::<Result<Vec<_>, _>>()?;
             Ok((rows, v.get::<SignInCounter>(b"door")?.map_or(0, |row| row.counter)))
         })
         .unwrap();
@@ -352,7 +355,10 @@ async fn sign_ins_are_noted_ahead_and_cost_a_record_once_in_a_step() {
     let store = Store::open(&dir.path().join("hub.redb"), MasterKey::new(KEY)).unwrap();
     let mut lengths = std::collections::BTreeSet::new();
     for n in 1..=100 {
-        store.write::<_, StoreError, _>(move |tx| tx.put(b"door", &SignInCounter { counter: n, ..SignInCounter::default() })).await.unwrap();
+        store
+            .write::<_, StoreError, _>(move |tx| tx.put(b"door", &SignInCounter { counter: n, ..SignInCounter::default() }))
+            .await
+            .unwrap();
         lengths.insert(path.metadata().unwrap().len());
         assert!(known(&path).counters["door"] > n);
     }

@@ -198,7 +198,8 @@ async fn a_hub_that_dies_in_the_middle_leaves_no_half_file_that_counts_as_a_back
     let process = Process::start(&dir).await;
     ask_running(&dir, &Ask::CreateBackup { full: true }, |_| {}).await.unwrap().unwrap();
     process.die().await;
-    let left: Vec<String> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    let left: Vec<String> =
+        std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
     assert!(left.iter().all(|name| !name.ends_with(".part")), "{left:?}");
     let free = tempfile::tempdir().unwrap();
     let config = config(&free);
