@@ -5,6 +5,7 @@ use super::clock::{BoxClock, SystemBox};
 use super::{Config, StartError, SystemClock, keys};
 use crate::domain::audit::Entry;
 use crate::service::{self, Clock};
+use crate::store::journal::{self, JOURNAL_FILE};
 use crate::store::tables::ClockFloor;
 use crate::store::{OpenError, Read, Store, StoreError};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -37,6 +38,10 @@ pub(super) async fn open(config: &Config, source: Arc<dyn BoxClock>) -> Result<O
     make_private(&config.data_dir)?;
     let file = config.data_dir.join(STORE_FILE);
     let name = file.display().to_string();
+    if !file.metadata().is_ok_and(|about| about.len() > 0) && was_a_hub(&config.data_dir) {
+        let why = "it is gone or empty, though hub.journal is a hub's; to begin a new hub here, move hub.journal and master.key away";
+        return Err(OpenError::Damaged(name, why.into()).into());
+    }
     let master = keys::master_key(&config.data_dir, config.credentials_dir.as_deref(), !file.exists())?;
     let store = tokio::task::spawn_blocking(move || Store::open(&file, master))
         .await
@@ -60,6 +65,11 @@ pub(super) async fn open(config: &Config, source: Arc<dyn BoxClock>) -> Result<O
         return Err(error.into());
     }
     Ok(Opened { store, clock })
+}
+
+/// Whether the journal in this directory is that of a hub: then a new one must not begin here as if nothing had been.
+fn was_a_hub(dir: &Path) -> bool {
+    journal::read(&dir.join(JOURNAL_FILE)).ok().flatten().is_some_and(|found| found.known.hub.is_some())
 }
 
 /// Makes a code by which the person with this user name sets a new password, once, within a day: for whoever holds the box

@@ -24,6 +24,7 @@ mod gate;
 mod handover;
 mod house;
 mod invitations;
+mod journal;
 mod late;
 mod lifetime;
 mod listed;

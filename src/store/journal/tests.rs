@@ -97,17 +97,18 @@ fn a_journal_that_has_grown_is_written_anew_and_says_the_same() {
     let (dir, path) = place();
     let (mut journal, _) = open(&path);
     journal.append((0..50).map(mark).collect()).unwrap();
-    let mut highest = 0;
-    let mut shrank = false;
-    for n in 1..=60_000 {
-        let before = journal.length;
-        journal.append(vec![counter(n)]).unwrap();
-        shrank |= journal.length < before;
-        highest = highest.max(path.metadata().unwrap().len());
-    }
-    assert!(shrank && highest < SMALL + 4096, "{highest}");
+    // As after many sign-ins, which would take long to write one by one.
+    let old: Vec<u8> = framed((1..=60_000).map(counter));
+    journal.disk.append(journal.length, &old).unwrap();
+    journal.known.take(counter(60_000));
+    journal.length += old.len() as u64;
+    assert!(journal.length > SMALL);
+    journal.append(vec![counter(60_001)]).unwrap();
+    assert!(path.metadata().unwrap().len() < 8192);
+    journal.append(vec![mark(50)]).unwrap();
     drop(journal);
-    assert_eq!((known(&path).marks.len(), known(&path).counters["door"]), (50, 60_000));
+    assert_eq!((known(&path).marks.len(), known(&path).counters["door"]), (51, 60_001));
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, [JOURNAL_FILE]);
 }
@@ -306,7 +307,7 @@ async fn whenever_the_power_goes_everything_acknowledged_is_in_both_files() {
         let (rows, marks, counter, noted) = standing(&database, &journal);
         assert!(rows.len() as u64 >= acknowledged, "cut after {cut_after}: {acknowledged} acknowledged, {rows:?} there");
         assert!(marks.len() >= rows.len(), "cut after {cut_after}: the journal lacks what the database has");
-        assert!(counter >= acknowledged * 10 && noted > counter, "cut after {cut_after}: {counter} of {noted}");
+        assert!(counter >= acknowledged * 10 && noted >= counter, "cut after {cut_after}: {counter} of {noted}");
         ahead += u64::from(marks.len() > rows.len());
         rounds += 1;
         if over {
