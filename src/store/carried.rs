@@ -85,7 +85,7 @@ pub fn carried_table(name: &str) -> Option<Table> {
 /// The tables whose rows are in a backup, in the order in which they are written.
 #[must_use]
 pub fn backed_up_tables() -> Vec<Table> {
-    tables::all().iter().copied().filter(|table| !NOT_BACKED_UP.contains(&table.name)).collect()
+    tables::ALL.iter().copied().filter(|table| !NOT_BACKED_UP.contains(&table.name)).collect()
 }
 
 /// The table with this name, if a backup may have it.
@@ -178,7 +178,7 @@ mod tests {
             assert!(tables::named(name).is_some(), "{name}");
             assert!(backed_up_table(name).is_none());
         }
-        assert_eq!(backed_up_tables().len() + NOT_BACKED_UP.len(), tables::all().len());
+        assert_eq!(backed_up_tables().len() + NOT_BACKED_UP.len(), tables::ALL.len());
     }
 
     #[tokio::test]

@@ -35,7 +35,7 @@ macro_rules! records {
             const TABLE: Table = Table::$kind($name);
             $(const MIRRORED: Mirroring = $mirrored;)?
         })*
-        const ALL: &[Table] = &[$(Table::$kind($name)),*];
+        pub(super) const ALL: &[Table] = &[$(Table::$kind($name)),*];
     };
 }
 
@@ -575,11 +575,6 @@ pub fn twin_key(device: &DeviceId, shadow: Option<&str>) -> Vec<u8> {
 #[must_use]
 pub fn model_key(brand: &BrandId, model: &ModelName) -> Vec<u8> {
     format!("{brand}\0{model}").into_bytes()
-}
-
-/// All tables with rows of the hub's.
-pub(super) fn all() -> &'static [Table] {
-    ALL
 }
 
 /// The table with this name.
