@@ -121,7 +121,7 @@ pub fn run(args: HubArgs) -> anyhow::Result<()> {
         let mut hub = tokio::select! {
             hub = Hub::start(config.clone()) => match hub {
                 Err(why) if hub::is_damage(&why) => {
-                    let emergency = hub::Emergency::start(&config, &why, &[]).await?;
+                    let emergency = hub::Emergency::start(&config, &why, &hub::newest_kept(&config)).await?;
                     announce_emergency(&emergency, &why.to_string(), args.announce_json)?;
                     tokio::select! {
                         _ = term.recv() => {}

@@ -1,6 +1,7 @@
 //! The command line: one thin file per subcommand, which turns arguments into a call and results into text.
 
 pub mod audit;
+pub mod backup;
 #[cfg(feature = "cloud")]
 pub mod cloud;
 #[cfg(feature = "cloud")]
@@ -46,6 +47,8 @@ enum Command {
     Device(device::DeviceArgs),
     /// Check the audit of a hub that is stopped.
     Audit(audit::AuditArgs),
+    /// Back up a hub, and restore it.
+    Backup(backup::BackupArgs),
     /// Make a hub that takes the place of one that is broken.
     Recover(recover::RecoverArgs),
     /// The maker's tool: brands, models, identities, batches, labels.
@@ -92,6 +95,7 @@ pub fn run(cli: Cli) -> anyhow::Result<std::process::ExitCode> {
             Ok(std::process::ExitCode::SUCCESS)
         }
         Command::Audit(args) => audit::run(args, &mut std::io::stdout()).map(|()| std::process::ExitCode::SUCCESS),
+        Command::Backup(args) => backup::run(args, &mut std::io::stdout()),
         Command::Recover(args) => recover::run(args, &mut std::io::stdout()).map(|()| std::process::ExitCode::SUCCESS),
         #[cfg(feature = "cloud")]
         Command::Cloud(args) => cloud::run(args, &mut std::io::stdout()).map(|()| std::process::ExitCode::SUCCESS),

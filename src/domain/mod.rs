@@ -6,6 +6,7 @@ pub mod account;
 pub mod app;
 pub mod audit;
 pub mod authority;
+pub mod backup;
 pub mod batch;
 pub mod binding;
 pub mod brand;

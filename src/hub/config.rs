@@ -3,7 +3,7 @@
 use super::ClockConfig;
 use crate::net::Limits;
 use crate::service::FirmwareConfig;
-use crate::{ble, broker, mdns, mirror, update, web};
+use crate::{backup, ble, broker, mdns, mirror, update, web};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -42,6 +42,8 @@ pub struct Config {
     pub firmware: FirmwareConfig,
     /// New versions of this program.
     pub update: update::Config,
+    /// Backups; where they go and when, an owner says on the page.
+    pub backup: backup::Config,
     /// Sign-in and claim attempts of one address per minute, over all accounts.
     pub attempts_per_minute: u32,
     /// Where the service manager put credentials.
@@ -76,6 +78,7 @@ impl Default for Config {
             firmware: FirmwareConfig::default(),
             update: update::Config::default(),
             supervised: false,
+            backup: backup::Config::default(),
             attempts_per_minute: 600,
             credentials_dir: None,
             trust: BTreeMap::new(),

@@ -2,8 +2,10 @@
 //! and takes everything down again in order.
 
 mod audit;
+mod backups;
 mod clock;
 mod config;
+mod control;
 mod doctor;
 mod emergency;
 mod health;
@@ -13,14 +15,24 @@ mod network;
 mod opening;
 mod provision;
 mod recover;
+mod rehearse;
 mod rehome;
+mod restore;
 mod tls;
 mod update;
 
 pub use crate::domain::audit::chain::Verdict as AuditVerdict;
+pub use crate::domain::backup::keep::{Retention, Schedule};
+pub use crate::domain::backup::target::Target;
+pub use crate::domain::mirror::recovery::RecoveryCode;
+pub use crate::service::{BackupOutcome, ListedBackup, NewBackup, Passphrase, Proof, Replayed, Secrets};
 pub use audit::{AuditFileError, export_audit, verify_audit, verify_audit_file};
+pub use backups::{
+    BackupsError, create_backup, fetch_chain, list_backups, newest_kept, noted_folder, set_backups, show_backups, verify_backups,
+};
 pub use clock::{BoxClock, ClockConfig, SystemBox, SystemClock};
 pub use config::{Config, Listen};
+pub use control::{Ask, ask_running};
 pub use doctor::{Finding, Severity, examine, is_healthy};
 pub use emergency::{Emergency, FoundBackup, is_damage};
 pub use health::{HealthReport, ask_health};
@@ -38,6 +50,10 @@ pub use update::{
     SupervisorError, UpdateEnded, UpdateLedger, supervisor, update_apply, update_check, update_from_file, update_ledger, update_roll_back,
 };
 
+pub use rehearse::{Rehearsal, Rehearsed, rehearse};
+pub use restore::{RestoreError, RestoreOrder, RestoredHub, restore};
+
+use crate::backup;
 use crate::ble;
 use crate::broker::{self, Broker};
 use crate::mdns;
@@ -293,6 +309,12 @@ impl Hub {
         self.announce(config, &certificates, &serving);
         self.tasks.spawn(self.broker.clone().expire_sessions(self.shutdown.clone()));
         self.tasks.spawn(ble::run(self.service.clone(), config.bluetooth.clone(), serving));
+        let (service, shutdown) = (self.service.clone(), self.shutdown.clone());
+        self.tasks.spawn(backup::run(service.clone(), config.backup.clone(), config.data_dir.clone(), shutdown.clone()));
+        if config.backup.enabled {
+            let dir = config.data_dir.clone();
+            self.tasks.spawn(async move { control::serve(&dir, service, shutdown).await });
+        }
         self.tasks.spawn(check_audit(self.service.clone(), self.shutdown.clone()));
         self.tasks.spawn(run_clock(self.service.clone(), certificates, self.shutdown.clone()));
         Ok(())

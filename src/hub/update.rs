@@ -28,8 +28,11 @@ impl Hub {
 
 /// What a change of the version would cut off.
 fn busy(service: Arc<Service>) -> impl Fn() -> Option<&'static str> + Send + Sync {
-    // An install of a device's firmware belongs here too, once the service knows of it.
-    move || service.is_pairing().then_some("a device is being paired")
+    move || match (service.is_pairing(), service.firmware_busy()) {
+        (true, _) => Some("a device is being paired"),
+        (_, true) => Some("a device installs firmware, or a release of it comes in"),
+        _ => None,
+    }
 }
 
 /// The supervisor of a hub: `program` runs unless a version does, with `arguments` after `hub`.

@@ -9,6 +9,7 @@ mod actor;
 mod app_tokens;
 mod apps;
 mod audit;
+mod backup;
 mod bindings;
 mod claims;
 mod clock;
@@ -50,11 +51,17 @@ mod update;
 mod vendors;
 mod verified;
 
+pub use crate::store::SCHEMA_VERSION as BACKUP_LAYOUT;
 pub use crate::store::tables::RetainedMessage;
 pub use accounts::{NewUser, SetupRequest, SignIn, UserView};
 pub use actor::Actor;
 pub use apps::{AppGrant, AppView, MadeAppToken, NewAppToken};
 pub use audit::{AuditCheck, AuditExport, AuditLines, AuditPage, verify_audit};
+pub use backup::{
+    BackupError, BackupIndex, BackupOutcome, BackupRun, BackupView, BackupWish, Chain, EndedView, Indexed, ListedBackup, Looked,
+    MadeBackup, NewBackup, Passphrase, Proof, RestoreLife, RestoreReport, Sample, Secrets, Sum, Summary, check_backup, fill_from_backup,
+    look_at_backup, look_at_ends,
+};
 pub use bindings::{BindingView, Grant, Recipient};
 pub use clock::{ClockView, Timing, Weighed};
 pub use clones::{Answer, EvidenceView, Probe};
@@ -81,8 +88,8 @@ pub use password_reset::{MadeCode, make_console_code};
 pub use people::UserChange;
 pub use recovery::{
     About as BundleAbout, BundleError, BundleView, MadeRecoveryCode, MoveView, MovingDevice, NewLife, OpenedBundle, OrdersTaken,
-    QR_RECOVERY_PREFIX, RecoveryView, Replayed, RestoredView, Successor, begun_in, catch_up, fill, fill_successor, open_bundle, replay,
-    replay_journal, told_in,
+    QR_RECOVERY_PREFIX, RecoveryView, Replayed, RestoredView, Successor, begun_in, catch_up, fill, fill_successor, finish_review_in,
+    open_bundle, replay, replay_journal, told_in,
 };
 pub use registry::{BrandView, ImportReport, RegistryError};
 pub use roles::{RoleView, Roles};
@@ -223,6 +230,8 @@ pub enum Change {
     },
     /// The hub's version, or what is done about it.
     Update,
+    /// Backups: their settings, one that runs, or how one ended.
+    Backup,
 }
 
 /// Why a use case did not do what it was asked. An adapter maps each to its protocol.
@@ -350,6 +359,7 @@ pub struct Service {
     /// Says where the hub is reached over MQTT with TLS.
     reached_at: OnceLock<Box<dyn Fn() -> Vec<String> + Send + Sync>>,
     pepper: Zeroizing<[u8; 32]>,
+    backups: backup::Desk,
     /// Bundles, and how this hub stands to the one before it and the one after it.
     recovery: recovery::Desk,
     firmware: firmware::Desk,
@@ -410,6 +420,7 @@ impl Service {
             mirror: mirror::Desk::default(),
             reached_at: OnceLock::new(),
             pepper,
+            backups: backup::Desk::default(),
             recovery: recovery::Desk::default(),
             firmware: firmware::Desk::default(),
             updater: OnceLock::new(),

@@ -192,6 +192,11 @@ impl Rows {
         })
     }
 
+    /// As if no review of others' rights were pending: for comparing decisions of before and after a restore.
+    pub(super) fn without_review(&mut self) {
+        self.review_pending = false;
+    }
+
     /// The facts; `name` is the attribute or command in question, if there is one.
     pub(super) fn facts<'a>(&'a self, name: Option<&'a str>) -> Facts<'a> {
         Facts {

@@ -11,7 +11,7 @@ pub mod tables;
 mod vault;
 mod writer;
 
-pub use carried::{OpenRow, carried_table, carried_tables, changes, opened_rows};
+pub use carried::{OpenRow, backed_up_table, backed_up_tables, carried_table, carried_tables, changes, opened_rows};
 pub use codec::{Mirroring, Record, Table};
 pub use vault::{MasterKey, Vault};
 pub use writer::Tx;

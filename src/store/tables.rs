@@ -1,6 +1,8 @@
 //! Every table: what it holds, by which key. A key is text, with `\0` between parts, so that a prefix is a range.
 
 mod access;
+mod audit;
+mod backup;
 mod firmware;
 mod mirror;
 mod recovery;
@@ -8,6 +10,8 @@ mod serde_bytes_vec;
 mod updates;
 
 pub use access::{AppLastUsed, AppToken, AuthorizationCode, ConsentedDevice, Invitation, Promise, RefreshToken};
+pub use audit::{AuditCut, AuditErasure};
+pub use backup::{BackupSettings, BackupState, Ended, PassphraseKey};
 pub use firmware::{
     FirmwareFacts, FirmwareFloor, FirmwareProgress, ImageRow, OfferedImage, PolicyRow, ReleaseCounts, ReleaseRow, device_policy_key,
     model_policy_key, release_key, releases_prefix,
@@ -41,7 +45,7 @@ macro_rules! records {
             const TABLE: Table = Table::$kind($name);
             $(const MIRRORED: Mirroring = $mirrored;)?
         })*
-        const ALL: &[Table] = &[$(Table::$kind($name)),*];
+        pub(super) const ALL: &[Table] = &[$(Table::$kind($name)),*];
     };
 }
 
@@ -192,6 +196,10 @@ records! {
     plain("firmware_policies"): PolicyRow;
     /// Security minimums, by brand and model: [`model_key`].
     plain("firmware_floors"): FirmwareFloor;
+    /// Where backups go, when, and with which ways in, one row `hub`.
+    sealed("backup_settings"): BackupSettings;
+    /// How the newest backups ended, one row `hub`.
+    plain("backup_state"): BackupState;
 }
 
 /// A device's hub-scoped key.
@@ -202,27 +210,6 @@ impl Drop for StoredDeviceKey {
     fn drop(&mut self) {
         self.0.zeroize();
     }
-}
-
-/// The hub's statement up to where it has cut its audit.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct AuditCut {
-    /// As signed.
-    #[serde(with = "serde_bytes_vec")]
-    pub statement: Vec<u8>,
-}
-
-/// How far the audit has been looked through for what it has about a person.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct AuditErasure {
-    /// Who.
-    pub user: UserId,
-    /// The name the account had, folded, if it still had one.
-    pub name: Option<String>,
-    /// The entry to look at next.
-    pub next: u64,
-    /// The last entry to look at.
-    pub to: u64,
 }
 
 /// Something that speaks for two things acting as one device, or what was done about it.

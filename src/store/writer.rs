@@ -85,6 +85,13 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Removes a row, whatever stands in it.
+    pub(super) fn delete_bytes(&self, table: Table, key: &[u8]) -> Result<(), StoreError> {
+        self.wrote(table);
+        self.txn.open_table(table.definition())?.remove(key)?;
+        Ok(())
+    }
+
     /// What the journal is to say of this batch.
     fn journal_entries(&self) -> Result<Vec<Entry>, StoreError> {
         let mut all = Vec::new();

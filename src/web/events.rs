@@ -140,6 +140,7 @@ enum Due {
     Cloud,
     Firmware(Option<DeviceId>),
     Update,
+    Backup,
     Pairing(String),
 }
 
@@ -301,6 +302,7 @@ impl Follower {
                 event("firmware", &json!({"device_id": null}))
             }
             Due::Update => actor.may(HubAction::ManageAccess).then(|| event("update", &json!({}))).flatten(),
+            Due::Backup => actor.may(HubAction::ManageAccess).then(|| event("backup", &json!({}))).flatten(),
             Due::Support => match self.service.support_sessions(actor) {
                 Ok(open) if open != self.support => {
                     self.support = open;
@@ -342,6 +344,7 @@ impl Due {
             Change::Cloud => Some(Due::Cloud),
             Change::Firmware { id } => Some(Due::Firmware(id)),
             Change::Update => Some(Due::Update),
+            Change::Backup => Some(Due::Backup),
             Change::Radio | Change::Accounts => None,
         }
     }

@@ -4,6 +4,7 @@
 mod access;
 mod accounts;
 mod apps;
+mod backup;
 mod history;
 mod invitations;
 mod mirror;
@@ -17,6 +18,7 @@ pub use apps::{
     AnyApps, AppDeviceChoice, Apps, Client, Clients, ConsentAnswer, ConsentQuestion, MadeAppToken, NewAppToken, NewClient, OauthError,
     OauthMetadata, Redirect, RevocationRequest, TokenRequest, Tokens,
 };
+pub use backup::{BackupEdit, BackupEnd, BackupFile, BackupRetention, BackupRun, BackupSchedule, BackupTarget, BackupWish, Backups};
 pub use history::{AuditCheck, AuditEntry, AuditGap, AuditPage};
 pub use invitations::{
     Clock, ClockWord, Gift, HouseRole, Invitation, InvitationCode, InvitationLook, Invitations, MadeInvitation, NewInvitation, Promised,

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod apps;
+mod backup;
 mod clones;
 mod firmware;
 mod history;
@@ -179,6 +180,7 @@ static AREAS: &[&[Call]] = &[
     history::CALLS,
     mirror::CALLS,
     recovery::CALLS,
+    backup::CALLS,
     firmware::CALLS,
     update::CALLS,
 ];

@@ -8,6 +8,7 @@ mod apps;
 #[cfg(feature = "cloud")]
 mod attesting;
 mod audit;
+mod backup;
 mod certificates;
 mod clock;
 mod clones;

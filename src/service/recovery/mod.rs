@@ -17,6 +17,7 @@ mod stolen;
 mod tests;
 
 pub use content::About;
+pub(super) use content::handed_on;
 pub use moves::{MoveView, MovingDevice, OrdersTaken, told_in};
 pub use replay::{Replayed, catch_up, replay, replay_journal};
 pub use restore::{BundleError, NewLife, OpenedBundle, begun_in, fill, open_bundle};
@@ -103,6 +104,20 @@ pub struct RecoveryView {
     pub too_large: bool,
     /// By what this hub has taken another's place.
     pub restored: Option<RestoredView>,
+}
+
+/// What was revoked since is known from a newer source: the review that a restore would need is not.
+///
+/// # Errors
+/// The store's fault.
+pub async fn finish_review_in(store: &crate::store::Store, now: u64) -> Result<(), Refusal> {
+    let event = audit::event("hub", "recovery.marks_known", "hub", crate::domain::audit::Outcome::Done, "journal", "", "console");
+    let end = move |tx: &crate::store::Tx<'_>| {
+        let Some(restored) = tx.get::<Restored>(Restored::ROW)?.filter(|r| r.review) else { return Ok(()) };
+        tx.put(Restored::ROW, &Restored { review: false, ..restored })?;
+        audit::append(tx, now, event.clone()).map(|_| ())
+    };
+    Ok(store.write::<_, StoreError, _>(end).await?)
 }
 
 pub(super) fn no_code() -> Refusal {

@@ -4,6 +4,7 @@ pub(super) mod access;
 pub(super) mod accounts;
 pub(super) mod apps;
 pub(super) mod audit;
+pub(super) mod backup;
 pub(super) mod bindings;
 pub(super) mod clones;
 pub(super) mod commands;
