@@ -35,7 +35,7 @@ pub enum DatabaseError {
     #[error("the database pool cannot be built: {0}")]
     Build(#[from] deadpool_postgres::BuildError),
     /// A database does not answer.
-    #[error("the database does not answer: {0}")]
+    #[error("the database does not answer: {}", with_causes(.0))]
     Connect(#[from] PoolError),
     /// The tables cannot be made or raised to the present form.
     #[error("the tables cannot be made: {0}")]
@@ -129,6 +129,20 @@ impl Shards {
     pub(super) fn close(&self) {
         self.0.iter().for_each(Pool::close);
     }
+}
+
+/// An error with what caused it: of a refused certificate the driver itself says no more than that the handshake failed.
+fn with_causes(error: &PoolError) -> String {
+    let mut text = error.to_string();
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// Connections to one database.
