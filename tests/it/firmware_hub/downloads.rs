@@ -66,7 +66,8 @@ async fn an_image_comes_whole_and_in_ranges() {
     let (client, base) = house.client();
     let head = client.head(format!("{base}{path}")).bearer_auth(ticket).send().await.unwrap();
     assert_eq!(head.headers()["etag"], etag.as_str());
-    assert_eq!((head.headers()["accept-ranges"].to_str(), head.headers()["cache-control"].to_str()), (Ok("bytes"), Ok("no-store")));
+    assert_eq!(head.headers()["accept-ranges"], "bytes");
+    assert_eq!(head.headers()["cache-control"], "no-store");
 }
 
 #[tokio::test]
