@@ -53,9 +53,9 @@ async fn a_way_back_that_was_cut_off_after_any_step_ends_with_the_database_of_be
     for cut in 0.. {
         let rig = Rig::new();
         with_database(&rig).await;
-        let before = fs::read(rig.config.data_dir.join("hub.redb")).unwrap();
         update_from_file(&rig.config, &rig.release("7.1.0", Fault::Crash)).await.unwrap();
         while steps(&rig, 1) {}
+        let before = fs::read(rig.config.data_dir.join("hub.redb.before-7.1.0")).unwrap();
         // The new version has made something else of the database, and is given up.
         fs::write(rig.config.data_dir.join("hub.redb"), b"of another layout").unwrap();
         let file = rig.config.data_dir.join("update/ledger.json");
