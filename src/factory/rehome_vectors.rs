@@ -40,7 +40,7 @@ fn the_checked_in_vectors_of_rehoming_are_what_the_code_derives() {
     assert_eq!(open_order(&parties.device_key, &parties.device, &sealed).unwrap().order, order);
     let (rehome_key, order_key) = order_keys(&parties.device_key, counter, &nonce);
     let file = write_orders(std::slice::from_ref(&sealed));
-    assert_eq!(read_orders(&file).unwrap(), [sealed.clone()]);
+    assert_eq!(read_orders(&file).unwrap(), std::slice::from_ref(&sealed));
     let derived = json!({
         "order": {
             "device_key": hex(parties.device_key.as_bytes()), "device_id": parties.device, "rehome_key": hex(rehome_key),

@@ -81,7 +81,7 @@ pub async fn update_from_file(config: &Config, archive: &Path) -> Result<(HubRel
 /// For a person.
 pub async fn update_check(config: &Config) -> Result<Option<HubRelease>, String> {
     let (layout, _) = standing(config).await;
-    Ok(update::check_release(&config.update, &config.data_dir, layout).await?)
+    update::check_release(&config.update, &config.data_dir, layout).await
 }
 
 /// Gets that version; of a hub that runs, it is asked for, else it is tried at the next start.

@@ -87,7 +87,7 @@ impl Vendor {
     /// Sets the way up; nothing is called yet. Reads files.
     pub(super) fn new(config: &Config) -> Result<Vendor, FetchError> {
         let setting = |text: &str| FetchError::Setting(text.to_owned());
-        let key = config.vendor().map_err(|e| setting(e))?.ok_or_else(|| setting("no vendor is set: set update.url and update.key"))?;
+        let key = config.vendor().map_err(&setting)?.ok_or_else(|| setting("no vendor is set: set update.url and update.key"))?;
         let url = config.url.as_deref().ok_or_else(|| setting("no vendor is set: set update.url and update.key"))?;
         let manifest = Url::parse(url).ok().filter(|url| url.scheme() == "https" && url.has_host());
         let manifest = manifest.ok_or_else(|| setting("update.url is not an address that begins with https://"))?;

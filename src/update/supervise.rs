@@ -54,6 +54,9 @@ pub enum SuperviseError {
     },
 }
 
+/// Reads the layout of a database that is closed; `None` when it cannot be read.
+pub type LayoutOf = Box<dyn Fn(&Path) -> Option<u32> + Send + Sync>;
+
 /// What is supervised.
 pub struct Supervised {
     /// How.
@@ -63,7 +66,7 @@ pub struct Supervised {
     /// The hub's database.
     pub database: PathBuf,
     /// The layout of a database that is closed; `None` when it cannot be read.
-    pub layout_of: Box<dyn Fn(&Path) -> Option<u32> + Send + Sync>,
+    pub layout_of: LayoutOf,
     /// The program of the system, which runs unless a version does.
     pub program: PathBuf,
     /// What the hub is to be told on its command line, after `hub`.

@@ -80,7 +80,7 @@ async fn a_database_put_back_to_an_older_copy_brings_nothing_back_that_has_ended
     let (service, olivia) = (house.hub.service().clone(), owner(&house));
     assert!(service.devices(&mia).unwrap().is_empty(), "the right has come back");
     assert!(service.sign_in_person("pete", OLD.to_owned().into(), HERE, "test").await.is_err(), "the account has come back");
-    assert_eq!(service.devices(&olivia).unwrap().iter().map(|d| d.id.clone()).collect::<Vec<_>>(), [lamp.id.clone()]);
+    assert_eq!(service.devices(&olivia).unwrap().iter().map(|d| d.id.clone()).collect::<Vec<_>>(), std::slice::from_ref(&lamp.id));
     for used in 1..=7 {
         assert!(!is_let_in(&house, &lamp, used).await, "counter {used} was taken without a proof");
     }
@@ -137,7 +137,8 @@ async fn a_hub_that_is_started_again_and_again_takes_nothing_from_its_journal() 
 }
 
 /// What is done to a database file, by its name.
-const DAMAGE: [(&str, fn(&mut Vec<u8>)); 4] = [
+type Damage = fn(&mut Vec<u8>);
+const DAMAGE: [(&str, Damage); 4] = [
     ("pages are overwritten", |bytes| bytes.iter_mut().skip(8192).step_by(512).for_each(|b| *b ^= 0xFF)),
     ("the second half is gone", |bytes| bytes.truncate(bytes.len() / 2)),
     ("it is something else", |bytes| bytes.fill(0x55)),

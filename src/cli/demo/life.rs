@@ -1,7 +1,7 @@
 //! The steps of the tour about the life of things: a garage door becomes its next version, an update that was interrupted goes on, and
 //! what is bad or old is refused. The hub's own updates, and its backups, are steps of other files of this tour.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
@@ -82,7 +82,7 @@ pub(super) async fn bad(story: &mut Story, broken: bool) -> anyhow::Result<()> {
 
 pub(super) async fn old(story: &mut Story, broken: bool) -> anyhow::Result<()> {
     story.sent("hearthkey factory firmware --rel 2: what is old, signed anew");
-    let again = sign(story, if broken { 9 } else { 2 }, b"an older image");
+    let again = sign(story, if broken { 9 } else { 2 }, b"an older image").await;
     ensure!(again.is_err(), "the workshop signed a number twice");
     if let Err(error) = again {
         story.came(format!("{error:#}"));
@@ -127,8 +127,12 @@ fn path(story: &mut Story, rel: u64) -> anyhow::Result<PathBuf> {
     Ok(story.stage()?.dir.join(format!("garage-door-{rel}.hkfw")))
 }
 
-fn sign(story: &mut Story, rel: u64, image: &[u8]) -> anyhow::Result<Vec<u8>> {
-    let (dir, out) = (story.stage()?.dir.clone(), path(story, rel)?);
+async fn sign(story: &mut Story, rel: u64, image: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let (dir, out, image) = (story.stage()?.dir.clone(), path(story, rel)?, image.to_vec());
+    tokio::task::spawn_blocking(move || sign_here(&dir, &out, rel, &image)).await?
+}
+
+fn sign_here(dir: &Path, out: &Path, rel: u64, image: &[u8]) -> anyhow::Result<Vec<u8>> {
     let source = dir.join("image");
     std::fs::write(&source, image)?;
     let order = FirmwareOrder {
@@ -140,14 +144,14 @@ fn sign(story: &mut Story, rel: u64, image: &[u8]) -> anyhow::Result<Vec<u8>> {
         least_before: 0,
         security_minimum: 0,
     };
-    Workshop::open(factory_dir(&dir))?.firmware(&BrandId::parse(BRAND)?, &order, &source, &out)?;
+    Workshop::open(factory_dir(dir))?.firmware(&BrandId::parse(BRAND)?, &order, &source, out)?;
     Ok(std::fs::read(out)?)
 }
 
 /// The maker signs an image.
 async fn signed(story: &mut Story, rel: u64, image: &[u8]) -> anyhow::Result<Vec<u8>> {
     story.sent(format!("hearthkey factory firmware --brand {BRAND} --model garage-door --rel {rel} --version 1.{rel}.0"));
-    let file = tokio::task::block_in_place(|| sign(story, rel, image))?;
+    let file = sign(story, rel, image).await?;
     story.came(format!("a release file of {} bytes", file.len()));
     Ok(file)
 }

@@ -64,7 +64,8 @@ impl Retention {
         let mut good: Vec<&Kept> = all.iter().filter(|k| k.good).collect();
         good.sort_by_key(|k| std::cmp::Reverse((k.made_at, k.id)));
         let mut keep: BTreeSet<BackupId> = good.first().map(|k| k.id).into_iter().collect();
-        let periods: [(u16, fn(Date) -> (i32, i32)); 3] = [
+        type Period = fn(Date) -> (i32, i32);
+        let periods: [(u16, Period); 3] = [
             (self.daily, |at| (i32::from(at.year()), i32::from(at.day_of_year()))),
             (self.weekly, |at| {
                 let week = at.iso_week_date();
@@ -153,8 +154,8 @@ mod tests {
     #[test]
     fn nothing_kept_still_keeps_the_newest_good_one_and_what_it_goes_on_from() {
         let mut all: Vec<Kept> = (0..6).map(full).collect();
-        for n in 3..6 {
-            all[n].parent = Some(id(n as u64 - 1));
+        for (n, kept) in (0u64..).zip(&mut all).skip(3) {
+            kept.parent = Some(id(n - 1));
         }
         all[5].good = false;
         let gone = Retention { daily: 0, weekly: 0, monthly: 0 }.to_go(&all, &TimeZone::UTC);

@@ -230,7 +230,7 @@ impl Progress {
 
     /// Counts the device for a release: a success after a failure takes the failure back, a failure after a success adds it.
     fn count(&mut self, rel: u64, failed: bool, effects: &mut Vec<Effect>) {
-        let before = std::mem::replace(&mut self.tries_mut(rel).counted, Some(failed));
+        let before = self.tries_mut(rel).counted.replace(failed);
         let delta = i8::from(failed) - i8::from(before == Some(true));
         if before.is_none() || delta != 0 {
             effects.push(Effect::Counted { rel, tried: before.is_none(), failed: delta });

@@ -290,6 +290,7 @@ proptest! {
             behalf: None,
             standing: standings[usize::from(standing)],
             attested,
+            behind: false,
             name: None,
             policy_age_ms: 0,
             review_pending: false,

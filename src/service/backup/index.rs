@@ -69,6 +69,9 @@ impl Indexed {
     }
 }
 
+/// A row's key, and the hash of the row.
+type Row = (Vec<u8>, [u8; HASH]);
+
 /// The keyed hash of a row's value.
 pub(super) fn row_hash(key: &[u8; 32], table: &str, row: &[u8], value: &[u8]) -> [u8; HASH] {
     // HMAC takes a key of any length, so this cannot fail; zeros would then equal no hash that was written.
@@ -134,7 +137,7 @@ pub struct Index {
     pub of: Indexed,
     from: Box<dyn Read + Send>,
     table: Option<String>,
-    row: Option<(Vec<u8>, [u8; HASH])>,
+    row: Option<Row>,
 }
 
 impl Index {
@@ -208,12 +211,12 @@ impl Index {
     }
 
     /// The next row of the table it is at.
-    pub(super) fn peek(&self) -> Option<&(Vec<u8>, [u8; HASH])> {
+    pub(super) fn peek(&self) -> Option<&Row> {
         self.row.as_ref()
     }
 
     /// Takes it.
-    pub(super) fn pop(&mut self) -> Result<Option<(Vec<u8>, [u8; HASH])>, BackupError> {
+    pub(super) fn pop(&mut self) -> Result<Option<Row>, BackupError> {
         let row = self.row.take();
         if row.is_some() {
             self.next_row()?;

@@ -133,7 +133,7 @@ pub async fn fill_from_backup<F: Read + Seek>(store: &Store, chain: Chain<F>, li
         newest = Some((looked, summary));
     }
     let Some((looked, summary)) = newest else { return Err(BackupError::NotABackup) };
-    for (name, sum) in store.read::<_, BackupError>(|v| sums(v))? {
+    for (name, sum) in store.read::<_, BackupError>(sums)? {
         if summary.tables.get(&name).copied().unwrap_or_else(|| Summing::default().sum()) != sum {
             return Err(BackupError::Differs(name));
         }

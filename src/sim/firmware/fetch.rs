@@ -118,7 +118,8 @@ fn accept(head: &[u8], offset: u64, size: u64) -> Result<(), String> {
     };
     let whole = status == "200" && offset == 0;
     let range = format!("bytes {offset}-{}/{size}", size - 1);
-    if !whole && !(status == "206" && header("content-range") == Some(range.as_str())) {
+    let part = status == "206" && header("content-range") == Some(range.as_str());
+    if !(whole || part) {
         return Err(format!("the page answers {status}"));
     }
     if header("content-length").and_then(|length| length.parse().ok()) != Some(size - offset) {

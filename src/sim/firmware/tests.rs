@@ -158,9 +158,9 @@ fn the_release_of_the_vectors_holds_and_those_that_are_refused_do_not() {
     );
     let refused = vectors.0["refused"].as_array().unwrap();
     assert!(refused.len() >= 7);
-    for n in 0..refused.len() {
+    for (n, told) in refused.iter().enumerate() {
         let [certificate, statement] = ["certificate", "release"].map(|part| vectors.bytes(&format!("/refused/{n}/{part}")));
-        assert!(release::verify(&vectors.root(), &certificate, &statement).is_err(), "{}", refused[n]["why"]);
+        assert!(release::verify(&vectors.root(), &certificate, &statement).is_err(), "{}", told["why"]);
     }
 }
 

@@ -153,7 +153,7 @@ struct Bytes {
 
 impl Bytes {
     fn write(&mut self, at: usize, data: &[u8], on: bool) {
-        for (bytes, reaches) in [(&mut self.seen, true), (&mut self.kept, on && self.writes % 2 == 0)] {
+        for (bytes, reaches) in [(&mut self.seen, true), (&mut self.kept, on && self.writes.is_multiple_of(2))] {
             if reaches {
                 bytes.resize(bytes.len().max(at + data.len()), 0);
                 bytes[at..at + data.len()].copy_from_slice(data);
@@ -254,7 +254,7 @@ fn away(n: u64) -> Vec<u8> {
 }
 
 async fn end(store: &Store, n: u64) -> Result<(), StoreError> {
-    let row = MirrorMark { generation: 1, refused: 0, at: n, by: "hub".into() };
+    let row = MirrorMark { generation: 1, refused: 0, at: n, by: "hub".into(), why: String::new() };
     store
         .write(move |tx| {
             tx.put(&away(n), &row)?;
@@ -341,7 +341,7 @@ async fn what_a_job_wrote_that_was_undone_is_not_noted() {
     let (dir, path) = place();
     let store = Store::open(&dir.path().join("hub.redb"), MasterKey::new(KEY)).unwrap();
     let undone = store.write::<(), StoreError, _>(|tx| {
-        tx.put(&away(1), &MirrorMark { generation: 1, refused: 0, at: 1, by: "hub".into() })?;
+        tx.put(&away(1), &MirrorMark { generation: 1, refused: 0, at: 1, by: "hub".into(), why: String::new() })?;
         Err(StoreError::Stopped)
     });
     undone.await.unwrap_err();

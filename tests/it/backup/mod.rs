@@ -180,7 +180,7 @@ async fn a_hub_that_dies_in_the_middle_leaves_no_half_file_that_counts_as_a_back
         let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
         let asking = {
             let dir = dir.clone();
-            tokio::spawn(async move { ask_running(&dir, &Ask::CreateBackup { full: true }, |_| drop(told.send(()))).await })
+            tokio::spawn(async move { ask_running(&dir, &Ask::CreateBackup { full: true }, |_| _ = told.send(())).await })
         };
         // Somewhere between its beginning and its end.
         for _ in 0..=round {

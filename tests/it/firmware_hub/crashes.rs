@@ -88,7 +88,7 @@ async fn a_hub_that_dies_in_an_import_and_in_an_update_goes_on_where_it_was() {
     let (sender, mut rest) = tokio::sync::mpsc::channel::<Vec<u8>>(4);
     let body =
         reqwest::Body::wrap_stream(futures_util::stream::poll_fn(move |cx| rest.poll_recv(cx).map(|p| p.map(Ok::<_, std::io::Error>))));
-    let (half, other_half) = second.split_at(1_000_000);
+    let (half, _) = second.split_at(1_000_000);
     let uploading = async {
         sender.send(half.to_vec()).await.unwrap();
         loop {
@@ -105,7 +105,6 @@ async fn a_hub_that_dies_in_an_import_and_in_an_update_goes_on_where_it_was() {
         () = uploading => {}
     }
     process.die().await;
-    drop(other_half);
 
     let process = left.start().await;
     assert_eq!(parts(&left.data()), 0, "nothing half is left");

@@ -412,7 +412,7 @@ impl World {
                 let rel = self.known.len() as u64 + 2;
                 if rel <= 9 {
                     self.known.push(known(rel));
-                    self.floor = if rel % 3 == 0 { rel - 1 } else { self.floor };
+                    self.floor = if rel.is_multiple_of(3) { rel - 1 } else { self.floor };
                 }
             }
             Move::Mode(mode) => self.policy.mode = mode,
