@@ -351,7 +351,9 @@ const PROBLEM_MOST: usize = 64 * 1024;
 pub(super) fn refusal(reply: Reply) -> Failure {
     let problem: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let member = |name: &str| problem.get(name).and_then(Value::as_str).unwrap_or_default();
-    let (code, detail, url) = (member("code"), member("detail"), member("url"));
+    // What has no detail says all there is in its title.
+    let detail = [member("detail"), member("title")].into_iter().find(|words| !words.is_empty()).unwrap_or_default();
+    let (code, url) = (member("code"), member("url"));
     let words = answer::refusal(Refusal { status: reply.status, code, detail, url });
     let code = code.to_owned();
     Failure { problem: words, asked: reply.asked, refused: Some(Box::new(Refused { status: reply.status, code, problem })) }

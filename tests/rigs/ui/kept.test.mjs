@@ -9,7 +9,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { bothWidths, call, comesTo, hubIsAt, launch, PASSWORD, sendFile, settleIn, visit, visitor } from "./house.mjs";
-import { makeDoor, makeRelease, newDir, runDoor, startHub } from "./programs.mjs";
+import { makeBatch, makeDoor, makeRelease, newDir, runDoor, startHub } from "./programs.mjs";
 import { withPageOf } from "./stub.mjs";
 
 const complaints = [];
@@ -24,7 +24,7 @@ before(async () => {
   page = await visitor(browser, complaints);
   if (process.env.HEARTHKEY_DIST) await withPageOf(page, process.env.HEARTHKEY_DIST);
   await settleIn(page);
-  await sendFile(page, "/vouchers", door.voucher);
+  await sendFile(page, "/batches", await makeBatch(place.dir, await call(page, "GET", "/hub/request")));
   await call(page, "POST", "/claims", { code: door.label, name: "Garage", room: "Driveway" });
   running = runDoor(door, hub, join(place.dir, "door"));
 });
@@ -74,7 +74,7 @@ test("firmware is brought, chosen and installed", async (t) => {
     await firmware.getByText("It runs the newest that this hub knows.").waitFor();
     await firmware.getByText(/1\.1\.0 \(release 2\)/).waitFor();
     await firmware.getByText("What was").click();
-    await firmware.getByText("Installed.").waitFor();
+    await firmware.getByText("Installed.", { exact: true }).waitFor();
     await looksRight("device-updated");
   });
 
@@ -140,7 +140,7 @@ test("backups are set up with one's password, and one is made", async (t) => {
   });
 
   await t.test("one is made while the page looks on", async () => {
-    await page.getByText("Make one now").click();
+    await page.getByText("Make one now", { exact: true }).click();
     await section("How they stand").getByLabel("Your password").fill(PASSWORD);
     await page.getByRole("button", { name: "Make a backup" }).click();
     await page.getByText("The newest backup is from just now.").waitFor();

@@ -115,6 +115,13 @@ export async function makeDoor(dir) {
   return { brand: join(workshop, BRAND, "brand.json"), fingerprint: /([A-Z2-7]{4}-){7}[A-Z2-7]{4}/.exec(made)[0], id, label: `HK1:${id}:${code}`, secret, voucher: readFileSync(voucher) };
 }
 
+/** The batch by which one hub, whose request this is, knows the door: without it the door has no key to sign in with there. */
+export async function makeBatch(dir, request) {
+  const out = join(dir, "door.hkb");
+  await run(program, ["factory", "batch", "--brand", BRAND, "--for-hub", request.trim(), "--out", out, "--dir", join(dir, "factory")]);
+  return readFileSync(out);
+}
+
 /** A release of the door's firmware that its maker signs: a file, from an image that the simulated door starts, and finds well or not. */
 export async function makeRelease(dir, rel, version, { healthy = true, notes = "", more = [] } = {}) {
   const [from, to] = [join(dir, `image-${rel}`), join(dir, `garage-door-${version}.hkfw`)];
