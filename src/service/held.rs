@@ -48,7 +48,9 @@ impl Service {
 
     /// A device listens to something that it did not listen to before: what waits for it is offered again.
     pub fn device_listens(&self, device: &DeviceId) {
-        for (id, name, asker) in lock(&self.commands).waiting(device) {
+        // Not in the head of the loop: the lock would be held through it.
+        let waiting = lock(&self.commands).waiting(device);
+        for (id, name, asker) in waiting {
             let may = asker.is_some_and(|asker| {
                 let names = std::iter::once(name.as_str());
                 self.store.read(|v| self.require_each(v, &asker.actor, device, asker.action, names).map(drop)).is_ok()

@@ -178,7 +178,8 @@ async fn a_device_that_says_too_much_about_a_command_is_not_listened_to() {
     let house = House::new().await;
     let device = lock(&house).await;
     let service: &Arc<Service> = house.hub.service();
-    service.device_connected(&device.id).await;
+    let mut live = house.connect_device(&device).await;
+    live.subscribe(&[(&device.topic("commands/+"), Qos::AtMostOnce)]).await.unwrap();
     let blink = || CommandRequest { name: "blink".into(), ..CommandRequest::default() };
     let sent = service.command(&house.owner, &device.id, blink()).await.unwrap();
     let report = async |body: serde_json::Value| {

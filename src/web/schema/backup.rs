@@ -20,7 +20,7 @@ pub struct BackupEdit {
     pub password: String,
     /// `{"kind":"folder","path"}`, `{"kind":"usb","path"}`, or `{"kind":"s3","endpoint","region","bucket","prefix",
     /// "access_key","secret_key","path_style"}`.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub target: Option<Value>,
     /// When.
     pub schedule: Option<BackupSchedule>,
@@ -62,7 +62,7 @@ pub struct BackupRun {
     /// Rows that it has gone through.
     pub rows: u64,
     /// How the newest ended: `{"outcome":"good","id","name","bytes","full"}` or `{"outcome":"failed","detail"}`.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub outcome: Option<Value>,
 }
 
