@@ -115,14 +115,7 @@ mod tests {
     fn the_newest_of_each_model_comes_before_the_second_of_any_and_not_more_than_fit() {
         let listed = |model: &str, rel: u64| Listed {
             number: 0,
-            offer: ReleaseOffer {
-                brand: "acme".into(),
-                model: model.into(),
-                rel,
-                sha256: format!("{model}{rel}"),
-                size: 1,
-                percent: 100,
-            },
+            offer: ReleaseOffer { brand: "acme".into(), model: model.into(), rel, sha256: format!("{model}{rel}"), size: 1, percent: 100 },
         };
         let of = |model: &str| ("acme".to_owned(), model.to_owned());
         let mut releases = Releases { version: 1, by_model: BTreeMap::new() };
