@@ -157,6 +157,7 @@ static AREAS: &[&[Call]] = &[
     super::rehome::CALLS,
     super::download::CALLS,
     super::makers::calls::CALLS,
+    super::makers::release_calls::CALLS,
     super::people::home_calls::CALLS,
     super::people::maker_calls::CALLS,
 ];

@@ -1,4 +1,4 @@
-//! Registry batches on their way to the hub they were made for, whole or in parts (RFC 9110 §14).
+//! Registry batches on their way to the hub they were made for, and releases of firmware, whole or in parts (RFC 9110 §14).
 
 use super::Context;
 use super::call::{Answer, Call};
@@ -11,14 +11,23 @@ use hyper::{Method, StatusCode};
 use std::sync::Arc;
 
 /// The calls of this file.
-pub(super) const CALLS: &[Call] =
-    &[Call::hub(&Method::GET, "/v1/hubs/{hub}/batches/{id}", "A registry batch, or a part of it (Range).", |context, request, hub| {
-        Box::pin(download(context, request, hub))
+pub(super) const CALLS: &[Call] = &[
+    Call::hub(&Method::GET, "/v1/hubs/{hub}/batches/{id}", "A registry batch, or a part of it (Range).", |context, request, hub| {
+        Box::pin(batch(context, request, hub))
     })
     .gives(200, Answer::Octets)
-    .refuses(&[416])];
+    .refuses(&[416]),
+    Call::hub(
+        &Method::GET,
+        "/v1/hubs/{hub}/firmware/{sha256}",
+        "A release file for a model of this hub's devices, or a part of it (Range), by its hash.",
+        |context, request, hub| Box::pin(firmware(context, request, hub)),
+    )
+    .gives(200, Answer::Octets)
+    .refuses(&[416]),
+];
 
-/// Bytes of one answer at most. A longer batch is asked for in parts.
+/// Bytes of one answer at most. What is longer is asked for in parts.
 const PART_MAX: u64 = 8 * 1024 * 1024;
 
 /// What is asked of something so long.
@@ -30,24 +39,37 @@ enum Asked {
     Unsatisfiable,
 }
 
-async fn download(context: Arc<Context>, request: Request, hub: SignedHub) -> Answered {
+async fn batch(context: Arc<Context>, request: Request, hub: SignedHub) -> Answered {
     let name = request.parameter(1);
     let length = context.makers.batch_length(&hub.id, name).await?;
+    in_parts(&request, length, |from, count| context.makers.batch_bytes(&hub.id, name, from, count)).await
+}
+
+async fn firmware(context: Arc<Context>, request: Request, hub: SignedHub) -> Answered {
+    let (number, length) = context.makers.release_file(&hub.id, request.parameter(1)).await?;
+    in_parts(&request, length, |from, count| context.makers.release_bytes(number, from, count)).await
+}
+
+/// Answers with what is asked of something of this length.
+async fn in_parts<F>(request: &Request, length: u64, read: impl FnOnce(u64, u64) -> F) -> Answered
+where
+    F: Future<Output = Result<Vec<u8>, Refused>>,
+{
     let header = request.headers.get(RANGE).map(|v| v.to_str().unwrap_or_default());
     let (from, count, status) = match asked(header, length) {
         Asked::Whole if length > PART_MAX => {
-            let problem = Problem::new(413, "in_parts", "The batch is too long for one answer")
+            let problem = Problem::new(413, "in_parts", "It is too long for one answer")
                 .detail(format!("Ask for at most {PART_MAX} bytes with Range."));
             return Err(problem.into());
         }
         Asked::Whole => (0, length, StatusCode::OK),
         Asked::Part(from, count) => (from, count.min(PART_MAX), StatusCode::PARTIAL_CONTENT),
         Asked::Unsatisfiable => {
-            let refused = Refused::from(Problem::new(416, "range", "The batch has no such part"));
+            let refused = Refused::from(Problem::new(416, "range", "There is no such part"));
             return Ok(refused.reply().with(CONTENT_RANGE, &format!("bytes */{length}")));
         }
     };
-    let body = context.makers.batch_bytes(&hub.id, name, from, count).await?;
+    let body = read(from, count).await?;
     let last = (from + count).saturating_sub(1);
     let reply = Reply::typed(status, "application/octet-stream", body).with(ACCEPT_RANGES, "bytes");
     Ok(if status == StatusCode::PARTIAL_CONTENT { reply.with(CONTENT_RANGE, &format!("bytes {from}-{last}/{length}")) } else { reply })

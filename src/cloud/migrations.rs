@@ -16,6 +16,7 @@ const STEPS: &[(&str, &str)] = &[
     ("V30__forged", include_str!("migrations/V30__forged.sql")),
     ("V31__refused_marks", include_str!("migrations/V31__refused_marks.sql")),
     ("V32__rehome", include_str!("migrations/V32__rehome.sql")),
+    ("V33__releases", include_str!("migrations/V33__releases.sql")),
 ];
 
 /// Checks that every process over these databases has the same keys, whichever comes first: with others it would sign what no

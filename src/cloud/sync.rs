@@ -7,6 +7,7 @@
 mod audit;
 mod compare;
 mod down;
+mod firmware;
 pub(super) mod marks;
 mod refused;
 mod rows;
@@ -33,8 +34,8 @@ pub(super) const CALLS: &[Call] = &[Call::hub(
     "The exchange: what is new at the hub, and what waits for it.",
     |context, request, hub| Box::pin(sync(context, request, hub)),
 )
-.takes(Body::Json(BYTES_MAX, "v, epoch, batch, cursor, clock, revoke, refused, put, twin, audit, done, digest"))
-.gives(200, Answer::Json("ack, cursor, more, revoke, items, resync, wait_s, max_bytes"))
+.takes(Body::Json(BYTES_MAX, "v, epoch, batch, cursor, clock, revoke, refused, put, twin, audit, done, digest, fw"))
+.gives(200, Answer::Json("ack, cursor, more, revoke, items, resync, wait_s, max_bytes, fw"))
 .refuses(&[413])];
 
 /// What every part of an exchange works with.
@@ -168,6 +169,7 @@ impl Exchange<'_> {
             resync,
             wait_s: limits.wait_s,
             max_bytes: u64::try_from(limits.max_bytes).unwrap_or(u64::MAX),
+            fw: firmware::told(self, tx, sync).await?,
         })
     }
 

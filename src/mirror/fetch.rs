@@ -1,9 +1,10 @@
-//! Registry batches from the cloud: in parts, each proven to be the cloud's before it is kept, into a file of the data
-//! directory. A cut line or a killed hub goes on where it was. Whether what came is a good batch is the service's to say.
+//! Files from the cloud, registry batches and releases of firmware: in parts, each proven to be the cloud's before it is kept, into a file of the data
+//! directory. A cut line or a killed hub goes on where it was. Whether what came is good is the service's to say.
 
 use super::answer;
 use super::line::{self, Ask, Failure, Line};
-use crate::domain::mirror::wire::BatchOffer;
+use crate::domain::mirror::wire::{BatchOffer, ReleaseOffer};
+use crate::service::RELEASE_FILE_MAX;
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use std::io;
@@ -14,14 +15,16 @@ use tokio::io::AsyncWriteExt;
 
 /// Bytes of one part.
 const PART: u64 = 256 * 1024;
-/// Parts that are fetched before there is an exchange again: no revocation waits for a long batch.
+/// Parts that are fetched before there is an exchange again: no revocation waits for a long file.
 pub(super) const AT_ONCE: u32 = 16;
 /// Bytes of a batch at most.
 const BATCH_MOST: u64 = 512 * 1024 * 1024;
-/// What the name of an unfinished file ends with.
-const UNFINISHED: &str = ".part";
+/// What the name of an unfinished batch ends with.
+pub(super) const BATCH: &str = ".part";
+/// What the name of an unfinished release ends with.
+pub(super) const RELEASE: &str = ".fw";
 
-/// Why there is no batch.
+/// Why there is no file.
 #[derive(Debug)]
 pub(super) enum FetchError {
     /// The line, or the cloud, for now.
@@ -46,18 +49,65 @@ impl From<io::Error> for FetchError {
     }
 }
 
-/// Where the file of an offer lies.
-fn place(dir: &Path, offer: &BatchOffer) -> PathBuf {
-    dir.join(format!("{}{UNFINISHED}", offer.sha256))
+/// A file that the cloud has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// Its path below that of the hub.
+    path: String,
+    sha256: String,
+    bytes: u64,
+    /// Bytes at most.
+    most: u64,
+    /// [`BATCH`] or [`RELEASE`].
+    ending: &'static str,
 }
 
-/// Removes what is left of offers that are none any more.
-pub(super) async fn tidy(dir: &Path, offers: &[BatchOffer]) {
+impl Wanted {
+    /// A registry batch.
+    ///
+    /// # Errors
+    /// What is wrong with the offer, for people.
+    pub(super) fn batch(offer: &BatchOffer) -> Result<Wanted, &'static str> {
+        let is_word = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+        if offer.id.is_empty() || offer.id.len() > 128 || !is_word(&offer.id) {
+            return Err("its id is none");
+        }
+        let (path, sha256) = (format!("/batches/{}", offer.id), offer.sha256.clone());
+        Ok(Wanted { path, sha256, bytes: offer.bytes, most: BATCH_MOST, ending: BATCH })
+    }
+
+    /// A release of firmware.
+    pub(super) fn release(offer: &ReleaseOffer) -> Wanted {
+        let (path, sha256) = (format!("/firmware/{}", offer.sha256), offer.sha256.clone());
+        Wanted { path, sha256, bytes: offer.size, most: RELEASE_FILE_MAX, ending: RELEASE }
+    }
+
+    fn place(&self, dir: &Path) -> PathBuf {
+        place(dir, self.ending, &self.sha256)
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        if self.sha256.len() != 64 || !self.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err("its hash is not 64 hexadecimal digits");
+        }
+        if !(1..=self.most).contains(&self.bytes) {
+            return Err("it is empty, or longer than a hub takes at once");
+        }
+        Ok(())
+    }
+}
+
+fn place(dir: &Path, ending: &str, sha256: &str) -> PathBuf {
+    dir.join(format!("{sha256}{ending}"))
+}
+
+/// Removes what is left of files with this ending that are not wanted any more.
+pub(super) async fn tidy(dir: &Path, ending: &str, wanted: &[&str]) {
     let Ok(mut entries) = fs::read_dir(dir).await else { return };
     while let Ok(Some(entry)) = entries.next_entry().await {
         let path = entry.path();
-        let ours = path.to_str().is_some_and(|name| name.ends_with(UNFINISHED));
-        if ours && !offers.iter().any(|offer| place(dir, offer) == path) {
+        let ours = path.to_str().is_some_and(|name| name.ends_with(ending));
+        if ours && !wanted.iter().any(|sha256| place(dir, ending, sha256) == path) {
             forget(&path).await;
         }
     }
@@ -76,10 +126,10 @@ pub(super) async fn forget(path: &Path) {
 ///
 /// # Errors
 /// [`FetchError`]. What has come is kept, unless it is not what was offered.
-pub(super) async fn fetch(line: &Line, dir: &Path, offer: &BatchOffer, parts: &mut u32) -> Result<PathBuf, FetchError> {
-    check(offer).map_err(FetchError::Offer)?;
+pub(super) async fn fetch(line: &Line, dir: &Path, offer: &Wanted, parts: &mut u32) -> Result<PathBuf, FetchError> {
+    offer.check().map_err(FetchError::Offer)?;
     fs::create_dir_all(dir).await?;
-    let path = place(dir, offer);
+    let path = offer.place(dir);
     let mut had = fs::metadata(&path).await.map_or(0, |m| m.len());
     if had > offer.bytes {
         forget(&path).await;
@@ -100,7 +150,7 @@ pub(super) async fn fetch(line: &Line, dir: &Path, offer: &BatchOffer, parts: &m
     }
 }
 
-async fn complete(line: &Line, path: &Path, offer: &BatchOffer, mut had: u64, parts: &mut u32) -> Result<(), FetchError> {
+async fn complete(line: &Line, path: &Path, offer: &Wanted, mut had: u64, parts: &mut u32) -> Result<(), FetchError> {
     let mut file: File = OpenOptions::new().create(true).append(true).open(path).await?;
     while had < offer.bytes {
         if line.meter().left() == 0 {
@@ -117,9 +167,9 @@ async fn complete(line: &Line, path: &Path, offer: &BatchOffer, mut had: u64, pa
     Ok(())
 }
 
-async fn part(way: &Line, offer: &BatchOffer, range: Range<u64>) -> Result<Vec<u8>, FetchError> {
+async fn part(way: &Line, offer: &Wanted, range: Range<u64>) -> Result<Vec<u8>, FetchError> {
     let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-    let path = way.own(&format!("/batches/{}", offer.id));
+    let path = way.own(&offer.path);
     let ask = Ask {
         method: "GET",
         path: &path,
@@ -160,20 +210,6 @@ async fn hash(path: PathBuf) -> io::Result<String> {
     hashing.await.map_err(io::Error::other)?
 }
 
-fn check(offer: &BatchOffer) -> Result<(), &'static str> {
-    let is_word = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
-    if offer.id.is_empty() || offer.id.len() > 128 || !is_word(&offer.id) {
-        return Err("its id is none");
-    }
-    if offer.sha256.len() != 64 || !offer.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-        return Err("its hash is not 64 hexadecimal digits");
-    }
-    if !(1..=BATCH_MOST).contains(&offer.bytes) {
-        return Err("it is empty, or longer than a hub takes at once");
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,6 +217,7 @@ mod tests {
     #[test]
     fn an_offer_names_no_other_file_and_no_other_path() {
         let good = BatchOffer { brand: "acme".into(), id: "b-1_A".into(), bytes: 1, sha256: "0a".repeat(32), devices: 1 };
+        let check = |offer: &BatchOffer| Wanted::batch(offer).and_then(|wanted| wanted.check());
         assert_eq!(check(&good), Ok(()));
         for id in ["", "../x", "a/b", "a?b", "a%2f", "a b", "ä", &"a".repeat(129)] {
             assert!(check(&BatchOffer { id: id.to_owned(), ..good.clone() }).is_err(), "{id}");

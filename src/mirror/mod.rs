@@ -3,7 +3,7 @@
 //! the service, and without a link there is not one packet.
 //!
 //! One call is [`line`]'s, the certificate behind it [`trust`]'s, what answered instead of the cloud [`answer`]'s; when to
-//! call is [`uplink`]'s and [`round`]'s, with [`pace`], [`wake`] and [`meter`]; registry batches are [`fetch`]'s, a cloud that is not linked yet
+//! call is [`uplink`]'s and [`round`]'s, with [`pace`], [`wake`] and [`meter`]; registry batches are [`fetch`]'s, with [`releases`]; a cloud that is not linked yet
 //! [`look`]'s; the recovery bundle is [`replacement`]'s; a box that is to take a hub's place calls through [`rescue`].
 
 mod answer;
@@ -12,6 +12,7 @@ mod line;
 mod look;
 mod meter;
 mod pace;
+mod releases;
 mod replacement;
 mod rescue;
 mod round;

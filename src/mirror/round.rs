@@ -2,10 +2,11 @@
 //! between them. Revocations come before everything else, and nothing that takes long keeps them from coming.
 
 use super::answer::{self, Problem};
-use super::fetch::{self, FetchError};
+use super::fetch::{self, FetchError, Wanted};
 use super::line::{self, Ask, Failure, Line, Refused};
 use super::pace::{self, Backoff};
 use super::random;
+use super::releases::Releases;
 use super::replacement::{Bundles, begin_epoch, fetch_moves, follow};
 use super::uplink::{End, Uplink, own};
 use super::wake::Wake;
@@ -47,6 +48,7 @@ pub(super) struct Life<'a> {
     /// When batches are asked for again, after a failure.
     batches_from: Instant,
     batches: Backoff,
+    releases: Releases,
     bundles: Bundles,
     /// Move orders for devices of a stolen hub may have come.
     moves_due: bool,
@@ -63,6 +65,7 @@ impl<'a> Life<'a> {
             unanswered: true,
             batches_from: Instant::now(),
             batches: Backoff::default(),
+            releases: Releases::new(),
             bundles: Bundles::new(),
             moves_due: true,
         }
@@ -104,6 +107,7 @@ impl<'a> Life<'a> {
         let wait = wait.saturating_add(pace::share(wait / 10, random()));
         let due = Instant::now() + wait;
         let due = if self.uplink.service.pending_batches().is_empty() { due } else { due.min(self.batches_from) };
+        let due = self.releases.due(self.uplink, due);
         tokio::select! {
             () = tokio::time::sleep_until(due) => {}
             () = wish.notified() => tokio::time::sleep(Duration::from_millis(self.uplink.config.debounce_ms)).await,
@@ -160,7 +164,8 @@ impl<'a> Life<'a> {
             }
         }
         self.bundles.hand_over(&self.uplink.service, self.line, self.target).await?;
-        Ok(Ok(if self.batches().await? { Duration::ZERO } else { wait }))
+        let more = self.batches().await? | self.releases.fetch(self.uplink, self.line).await?;
+        Ok(Ok(if more { Duration::ZERO } else { wait }))
     }
 
     async fn link(&self) -> Result<Result<(), End>, Failure> {
@@ -268,7 +273,8 @@ impl<'a> Life<'a> {
         }
         let mut parts = fetch::AT_ONCE;
         let offers = self.uplink.service.pending_batches();
-        fetch::tidy(&self.uplink.dir, &offers).await;
+        let wanted: Vec<&str> = offers.iter().map(|offer| offer.sha256.as_str()).collect();
+        fetch::tidy(&self.uplink.dir, fetch::BATCH, &wanted).await;
         for offer in &offers {
             match self.batch(offer, &mut parts).await {
                 Ok(true) => {
@@ -299,7 +305,8 @@ impl<'a> Life<'a> {
 
     /// Fetches one, and whether it was taken.
     async fn batch(&self, offer: &BatchOffer, parts: &mut u32) -> Result<bool, FetchError> {
-        let path = fetch::fetch(self.line, &self.uplink.dir, offer, parts).await?;
+        let wanted = Wanted::batch(offer).map_err(FetchError::Offer)?;
+        let path = fetch::fetch(self.line, &self.uplink.dir, &wanted, parts).await?;
         let (service, taken, file) = (self.uplink.service.clone(), offer.clone(), path.clone());
         match self.uplink.finish(async move { Ok(service.import_offer(&taken, file).await) }).await? {
             Ok(report) => {

@@ -76,7 +76,7 @@ pub use gate::{SignInAttempt, SignInRefusal, SignedIn};
 pub use invitations::{GiftView, InvitationLook, InvitationView, MadeInvitation, NewInvitation, PromiseView, Registration};
 pub use mirror::{
     Applied, AwayKeyView, CloudLook, CloudStatus, LinkTarget, LookProblem, Looking, MadeAwayKey, MirrorFigures, MirrorPhase, MirrorProblem,
-    MirrorState, NewLink, NoticeView, Pending, Prepared, Ticket,
+    MirrorState, NewLink, NoticeView, Pending, Prepared, RELEASE_FILE_MAX, Ticket,
 };
 pub use oauth::{AuthorizationRequest, ClientView, Consent, RequestRefusal, RequestView};
 pub use oauth_tokens::{CodeExchange, GrantError, IssuedTokens};

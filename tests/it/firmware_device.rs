@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A simulated device that runs, and what it has told.
-struct Running {
+pub struct Running {
     events: mpsc::Receiver<Event>,
     told: Vec<Firmware>,
     stop: CancellationToken,
@@ -24,14 +24,14 @@ struct Running {
 }
 
 impl Running {
-    fn start(options: Options) -> Running {
+    pub fn start(options: Options) -> Running {
         let (sender, events) = mpsc::channel(4096);
         let stop = CancellationToken::new();
         let task = tokio::spawn(run(options, sender, stop.clone()));
         Running { events, told: Vec::new(), stop, task }
     }
 
-    async fn until(&mut self, what: &str, wanted: impl Fn(&Event) -> bool) {
+    pub async fn until(&mut self, what: &str, wanted: impl Fn(&Event) -> bool) {
         let looking = async {
             loop {
                 let event = self.events.recv().await.expect("the device runs");
@@ -48,7 +48,7 @@ impl Running {
         }
     }
 
-    async fn confirmed(&mut self, rel: u64) {
+    pub async fn confirmed(&mut self, rel: u64) {
         self.until("confirmed", |e| matches!(e, Event::Firmware(Firmware::Confirmed { rel: is, .. }) if *is == rel)).await;
     }
 
@@ -60,14 +60,14 @@ impl Running {
         }
     }
 
-    async fn end(self) {
+    pub async fn end(self) {
         self.stop.cancel();
         self.task.await.unwrap().unwrap();
     }
 }
 
 /// What a device is made with, over the hub's page when `https`.
-fn options(house: &House, device: &Device, https: bool, faults: &[Fault]) -> Options {
+pub fn options(house: &House, device: &Device, https: bool, faults: &[Fault]) -> Options {
     let address = house.hub.addresses.mqtts.unwrap().to_string().parse().unwrap();
     let hub_id = house.hub.identity().id.to_string().parse().unwrap();
     let mut options = Options::new(DeviceSecret::read(&device.minted.secret).unwrap(), address, hub_id);
@@ -79,7 +79,7 @@ fn options(house: &House, device: &Device, https: bool, faults: &[Fault]) -> Opt
     options
 }
 
-async fn claimed(house: &House, device: &Device, options: Options) -> Running {
+pub async fn claimed(house: &House, device: &Device, options: Options) -> Running {
     let mut running = Running::start(options);
     running.until("waiting", |e| matches!(e, Event::WaitingToBeClaimed)).await;
     house.claim(device).await;
@@ -110,13 +110,13 @@ async fn release(house: &House, rel: u64, image: &[u8], security_minimum: u64) {
     assert_eq!(answer.status().as_u16(), 201, "{}", answer.text().await.unwrap());
 }
 
-async fn policy(house: &House, policy: Value) {
+pub async fn policy(house: &House, policy: Value) {
     let (status, answer) = house.http("PUT", "/firmware/acme/garage-door/policy", &house.owner_token, Some(policy)).await;
     assert_eq!(status, 200, "{answer}");
 }
 
 /// Waits until the hub sees a device's firmware so.
-async fn seen(house: &House, device: &Device, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+pub async fn seen(house: &House, device: &Device, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     let mut changes = house.hub.service().changes();
     let path = format!("/devices/{}/firmware", device.id);
     let mut last = Value::Null;

@@ -19,6 +19,8 @@ mod cloud_makers;
 mod copies;
 mod den;
 mod durability;
+#[cfg(feature = "cloud")]
+mod firmware_cloud;
 mod firmware_device;
 mod firmware_hub;
 mod fuzz;

@@ -58,7 +58,7 @@ pub(super) enum ServiceAction {
         /// A network from which it comes. May be given more than once.
         #[arg(long, required = true)]
         network: Vec<String>,
-        /// What it may do: upload_identities, assign_devices, create_users, read_fleet. May be given more than once.
+        /// What it may do: upload_identities, assign_devices, create_users, read_fleet, upload_releases. May be given more than once.
         #[arg(long, required = true, value_parser = scope)]
         scope: Vec<Scope>,
     },
@@ -101,7 +101,7 @@ pub(super) enum VendorAction {
 }
 
 fn scope(word: &str) -> Result<Scope, String> {
-    Scope::parse(word).ok_or_else(|| "upload_identities, assign_devices, create_users or read_fleet".to_owned())
+    Scope::parse(word).ok_or_else(|| "upload_identities, assign_devices, create_users, read_fleet or upload_releases".to_owned())
 }
 
 /// Does it.

@@ -17,6 +17,7 @@ const SWEPT_EVERY_MS: u64 = 10 * 60 * 1000;
 /// Runs until the shutdown.
 pub(in crate::cloud) async fn run(context: Arc<Context>) {
     let mut swept = 0;
+    context.makers.wish.notify_one();
     loop {
         tokio::select! {
             () = context.shutdown.cancelled() => return,
@@ -24,6 +25,9 @@ pub(in crate::cloud) async fn run(context: Arc<Context>) {
             () = tokio::time::sleep(EVERY) => {}
         }
         let work = async {
+            if let Err(refused) = context.makers.look_at_releases().await {
+                tracing::warn!(code = refused.problem.code, "releases of firmware are looked at later");
+            }
             if let Err(refused) = context.makers.work().await {
                 tracing::warn!(code = refused.problem.code, "the makers' work is done later");
             }
@@ -47,5 +51,7 @@ async fn sweep(context: &Context, now: u64) -> Result<(), Refused> {
     uploads.sweep(now).await?;
     let client = context.makers.shards.first().await?;
     tokens::sweep(&client, now).await?;
+    drop(client);
+    context.makers.sweep_releases(now).await?;
     Ok(())
 }

@@ -236,7 +236,7 @@ fn shown(upload: &Upload) -> Answered {
 }
 
 /// A body as a stream.
-fn stream(body: Incoming) -> impl futures_util::Stream<Item = Result<Bytes, Refused>> + Send {
+pub(super) fn stream(body: Incoming) -> impl futures_util::Stream<Item = Result<Bytes, Refused>> + Send {
     futures_util::stream::unfold(Some(body), |body| async move {
         let mut body = body?;
         match next_part(&mut body).await {

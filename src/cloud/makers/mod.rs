@@ -1,4 +1,5 @@
-//! Makers: brands that the region serves, the identities of their devices, which hub is told of which, and who claims what.
+//! Makers: brands that the region serves, the identities of their devices, which hub is told of which, who claims what, and releases of
+//! firmware.
 
 pub(in crate::cloud) mod acts;
 pub(in crate::cloud) mod assign;
@@ -12,6 +13,9 @@ pub(in crate::cloud) mod ledger;
 pub(in crate::cloud) mod line;
 pub(in crate::cloud) mod moves;
 pub(in crate::cloud) mod region;
+pub(in crate::cloud) mod release_board;
+pub(in crate::cloud) mod release_calls;
+pub(in crate::cloud) mod releases;
 pub(in crate::cloud) mod rule;
 pub(in crate::cloud) mod sightings;
 pub(in crate::cloud) mod staging;
@@ -39,6 +43,8 @@ pub(super) struct Makers {
     pub(super) most_items: u64,
     /// Something waits to be done in the background.
     pub(super) wish: Notify,
+    /// Releases of firmware that are here.
+    pub(super) board: release_board::Board,
 }
 
 impl Makers {
@@ -52,6 +58,7 @@ impl Makers {
             passwords: Passwords::default(),
             most_items,
             wish: Notify::new(),
+            board: release_board::Board::default(),
         }
     }
 

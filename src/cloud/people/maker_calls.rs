@@ -79,7 +79,7 @@ pub(in crate::cloud) const CALLS: &[Call] = &[
 ];
 
 /// The person who calls.
-async fn vendor(context: &Context, request: &Request) -> Result<Vendor, Refused> {
+pub(in crate::cloud) async fn vendor(context: &Context, request: &Request) -> Result<Vendor, Refused> {
     let token = bearer(request)?;
     if Kind::of(&token) != Some(Kind::Vendor) {
         return Err(Problem::signed_out().into());
@@ -127,6 +127,8 @@ async fn me(context: Arc<Context>, request: Request) -> Answered {
         ("see_uploads", VendorAct::SeeUploads),
         ("bulletin", VendorAct::Bulletin),
         ("read_acts", VendorAct::ReadActs),
+        ("see_releases", VendorAct::SeeReleases),
+        ("stage_releases", VendorAct::StageReleases),
     ];
     let may: Vec<&str> = named.into_iter().filter(|(_, act)| vendors::may(vendor.view.role, *act)).map(|(word, _)| word).collect();
     let mut shown = serde_json::to_value(&vendor.view).map_err(|error| Refused::fault("an account cannot be written", &error))?;

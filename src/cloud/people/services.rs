@@ -34,11 +34,14 @@ pub enum Scope {
     CreateUsers,
     /// Search its brand's fleet.
     ReadFleet,
+    /// Upload releases of firmware for its brand's devices, and say how many houses get one.
+    UploadReleases,
 }
 
 impl Scope {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Scope; 4] = [Scope::UploadIdentities, Scope::AssignDevices, Scope::CreateUsers, Scope::ReadFleet];
+    pub const ALL: [Scope; 5] =
+        [Scope::UploadIdentities, Scope::AssignDevices, Scope::CreateUsers, Scope::ReadFleet, Scope::UploadReleases];
 
     /// As it is written.
     #[must_use]
@@ -48,6 +51,7 @@ impl Scope {
             Scope::AssignDevices => "assign_devices",
             Scope::CreateUsers => "create_users",
             Scope::ReadFleet => "read_fleet",
+            Scope::UploadReleases => "upload_releases",
         }
     }
 

@@ -53,6 +53,10 @@ pub enum VendorAct {
     Bulletin,
     /// Read what was done here for the brand.
     ReadActs,
+    /// See the releases of firmware.
+    SeeReleases,
+    /// Say how many houses get a release, and stop one.
+    StageReleases,
 }
 
 /// Whether a role may do that.
@@ -60,8 +64,10 @@ pub enum VendorAct {
 pub fn may(role: Role, act: VendorAct) -> bool {
     match role {
         Role::Developer => true,
-        Role::Support => !matches!(act, VendorAct::SeeUploads | VendorAct::ReadActs),
-        Role::ProductManager => matches!(act, VendorAct::Summary | VendorAct::Search),
+        Role::Support => !matches!(act, VendorAct::SeeUploads | VendorAct::ReadActs | VendorAct::StageReleases),
+        Role::ProductManager => {
+            matches!(act, VendorAct::Summary | VendorAct::Search | VendorAct::SeeReleases | VendorAct::StageReleases)
+        }
         Role::Owner | Role::Member | Role::Guest => false,
     }
 }
@@ -264,12 +270,13 @@ mod tests {
     #[test]
     fn a_role_sees_what_its_work_needs() {
         use VendorAct::*;
-        for act in [Summary, Search, SeeHub, SeeUploads, Bulletin, ReadActs] {
+        for act in [Summary, Search, SeeHub, SeeUploads, Bulletin, ReadActs, SeeReleases, StageReleases] {
             assert!(may(Role::Developer, act));
             assert!(!may(Role::Owner, act) && !may(Role::Member, act) && !may(Role::Guest, act), "people of a home are nobody here");
         }
         assert!(may(Role::Support, SeeHub) && !may(Role::Support, ReadActs));
         assert!(may(Role::ProductManager, Summary) && !may(Role::ProductManager, SeeHub) && !may(Role::ProductManager, Bulletin));
+        assert!(may(Role::ProductManager, StageReleases) && may(Role::Support, SeeReleases) && !may(Role::Support, StageReleases));
         assert_eq!(role("product_manager"), Some(Role::ProductManager));
         assert_eq!(role("owner"), None);
     }

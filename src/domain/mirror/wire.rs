@@ -192,6 +192,9 @@ pub struct SyncRequest {
     /// Digests by kind, hex, when nothing else waits to be sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<BTreeMap<Kind, String>>,
+    /// [`ReleasesTold::n`] of what the hub was last told, 0 for nothing; absent from a hub that takes no firmware.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fw: Option<u64>,
 }
 
 /// Move orders for devices of a stolen hub.
@@ -325,6 +328,35 @@ pub struct BatchOffer {
     pub devices: u64,
 }
 
+/// Releases that one reply names at most.
+pub const RELEASES_MAX: usize = 32;
+
+/// Releases of firmware that the cloud has for a hub's devices: all of them, in place of what it told before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleasesTold {
+    /// Another number with each change of what the cloud has; the hub repeats it.
+    pub n: u64,
+    /// At most [`RELEASES_MAX`], of each model the newest.
+    pub releases: Vec<ReleaseOffer>,
+}
+
+/// A release file that the hub may fetch. Only what its maker has signed in it counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseOffer {
+    /// The maker.
+    pub brand: String,
+    /// Of which model.
+    pub model: String,
+    /// Its number.
+    pub rel: u64,
+    /// SHA-256 of the release file, hex: `/v1/hubs/{hub}/firmware/{sha256}`.
+    pub sha256: String,
+    /// The length of the release file.
+    pub size: u64,
+    /// Of all houses' devices so many percent get it, 0 to 100.
+    pub percent: u8,
+}
+
 /// Something for owners to know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
@@ -362,6 +394,9 @@ pub struct SyncReply {
     pub wait_s: u64,
     /// Bytes of the next request at most.
     pub max_bytes: u64,
+    /// Releases for the models of the hub's devices, when it may not know them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fw: Option<ReleasesTold>,
 }
 
 /// What a cloud says of itself to anybody.

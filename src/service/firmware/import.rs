@@ -346,6 +346,13 @@ impl Service {
         Ok(changed)
     }
 
+    /// Of how many percent of all houses' devices the cloud says that they get a release; `None` for one that is not here, or that a
+    /// person has brought.
+    pub(in crate::service) fn release_stage(&self, brand: &BrandId, model: &ModelName, rel: u64) -> Result<Option<u8>, StoreError> {
+        let row = self.store.read::<_, StoreError>(|v| v.get::<ReleaseRow>(&release_key(brand, model, rel)))?;
+        Ok(row.filter(|row| row.from_cloud).map(|row| row.cloud_percent))
+    }
+
     /// Makes room for `size` more bytes of images.
     async fn make_room(&self, images: &Arc<Images>, size: u64) -> Result<(), Refusal> {
         let limit = images.limit;

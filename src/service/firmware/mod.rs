@@ -101,6 +101,11 @@ fn offered_images<R: Read>(rows: &R) -> Result<HashSet<ImageHash>, StoreError> {
 }
 
 impl Service {
+    /// Whether this hub takes firmware at all.
+    pub(in crate::service) fn keeps_images(&self) -> bool {
+        self.firmware.images.get().is_some()
+    }
+
     fn images(&self) -> Result<Arc<Images>, Refusal> {
         let images = self.firmware.images.get().cloned();
         images.ok_or_else(|| Refusal::Conflict("this hub keeps no images of firmware".into()))

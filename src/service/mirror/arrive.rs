@@ -69,6 +69,9 @@ impl Service {
             }
             applied.items += u64::from(self.item_came(item, vouched_s).await?);
         }
+        if let Some(told) = &reply.fw {
+            self.releases_came(told).await?;
+        }
         let (now, wanted) = (self.now(), reply.resync.clone());
         let again = self
             .store

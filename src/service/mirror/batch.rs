@@ -48,7 +48,7 @@ impl Service {
     pub async fn next_batch(self: &Arc<Self>, max_bytes: usize) -> Result<Option<Prepared>, Refusal> {
         let digests = self.digests_if_due().await?;
         let (hub, clock, max) = (self.origin(), self.clock_reading(), max_bytes.clamp(LEAST_BYTES, BYTES_MAX));
-        let now = clock.now;
+        let (now, heard) = (clock.now, self.releases_heard());
         self.store
             .write::<_, StoreError, _>(move |tx| {
                 let Some(link) = link_in(tx)? else { return Ok(None) };
@@ -66,6 +66,8 @@ impl Service {
                     batch: switch.batch,
                     cursor: progress.cursor,
                     clock: clock.clone(),
+                    // Another cloud counts otherwise.
+                    fw: heard.map(|(by, n)| if by == Some(link.key) { n } else { 0 }),
                     ..SyncRequest::default()
                 };
                 let teller = Teller { consent: &link.consent, hub: &hub, epoch: switch.epoch, now };

@@ -15,6 +15,7 @@ mod link;
 mod marks;
 mod news;
 mod offers;
+mod releases;
 mod requests;
 mod rows;
 mod view;
@@ -23,6 +24,7 @@ pub use adapter::{Applied, CloudLook, LinkTarget, LookProblem, Looking, MirrorPh
 pub use away::{AwayKeyView, MadeAwayKey};
 pub use figures::MirrorFigures;
 pub use link::NewLink;
+pub use releases::RELEASE_FILE_MAX;
 pub use view::{CloudStatus, NoticeView, Pending};
 
 pub(super) use away::end_away_keys_of;
@@ -43,6 +45,8 @@ pub(super) struct Desk {
     /// The cloud that was looked at last.
     looked: Mutex<Option<CloudView>>,
     heard: Mutex<age::Heard>,
+    /// Releases of firmware that the cloud has.
+    releases: Mutex<releases::Told>,
     /// Held by whoever takes what comes, and by whoever changes what may come.
     taking: tokio::sync::Mutex<()>,
 }
@@ -55,6 +59,7 @@ impl Default for Desk {
             look: OnceLock::new(),
             looked: Mutex::default(),
             heard: Mutex::default(),
+            releases: Mutex::default(),
             taking: tokio::sync::Mutex::default(),
         }
     }

@@ -4,5 +4,6 @@ mod accounts;
 mod batches;
 mod home;
 mod ledger;
+mod releases;
 mod rig;
 mod upload;

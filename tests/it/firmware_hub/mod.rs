@@ -12,7 +12,7 @@ use data_encoding::BASE64URL_NOPAD;
 use ed25519_dalek::SigningKey;
 use hearthkey::domain::brand::{KeyPurpose, PurposeCertificate};
 use hearthkey::domain::firmware::release::{Head, ImageHash, Release, write_head};
-use hearthkey::domain::ids::ModelName;
+use hearthkey::domain::ids::{BrandId, ModelName};
 use hearthkey::sim::mqtt::{Client, Message, Publish, Qos};
 use hearthkey::sim::tls::Stream;
 use serde_json::{Value, json};
@@ -29,8 +29,32 @@ fn firmware_key(house: &House) -> (SigningKey, Vec<u8>) {
     (SigningKey::from_bytes(bytes("secret_key").as_slice().try_into().unwrap()), bytes("certificate"))
 }
 
+/// A release file as the workshop in this directory of a brand signs it, whatever it has signed before.
+pub fn release_file(brand_dir: &std::path::Path, model: &str, hardware: &str, rel: u64, image: &[u8]) -> Vec<u8> {
+    let read = |name: &str| serde_json::from_slice::<Value>(&std::fs::read(brand_dir.join(name)).unwrap()).unwrap();
+    let (brand, firmware) = (read("brand.json"), read("firmware.json"));
+    let bytes = |value: &Value| BASE64URL_NOPAD.decode(value.as_str().unwrap().as_bytes()).unwrap();
+    let release = Release {
+        brand: BrandId::parse(brand["brand"].as_str().unwrap()).unwrap(),
+        model: ModelName::parse(model).unwrap(),
+        hardware: vec![hardware.into()],
+        rel,
+        version: format!("1.{rel}.0"),
+        sha256: ImageHash::of(image),
+        size: image.len() as u64,
+        notes: "It is better.".into(),
+        least_before: 0,
+        security_minimum: 0,
+        made_at: 1_800_000_000,
+    };
+    let key = SigningKey::from_bytes(bytes(&firmware["secret_key"]).as_slice().try_into().unwrap());
+    let root = bytes(&brand["root_public_key"]).as_slice().try_into().unwrap();
+    let head = Head { root, certificate: bytes(&firmware["certificate"]), release: release.sign(&key) };
+    [write_head(&head).unwrap(), image.to_vec()].concat()
+}
+
 /// An image of so many bytes, which are told apart by `seed`.
-fn image(seed: u8, size: usize) -> Vec<u8> {
+pub fn image(seed: u8, size: usize) -> Vec<u8> {
     (0..size).map(|n| seed.wrapping_add(u8::try_from(n % 251).unwrap())).collect()
 }
 
@@ -75,7 +99,7 @@ impl Made {
 }
 
 /// The hardware revision of this workshop's lamps.
-async fn hardware(house: &House) -> String {
+pub async fn hardware(house: &House) -> String {
     let lamp = house.device("lamp").await;
     house.hub.service().device(&house.owner, &lamp.id).unwrap().hardware
 }
@@ -125,7 +149,7 @@ impl House {
     }
 
     /// A claimed lamp that is connected and listens for firmware, and the offer that it is told at once.
-    async fn lamp(&self) -> (Lamp, Value) {
+    pub async fn lamp(&self) -> (Lamp, Value) {
         let device = self.device("lamp").await;
         self.claim(&device).await;
         self.listening(device).await
@@ -140,7 +164,7 @@ impl House {
 }
 
 /// A lamp, played by hand.
-struct Lamp {
+pub struct Lamp {
     device: Device,
     client: Client<Stream>,
 }

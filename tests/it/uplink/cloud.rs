@@ -72,6 +72,8 @@ struct State {
     /// For the next requests whose method and path contain this.
     instead: VecDeque<(&'static str, Answer)>,
     files: BTreeMap<String, Vec<u8>>,
+    /// What is told of releases.
+    fw: Option<Value>,
     kept: replaced::Kept,
     wait_s: u64,
     max_bytes: u64,
@@ -211,6 +213,16 @@ impl Cloud {
         let body = json!({"brand": brand, "id": id, "bytes": there.len(), "sha256": sha256, "devices": 1});
         self.state.lock().unwrap().files.insert(id.to_owned(), there);
         self.item(id, "batch", body);
+    }
+
+    /// Tells of a release, in place of those before, and has this file for it; the hub hears it with its next exchange.
+    pub fn tells_release(&self, (model, rel, percent): (&str, u64, u8), file: Vec<u8>) {
+        let sha256 = data_encoding::HEXLOWER.encode(&Sha256::digest(&file));
+        let mut state = self.state.lock().unwrap();
+        let n = state.fw.as_ref().map_or(1, |fw| fw["n"].as_u64().unwrap() + 1);
+        let offer = json!({"brand": "acme", "model": model, "rel": rel, "sha256": sha256, "size": file.len(), "percent": percent});
+        state.fw = Some(json!({"n": n, "releases": [offer]}));
+        state.files.insert(sha256, file);
     }
 
     /// Waits for a request that is so, among all that have ever come.
@@ -359,7 +371,7 @@ impl Cloud {
             self.brought.send_replace(answer["cursor"].as_u64().unwrap());
             return json(200, answer);
         }
-        if let Some((_, id)) = seen.path.split_once("/batches/") {
+        if let Some((_, id)) = seen.path.split_once("/batches/").or_else(|| seen.path.split_once("/firmware/")) {
             let file = state.files.get(id).unwrap();
             let range = seen.headers["range"].strip_prefix("bytes=").unwrap();
             let (first, last) = range.split_once('-').unwrap();
@@ -464,8 +476,11 @@ fn sync(state: &mut State, seen: &Seen) -> Value {
     state.batch = request.batch;
     state.kept.marks.extend(request.revoke.iter().map(|mark| serde_json::to_value(mark).unwrap()));
     let items: Vec<&Value> = state.items.iter().filter(|item| item["cursor"].as_u64().unwrap() > request.cursor).collect();
-    let answer = json!({"ack": request.batch, "cursor": state.cursor, "more": false, "revoke": state.marks, "items": items,
+    let mut answer = json!({"ack": request.batch, "cursor": state.cursor, "more": false, "revoke": state.marks, "items": items,
         "resync": [], "wait_s": state.wait_s, "max_bytes": state.max_bytes});
+    if let Some(fw) = state.fw.as_ref().filter(|fw| fw["n"].as_u64() != request.fw) {
+        answer["fw"] = fw.clone();
+    }
     state.replied = Some((request.batch, answer.clone()));
     answer
 }

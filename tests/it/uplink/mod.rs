@@ -6,6 +6,7 @@ mod exchange;
 mod lasting;
 mod outside;
 mod proxy;
+mod releases;
 
 use crate::house::{House, HouseOptions};
 use cloud::{Cloud, PATIENCE};
