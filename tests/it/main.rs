@@ -19,6 +19,8 @@ mod cloud_makers;
 mod copies;
 mod den;
 mod durability;
+#[cfg(feature = "cloud")]
+mod faults;
 mod firmware_device;
 mod firmware_hub;
 mod fuzz;
@@ -60,6 +62,7 @@ mod support;
 mod tour;
 mod twins;
 mod updating;
+mod upgrade;
 mod uplink;
 mod uses;
 mod web;

@@ -30,19 +30,19 @@ fn firmware_key(house: &House) -> (SigningKey, Vec<u8>) {
 }
 
 /// An image of so many bytes, which are told apart by `seed`.
-fn image(seed: u8, size: usize) -> Vec<u8> {
+pub fn image(seed: u8, size: usize) -> Vec<u8> {
     (0..size).map(|n| seed.wrapping_add(u8::try_from(n % 251).unwrap())).collect()
 }
 
 /// What the maker releases.
 #[derive(Clone)]
-struct Made {
-    release: Release,
-    image: Vec<u8>,
+pub struct Made {
+    pub release: Release,
+    pub image: Vec<u8>,
 }
 
 impl Made {
-    async fn new(house: &House, rel: u64, image: Vec<u8>) -> Made {
+    pub async fn new(house: &House, rel: u64, image: Vec<u8>) -> Made {
         let release = Release {
             brand: house.brand.clone(),
             model: ModelName::parse("lamp").unwrap(),
@@ -69,7 +69,7 @@ impl Made {
         Head { root: house.workshop.brand(&house.brand).unwrap().root, certificate, release: self.release.sign(&key) }
     }
 
-    fn file(&self, house: &House) -> Vec<u8> {
+    pub fn file(&self, house: &House) -> Vec<u8> {
         [write_head(&self.head(house)).unwrap(), self.image.clone()].concat()
     }
 }
