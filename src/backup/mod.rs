@@ -46,6 +46,7 @@ impl Default for Config {
 /// Makes backups when they are due or asked for, until `shutdown`; one that runs then is interrupted, and leaves nothing.
 pub async fn run(service: Arc<Service>, config: Config, data_dir: PathBuf, shutdown: CancellationToken) {
     if !config.enabled {
+        service.backups_are_off();
         return;
     }
     let wakes = service.backup_wakes();
@@ -61,7 +62,10 @@ pub async fn run(service: Arc<Service>, config: Config, data_dir: PathBuf, shutd
                         BackupOutcome::Failed { detail: error.to_string() }
                     }
                 };
-                if shutdown.is_cancelled() {
+                if shutdown.is_cancelled() && matches!(outcome, BackupOutcome::Failed { .. }) {
+                    if let Err(error) = service.backup_interrupted(&wish).await {
+                        tracing::warn!(%error, "that a backup was interrupted could not be kept");
+                    }
                     return;
                 }
                 if let Err(error) = service.backup_ended(&wish, outcome).await {

@@ -189,7 +189,10 @@ impl Broker {
                     if kept.as_ref().is_some_and(|k| !self.retained.has_room(&name, k, count, bytes)) {
                         return Err(End::Reason(DisconnectReasonCode::QuotaExceeded));
                     }
-                    self.service.retain(&name, kept.clone()).await.map_err(|_| End::Reason(DisconnectReasonCode::ServerBusy))?;
+                    self.service.retain(&name, kept.clone()).await.map_err(|refusal| {
+                        let full = refusal.is_no_room();
+                        End::Reason(if full { DisconnectReasonCode::QuotaExceeded } else { DisconnectReasonCode::ServerBusy })
+                    })?;
                     self.retained.set(&name, kept);
                 }
                 let expires =

@@ -41,7 +41,7 @@ pub struct Emergency {
 pub fn is_damage(error: &StartError) -> bool {
     let row = |fault: &StoreError| matches!(fault, StoreError::Row { .. });
     match error {
-        StartError::Open(OpenError::Damaged(..) | OpenError::Newer { .. }) => true,
+        StartError::Open(OpenError::Damaged(..) | OpenError::Newer { .. } | OpenError::Other { source: StoreError::ReadOnly, .. }) => true,
         StartError::Open(OpenError::Other { source, .. }) | StartError::Service(Refusal::Store(source)) => row(source),
         StartError::Keys(KeyError::Store(source)) => row(source),
         _ => false,
@@ -100,6 +100,13 @@ fn steps(config: &Config, why: &StartError, backups: &[FoundBackup]) -> Vec<Stri
             format!(
                 "If that version is what made the trouble: stop the hub, put back the copy of hub.redb that was made before it ran, and leave hub.journal in {dir} as it is: what was revoked in the meantime stays revoked."
             ),
+        ];
+    }
+    if let StartError::Open(OpenError::Other { source: StoreError::ReadOnly, .. }) = why {
+        return vec![
+            "Copy what is in the data directory to another disk: a disk that suddenly can only be read is often about to fail.".into(),
+            "Check the disk or memory card (the system's log says why it cannot be written), repair or replace it, and mount it for writing.".into(),
+            "Start the hub again.".into(),
         ];
     }
     let mut steps = vec![format!(

@@ -7,7 +7,7 @@ use crate::domain::audit::Entry;
 use crate::service::{self, Clock};
 use crate::store::journal::{self, JOURNAL_FILE};
 use crate::store::tables::ClockFloor;
-use crate::store::{OpenError, Read, Store, StoreError};
+use crate::store::{OpenError, RESERVE_FILE, Read, Store, StoreError};
 use crate::update;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
@@ -15,6 +15,33 @@ use std::sync::Arc;
 
 /// The database's name in the directory.
 pub(super) const STORE_FILE: &str = "hub.redb";
+
+/// A database that a restore has set aside: what its name begins with.
+pub(super) const ASIDE: &str = "hub.redb.aside-";
+/// What may lie in the directory of a hub whose database is gone, or is to be made: what goes on serving the one that takes its
+/// place (its journal and key, images, versions), what was set aside, and what is made anew in any case. Names that end in `*` are
+/// beginnings. Nothing of it is read as if it were the new database's: what is remembered of backups is taken away.
+const LEFT: [&str; 14] = [
+    "hub.redb.*",
+    "master.key",
+    "master.key.new",
+    "lost+found",
+    JOURNAL_FILE,
+    "hub.journal.*",
+    RESERVE_FILE,
+    "hub.sock",
+    "health.sock",
+    "request.txt",
+    "backup",
+    "firmware",
+    "mirror",
+    "update",
+];
+
+/// Whether a file of this name may lie where a hub is made.
+pub(super) fn may_lie(name: &str) -> bool {
+    LEFT.iter().any(|left| left.strip_suffix('*').map_or(name == *left, |begins| name.starts_with(begins)))
+}
 
 /// What a hub keeps, open.
 pub(super) struct Opened {
@@ -42,6 +69,12 @@ pub(super) async fn open(config: &Config, source: Arc<dyn BoxClock>) -> Result<O
     if !file.metadata().is_ok_and(|about| about.len() > 0) && was_a_hub(&config.data_dir) {
         let why = "it is gone or empty, though hub.journal is a hub's; to begin a new hub here, move hub.journal and master.key away";
         return Err(OpenError::Damaged(name, why.into()).into());
+    }
+    if !file.exists()
+        && let Some(aside) = set_aside(&config.data_dir)
+    {
+        let why = format!("it is gone, and {aside} was set aside: put the backup back once more, or give {aside} the name hub.redb again");
+        return Err(OpenError::Damaged(name, why).into());
     }
     let master = keys::master_key(&config.data_dir, config.credentials_dir.as_deref(), !file.exists())?;
     update::opening(file.metadata().map_or(0, |found| found.len()));
@@ -72,6 +105,12 @@ pub(super) async fn open(config: &Config, source: Arc<dyn BoxClock>) -> Result<O
 /// Whether the journal in this directory is that of a hub: then a new one must not begin here as if nothing had been.
 fn was_a_hub(dir: &Path) -> bool {
     journal::read(&dir.join(JOURNAL_FILE)).ok().flatten().is_some_and(|found| found.known.hub.is_some())
+}
+
+/// A database that was set aside, while the one that was to take its place did not come.
+fn set_aside(dir: &Path) -> Option<String> {
+    let names = dir.read_dir().ok()?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with(ASIDE)).max()
 }
 
 /// Makes a code by which the person with this user name sets a new password, once, within a day: for whoever holds the box
@@ -149,6 +188,19 @@ mod tests {
         std::fs::remove_file(dir.path().join("master.key")).unwrap();
         assert!(matches!(open_it(&config).await, Err(StartError::Keys(keys::KeyError::Lost(_)))));
         assert!(!dir.path().join("master.key").exists());
+    }
+
+    #[tokio::test]
+    async fn no_new_hub_begins_beside_a_database_that_was_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
+        open_it(&config).await.unwrap().store.close().await;
+        // As a restore left it that was cut off between its last two steps, on a box whose journal is lost as well.
+        std::fs::rename(dir.path().join(STORE_FILE), dir.path().join("hub.redb.aside-1800000000")).unwrap();
+        std::fs::remove_file(dir.path().join(JOURNAL_FILE)).unwrap();
+        let why = open_it(&config).await.err().unwrap();
+        assert!(super::super::is_damage(&why) && why.to_string().contains("aside-1800000000"), "{why}");
+        assert!(!dir.path().join(STORE_FILE).exists());
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! A new box takes the place of a hub that is broken: the bundle is fetched and opened, an empty directory is filled, the
 //! new epoch begun at the cloud. Until the last step nothing is there that could start.
 
-use super::opening::STORE_FILE;
+use super::opening::{STORE_FILE, may_lie};
 use super::{BoxClock, Config, KeyError, StartError, SystemClock, keys, opening};
 use crate::domain::ids::{HubId, IdError};
 use crate::domain::mirror::recovery::{RecoveryCode, RecoveryCodeError};
@@ -21,10 +21,6 @@ use std::sync::Arc;
 
 /// The store while it is filled.
 pub(super) const UNFINISHED: &str = "hub.redb.new";
-/// What may lie in a directory that counts as empty: what an attempt before has left, what a file system makes, and the
-/// journal of the hub that was here: the new one takes from it what the bundle is too old for.
-const LEFT: [&str; 6] = [UNFINISHED, "master.key", "master.key.new", "lost+found", JOURNAL_FILE, "hub.journal.damaged"];
-
 /// What an answer of a courier is.
 pub type Fetching<'a, T> = Pin<Box<dyn Future<Output = Result<T, CourierError>> + Send + 'a>>;
 
@@ -296,6 +292,8 @@ where
     // From here on there is a hub.
     std::fs::rename(&unfinished, dir.join(STORE_FILE)).map_err(file_error)?;
     std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(file_error)?;
+    // What was remembered of backups is of the database before.
+    let _ = std::fs::remove_file(dir.join("backup").join("index"));
     Ok(made)
 }
 
@@ -328,7 +326,7 @@ pub(super) fn refuse_if_taken(dir: &Path) -> Result<(), RecoverError> {
         Err(source) => return Err(StartError::DataDir { path: dir.display().to_string(), source }.into()),
     };
     for entry in entries.flatten() {
-        if !LEFT.iter().any(|left| entry.file_name() == *left) {
+        if !may_lie(&entry.file_name().to_string_lossy()) {
             return Err(RecoverError::NotEmpty(dir.display().to_string()));
         }
     }

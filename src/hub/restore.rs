@@ -1,7 +1,7 @@
 //! A hub from its backups: checked as a whole first, then filled into a database under another name, with what the journal
 //! of the directory knows; until the last step nothing is there that could start.
 
-use super::opening::STORE_FILE;
+use super::opening::{ASIDE, STORE_FILE, may_lie};
 use super::recover::{Courier, CourierError};
 use super::{BoxClock, Config, KeyError, StartError, SystemClock, keys, opening};
 use crate::domain::mirror::statement::RecoveryRequest;
@@ -18,24 +18,6 @@ use std::sync::Arc;
 
 /// The store while it is filled.
 const UNFINISHED: &str = "hub.redb.new";
-/// What may lie in the directory of a hub whose database is gone: what goes on serving the one that is restored, and what
-/// was set aside. Names that end in `*` are beginnings.
-const LEFT: [&str; 13] = [
-    UNFINISHED,
-    "hub.redb.*",
-    "master.key",
-    "master.key.new",
-    "lost+found",
-    JOURNAL_FILE,
-    "hub.journal.*",
-    "hub.sock",
-    "request.txt",
-    "backup",
-    "firmware",
-    "mirror",
-    "versions",
-];
-
 /// What is restored, and how.
 pub struct RestoreOrder {
     /// A full backup and the increments after it, in any order.
@@ -226,8 +208,12 @@ fn name(dir: &Path, set_aside: bool, now_s: u64) -> Result<Option<PathBuf>, Rest
     let wrong = |source| RestoreError::File { path: file.display().to_string(), source };
     let mut aside = None;
     if set_aside && file.exists() {
-        let to = dir.join(format!("{STORE_FILE}.aside-{now_s}"));
-        fs::rename(&file, &to).map_err(wrong)?;
+        let to = dir.join(format!("{ASIDE}{now_s}"));
+        // A second name, so that at no time there is no database; where the file system has no such, it is moved, and a hub that is
+        // started between the two steps says so.
+        if fs::hard_link(&file, &to).is_err() {
+            fs::rename(&file, &to).map_err(wrong)?;
+        }
         aside = Some(to);
     }
     fs::rename(dir.join(UNFINISHED), &file).map_err(wrong)?;
@@ -257,8 +243,7 @@ fn refuse_if_taken(dir: &Path, set_aside: bool) -> Result<(), RestoreError> {
             }
             continue;
         }
-        let known = LEFT.iter().any(|left| left.strip_suffix('*').map_or(name == *left, |begins| name.starts_with(begins)));
-        if !known {
+        if !may_lie(&name) {
             return Err(RestoreError::NotEmpty(path(), name));
         }
     }

@@ -305,6 +305,14 @@ pub enum Refusal {
     Store(#[from] StoreError),
 }
 
+impl Refusal {
+    /// Whether it was refused because the disk has no room for it: it is told as what it is, and nobody is cut off over it.
+    #[must_use]
+    pub fn is_no_room(&self) -> bool {
+        matches!(self, Refusal::Store(StoreError::Full | StoreError::ReadOnly))
+    }
+}
+
 /// What the hub is, fixed at start.
 pub struct HubIdentity {
     /// Its id.

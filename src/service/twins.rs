@@ -24,6 +24,7 @@ const MAX_SHADOWS: usize = 10;
 /// Rows of named shadows of one device, deleted ones that still keep their version included.
 const MAX_SHADOW_ROWS: usize = 50;
 /// What a device that is away answers, by the hub's mouth, to a desire that may not wait.
+const NO_ROOM: &str = "the hub's disk is full: it keeps no new values until there is room";
 const CRITICAL_OFFLINE: &str = "what is critical can be desired only while the device is connected";
 
 impl From<Rejection> for Refusal {
@@ -66,6 +67,7 @@ impl Service {
             Err(Refusal::NotFound(_)) => ("rejected", Rejection::new(404, "No shadow exists").for_token(token).to_json(self.now())),
             Err(Refusal::Offline) => ("rejected", Rejection::new(409, CRITICAL_OFFLINE).for_token(token).to_json(self.now())),
             Err(Refusal::TooMany(_)) => ("rejected", Rejection::new(429, "Too many requests").for_token(token).to_json(self.now())),
+            Err(refusal) if refusal.is_no_room() => ("rejected", Rejection::new(503, NO_ROOM).for_token(token).to_json(self.now())),
             Err(fault) => return Err(fault),
         };
         let body = body.to_string();

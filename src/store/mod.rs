@@ -7,17 +7,20 @@
 mod carried;
 pub mod codec;
 pub mod journal;
+mod room;
 pub mod tables;
 mod vault;
 mod writer;
 
 pub use carried::{OpenRow, backed_up_table, backed_up_tables, carried_table, carried_tables, changes, opened_rows};
 pub use codec::{Mirroring, Record, Table};
+pub use room::RESERVE_FILE;
 pub use vault::{MasterKey, Vault};
 pub use writer::Tx;
 
 use arc_swap::ArcSwapOption;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use room::Room;
 use serde::{Deserialize, Serialize};
 use std::fs::{OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -57,6 +60,14 @@ pub enum StoreError {
     /// The journal beside the database took nothing: the disk is full, or failed.
     #[error("the journal beside the database cannot be written: {0}. Nothing was done; free some space on the disk, and try again")]
     Journal(#[source] std::io::Error),
+    /// There is no room for it on the disk.
+    #[error("the disk is full, or almost: this was not done, and what is there goes on serving. Free some space on it, then try again")]
+    Full,
+    /// The file system was mounted for reading only, by somebody or because it has a fault.
+    #[error(
+        "the disk can only be read: this was not done, and what is there goes on serving. Check the health of the disk, and mount it for writing"
+    )]
+    ReadOnly,
     /// The writer has stopped because the hub is shutting down, or after a fatal fault.
     #[error("the store has stopped; restart the hub")]
     Stopped,
@@ -161,7 +172,12 @@ impl Store {
     /// See [`OpenError`]; what the file holds is left as it was.
     pub fn open(path: &Path, master: MasterKey) -> Result<Store, OpenError> {
         let beside = path.with_file_name(journal::JOURNAL_FILE);
-        Store::over(Store::database(path)?, master, path.display().to_string(), move || {
+        // Opening writes: on a full disk the reserve is given up for it.
+        let mut room = Room::beside(path);
+        if room.level() == room::Level::ReadOnly {
+            return Err(OpenError::Other { path: path.display().to_string(), source: StoreError::ReadOnly });
+        }
+        Store::over(Store::database(path)?, master, path.display().to_string(), Some(room), move || {
             Ok(Some(Box::new(journal::FileDisk::open(&beside)?) as Box<dyn journal::Disk>))
         })
     }
@@ -171,7 +187,7 @@ impl Store {
     /// # Errors
     /// The same.
     pub fn open_apart(path: &Path, master: MasterKey) -> Result<Store, OpenError> {
-        Store::over(Store::database(path)?, master, path.display().to_string(), || Ok(None))
+        Store::over(Store::database(path)?, master, path.display().to_string(), None, || Ok(None))
     }
 
     fn database(path: &Path) -> Result<Database, OpenError> {
@@ -206,6 +222,7 @@ impl Store {
         db: Database,
         master: MasterKey,
         name: String,
+        room: Option<Room>,
         disk: impl FnOnce() -> std::io::Result<Option<Box<dyn journal::Disk>>>,
     ) -> Result<Store, OpenError> {
         let fault = |source: StoreError| OpenError::Other { path: name.clone(), source };
@@ -246,7 +263,7 @@ impl Store {
         }
         let closed = CancellationToken::new();
         let db = Arc::new(OpenFile { db, _closed: closed.clone().drop_guard() });
-        let writer = writer::Handle::start(db.clone(), vault.clone(), journal).map_err(fault)?;
+        let writer = writer::Handle::start(db.clone(), vault.clone(), journal, room).map_err(fault)?;
         let found = Arc::new(ArcSwapOption::from_pointee(found));
         Ok(Store { db: Arc::new(ArcSwapOption::new(Some(db))), closed, vault, writer, found })
     }

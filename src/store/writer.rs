@@ -5,6 +5,7 @@
 //! roll-back may lose goes to the [`journal`] before the commit, by one more sync for those batches that have such.
 
 use super::journal::{self, AppendError, Journal};
+use super::room::{Level, Room};
 use super::tables::{ChangeCount, MirrorSwitch, OutboxRow, outbox_key};
 use super::{Mirroring, OpenFile, Read, Record, StoreError, Table, Vault, carried, codec};
 use crate::domain::mirror::journal::Entry;
@@ -36,10 +37,12 @@ pub struct Tx<'a> {
     captured: Cell<bool>,
     /// Rows that were put and that the journal notes, by table and key: however often one is put, it is noted once.
     journalled: RefCell<BTreeMap<(&'static str, Vec<u8>), Table>>,
+    /// How much room there is.
+    level: Level,
 }
 
 impl<'a> Tx<'a> {
-    fn new(txn: &'a WriteTransaction, vault: &'a Vault) -> Tx<'a> {
+    fn new(txn: &'a WriteTransaction, vault: &'a Vault, level: Level) -> Tx<'a> {
         Tx {
             txn,
             vault,
@@ -48,6 +51,7 @@ impl<'a> Tx<'a> {
             mirrors: Cell::new(None),
             captured: Cell::new(false),
             journalled: RefCell::default(),
+            level,
         }
     }
 }
@@ -66,6 +70,9 @@ impl Tx<'_> {
     /// # Errors
     /// The database's fault.
     pub fn put_counted<T: Record>(&self, key: &[u8], value: &T) -> Result<u64, StoreError> {
+        if self.level.refuses(T::TABLE.name()) {
+            return Err(StoreError::Full);
+        }
         let bytes = codec::encode(self.vault, key, value)?;
         self.put_bytes(T::TABLE, key, &bytes)?;
         if T::TABLE == MirrorSwitch::TABLE {
@@ -271,7 +278,7 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    pub(super) fn start(db: Arc<OpenFile>, vault: Arc<Vault>, journal: Option<Journal>) -> Result<Handle, StoreError> {
+    pub(super) fn start(db: Arc<OpenFile>, vault: Arc<Vault>, journal: Option<Journal>, room: Option<Room>) -> Result<Handle, StoreError> {
         let (queue, jobs) = mpsc::sync_channel(QUEUE);
         let counts = Arc::new(Counts::default());
         let shared = counts.clone();
@@ -284,7 +291,7 @@ impl Handle {
             .spawn(move || {
                 // Cancels also when the thread ends by a panic.
                 let guard = fails.clone().drop_guard();
-                let mut pen = Pen { db: &db, vault: &vault, journal, captured: &tell };
+                let mut pen = Pen { db: &db, vault: &vault, journal, room, captured: &tell };
                 let stopped = write_loop(&mut pen, &jobs, &shared, &fails);
                 drop(pen);
                 guard.disarm();
@@ -374,6 +381,8 @@ fn write_loop(
 enum Fault {
     /// The journal took nothing, as the disk is full; the next batch may go.
     Passing(std::io::Error),
+    /// There is no room for it; the next batch may go.
+    NoRoom(StoreError),
     /// Nothing can be written any more.
     Lasting(StoreError),
 }
@@ -389,6 +398,8 @@ impl Fault {
     fn told(&self) -> StoreError {
         let again = |why: String| std::io::Error::other(why);
         match self {
+            Fault::NoRoom(StoreError::ReadOnly) => StoreError::ReadOnly,
+            Fault::NoRoom(_) => StoreError::Full,
             Fault::Passing(cause) => StoreError::Journal(again(cause.to_string())),
             Fault::Lasting(StoreError::Journal(cause)) => StoreError::Journal(again(cause.to_string())),
             // Only the cause: what to do is said by whoever is told.
@@ -403,6 +414,7 @@ struct Pen<'a> {
     db: &'a Database,
     vault: &'a Vault,
     journal: Option<Journal>,
+    room: Option<Room>,
     captured: &'a Notify,
 }
 
@@ -427,9 +439,13 @@ impl Pen<'_> {
 
     /// Whether something was put into the outbox.
     fn write(&mut self, batch: &mut Vec<Box<dyn Job>>, out: &mut Vec<Box<dyn Job>>) -> Result<bool, Fault> {
+        let level = self.room.as_mut().map_or(Level::Ample, Room::level);
+        if let Some(refusal) = level.refusal() {
+            return Err(Fault::NoRoom(refusal));
+        }
         'again: loop {
             let txn = self.db.begin_write().map_err(StoreError::from)?;
-            let tx = Tx::new(&txn, self.vault);
+            let tx = Tx::new(&txn, self.vault, level);
             let mut undo = None;
             for (i, job) in batch.iter_mut().enumerate() {
                 if matches!(job.run(&tx), Outcome::Undo) {
@@ -474,7 +490,7 @@ pub(super) fn in_one_transaction<R>(
     f: impl FnOnce(&Tx<'_>) -> Result<R, StoreError>,
 ) -> Result<R, StoreError> {
     let txn = db.begin_write()?;
-    let out = f(&Tx::new(&txn, vault))?;
+    let out = f(&Tx::new(&txn, vault, Level::Ample))?;
     txn.commit()?;
     Ok(out)
 }

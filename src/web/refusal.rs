@@ -46,6 +46,9 @@ pub(super) fn problem(refusal: Refusal) -> Problem {
         Refusal::Registry(_) => Problem::invalid(detail),
         Refusal::Firmware(refused) => of_firmware(&refused, detail),
         Refusal::Retired => Problem::retired(),
+        full if full.is_no_room() => {
+            Problem::unavailable(detail, 60).next("Free some space on the hub's disk, or have its health checked; then try again.")
+        }
         Refusal::Store(error) => {
             tracing::error!(%error, "a call could not be served");
             Problem::unavailable("The hub's store does not answer.", 5)

@@ -22,13 +22,19 @@ const ROUNDS: u64 = 12;
 /// A hub in a process of its own.
 pub struct Process {
     child: Child,
-    mqtt: Address,
+    pub mqtt: Address,
+    pub mqtts: Address,
     pub plain: SocketAddr,
     pub https: SocketAddr,
 }
 
 impl Process {
     pub async fn start(data_dir: &Path) -> Process {
+        Process::by(Process::command(data_dir)).await
+    }
+
+    /// How it is started, for whoever wants it otherwise.
+    pub fn command(data_dir: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hearthkey"));
         command.env("HEARTHKEY_MDNS__ENABLED", "false");
         command.args(["hub", "--announce-json", "--log", "error", "--data-dir"]).arg(data_dir);
@@ -36,18 +42,48 @@ impl Process {
         for listener in ["--https", "--http", "--mqtts", "--mqtt"] {
             command.args([listener, "127.0.0.1:0"]);
         }
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        command.env("HEARTHKEY_ATTEMPTS_PER_MINUTE", "1000000");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+
+    /// What it says when it has started: also in recovery mode.
+    pub async fn said(mut command: Command) -> (Child, Value) {
+        let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).await.unwrap();
-        let said: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("the hub said `{line}`: {e}"));
+        let said = serde_json::from_str(&line).unwrap_or_else(|e| panic!("the hub said `{line}`: {e}"));
+        (child, said)
+    }
+
+    /// Started by this command, it serves.
+    pub async fn by(command: Command) -> Process {
+        let (child, said) = Process::said(command).await;
+        assert!(said["recovery_mode"].is_null(), "{said}");
         assert_eq!(said["setup_code"], Value::Null, "it has forgotten its owner");
         let plain = said["mqtt"].as_str().unwrap();
         let https = said["https"].as_str().unwrap().parse().unwrap();
-        Process { child, mqtt: plain.parse().unwrap(), plain: plain.parse().unwrap(), https }
+        let mqtts = said["mqtts"].as_str().unwrap().parse().unwrap();
+        Process { child, mqtts, mqtt: plain.parse().unwrap(), plain: plain.parse().unwrap(), https }
     }
 
     pub async fn connect(&self, options: &ConnectOptions) -> Result<Client<Stream>, Error> {
         connect(&self.mqtt, options).await
+    }
+
+    /// A device signs in over TLS with its next counter; and the hash of the key that the hub has shown.
+    pub async fn tls(&self, device: &Device, trust: Trust) -> (Result<Client<Stream>, Error>, Option<[u8; 32]>) {
+        let Ok(connection) = dial(&self.mqtts, &Security { trust, client: None }, SHORT).await else {
+            return (Err(Error::Closed(Default::default())), None);
+        };
+        let password = device.keys.token(device.next_counter(), &[6; 16], &connection.spki.unwrap());
+        let options = ConnectOptions::new("device").credentials(device.id.as_str(), password);
+        (Client::connect(connection.stream, &options).await, connection.spki)
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id().unwrap()
     }
 
     /// What it has in memory, in KiB.
@@ -70,8 +106,8 @@ async fn connect(address: &Address, options: &ConnectOptions) -> Result<Client<S
 }
 
 /// One device that writes as fast as it is answered, and what it has been promised.
-struct Writer {
-    device: Device,
+pub struct Writer {
+    pub device: Device,
     /// The password of the last sign-in that was accepted, and its counter.
     password: String,
     counter: u64,
@@ -84,6 +120,15 @@ struct Writer {
 }
 
 impl Writer {
+    pub fn new(device: Device) -> Writer {
+        Writer { device, password: String::new(), counter: 0, updated: 0, kept: 0, sent: 0 }
+    }
+
+    /// How many of its updates were acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.updated
+    }
+
     fn log(&self) -> String {
         self.device.topic("shadow/name/log/update")
     }
@@ -97,7 +142,7 @@ impl Writer {
     }
 
     /// Works until the hub is gone.
-    async fn work(mut self, address: Address, acknowledged: Arc<Semaphore>) -> Writer {
+    pub async fn work(mut self, address: Address, acknowledged: Arc<Semaphore>) -> Writer {
         let _ = self.try_work(&address, &acknowledged).await;
         self
     }
@@ -125,7 +170,10 @@ impl Writer {
     }
 
     /// Asks the hub for all that it has promised.
-    async fn check(&mut self, hub: &Process) {
+    pub async fn check(&mut self, hub: &Process) {
+        if self.counter == 0 {
+            return;
+        }
         let id = self.device.id.clone();
         let who = id.as_str();
         // A token used before the death is a replay after it, and its counter is used up: at most it opens a session
@@ -169,11 +217,10 @@ async fn what_was_acknowledged_is_there_after_a_sudden_death_and_no_counter_goes
     let House { hub, dir, owner_token, .. } = house;
     hub.shut_down().await;
     let data = dir.path().join("hub");
-    let mut writers: Vec<Writer> =
-        devices.into_iter().map(|device| Writer { device, password: String::new(), counter: 0, updated: 0, kept: 0, sent: 0 }).collect();
+    let mut writers: Vec<Writer> = devices.into_iter().map(Writer::new).collect();
     for _ in 0..ROUNDS {
         let process = Process::start(&data).await;
-        for writer in writers.iter_mut().filter(|w| w.counter > 0) {
+        for writer in &mut writers {
             writer.check(&process).await;
         }
         let person = ConnectOptions::new("person").credentials("user:olivia", owner_token.as_str());

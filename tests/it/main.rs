@@ -21,6 +21,7 @@ mod den;
 mod durability;
 #[cfg(feature = "cloud")]
 mod firmware_cloud;
+mod faults;
 mod firmware_device;
 mod firmware_hub;
 mod fuzz;
@@ -62,6 +63,7 @@ mod support;
 mod tour;
 mod twins;
 mod updating;
+mod upgrade;
 mod uplink;
 mod uses;
 mod web;

@@ -12,12 +12,16 @@ use crate::store::tables::{BackupSettings, BackupState, Ended, RecoveryKeys};
 use crate::store::{Read, StoreError, Tx};
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, watch};
 use zeroize::Zeroizing;
 
 /// After a failure the schedule waits so long before it tries again, in ms.
 const AGAIN_MS: u64 = 3_600_000;
+
+/// What is said while backups are switched off.
+const OFF: &str = "backups are switched off in the hub's configuration: set enabled = true under [backup], and start it again";
 
 /// What the use cases of this area share in memory.
 #[derive(Default)]
@@ -26,6 +30,8 @@ pub(in crate::service) struct Desk {
     wakes: Arc<Notify>,
     run: watch::Sender<BackupRun>,
     listed: Mutex<(u64, Vec<ListedBackup>)>,
+    /// The configuration has switched them off: nobody makes them.
+    off: AtomicBool,
 }
 
 /// That a backup is wanted now.
@@ -346,6 +352,9 @@ impl Service {
     }
 
     fn wish_for(&self, wish: BackupWish) -> Result<watch::Receiver<BackupRun>, Refusal> {
+        if self.backups.off.load(Ordering::Relaxed) {
+            return Err(Refusal::Conflict(OFF.into()));
+        }
         if self.store.read(|v| settings(v))?.target.is_none() {
             return Err(Refusal::Conflict("say first where backups go".into()));
         }
@@ -357,6 +366,22 @@ impl Service {
         self.backups.run.send_modify(|run| (run.running, run.rows) = (true, 0));
         self.backups.wakes.notify_one();
         Ok(self.backups.run.subscribe())
+    }
+
+    /// Nobody makes backups in this hub: who asks for one is told.
+    pub fn backups_are_off(&self) {
+        self.backups.off.store(true, Ordering::Relaxed);
+    }
+
+    /// A backup was interrupted by the hub's end: it is in the audit, and tried again when it is due.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub async fn backup_interrupted(&self, wish: &BackupWish) -> Result<(), Refusal> {
+        let detail = "the hub was stopped meanwhile; nothing half-made is left";
+        let event = audit::event(&wish.by, "backup.create", "hub", Outcome::Denied, "interrupted", detail, &wish.via);
+        let now = self.now();
+        Ok(self.store.write::<_, StoreError, _>(move |tx| audit::append(tx, now, event.clone()).map(|_| ())).await?)
     }
 
     /// How backups go, as that changes.

@@ -246,7 +246,7 @@ impl Disk for Fragile {
 fn store_over(database: &Fragile, journal: &Fragile) -> Store {
     let db = Database::builder().create_with_backend(database.clone()).unwrap();
     let journal = journal.clone();
-    Store::over(db, MasterKey::new(KEY), "two disks".into(), move || Ok(Some(Box::new(journal) as Box<dyn Disk>))).unwrap()
+    Store::over(db, MasterKey::new(KEY), "two disks".into(), None, move || Ok(Some(Box::new(journal) as Box<dyn Disk>))).unwrap()
 }
 
 fn away(n: u64) -> Vec<u8> {

@@ -60,13 +60,13 @@ pub fn image(seed: u8, size: usize) -> Vec<u8> {
 
 /// What the maker releases.
 #[derive(Clone)]
-struct Made {
-    release: Release,
-    image: Vec<u8>,
+pub struct Made {
+    pub release: Release,
+    pub image: Vec<u8>,
 }
 
 impl Made {
-    async fn new(house: &House, rel: u64, image: Vec<u8>) -> Made {
+    pub async fn new(house: &House, rel: u64, image: Vec<u8>) -> Made {
         let release = Release {
             brand: house.brand.clone(),
             model: ModelName::parse("lamp").unwrap(),
@@ -93,7 +93,7 @@ impl Made {
         Head { root: house.workshop.brand(&house.brand).unwrap().root, certificate, release: self.release.sign(&key) }
     }
 
-    fn file(&self, house: &House) -> Vec<u8> {
+    pub fn file(&self, house: &House) -> Vec<u8> {
         [write_head(&self.head(house)).unwrap(), self.image.clone()].concat()
     }
 }

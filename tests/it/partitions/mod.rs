@@ -5,7 +5,7 @@
 //! the programs' threads meet it is not.
 
 mod acts;
-mod chance;
+pub mod chance;
 mod doors;
 mod hosts;
 mod ledger;
