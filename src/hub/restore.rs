@@ -20,7 +20,7 @@ use std::sync::Arc;
 const UNFINISHED: &str = "hub.redb.new";
 /// What may lie in the directory of a hub whose database is gone: what goes on serving the one that is restored, and what
 /// was set aside. Names that end in `*` are beginnings.
-const LEFT: [&str; 13] = [
+const LEFT: [&str; 14] = [
     UNFINISHED,
     "hub.redb.*",
     "master.key",
@@ -29,11 +29,12 @@ const LEFT: [&str; 13] = [
     JOURNAL_FILE,
     "hub.journal.*",
     "hub.sock",
+    "health.sock",
     "request.txt",
     "backup",
     "firmware",
     "mirror",
-    "versions",
+    "update",
 ];
 
 /// What is restored, and how.
