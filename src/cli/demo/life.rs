@@ -113,7 +113,8 @@ pub(super) async fn audit(story: &mut Story, broken: bool) -> anyhow::Result<()>
         "firmware.offer",
         "firmware.install",
         "firmware.confirm",
-        "backup.create",
+        // That the backup was made is noted after it, and so it is not in it; that it was ordered is.
+        "backup.settings",
         "hub.restore",
         "hub.update.end",
         if broken { "firmware.lose" } else { "firmware.fail" },
