@@ -67,9 +67,14 @@ pub(super) fn put_back(database: &Path, version: &Version) -> Result<(), PlaceEr
     sync_dir(database.parent().unwrap_or(Path::new(".")))
 }
 
-/// Takes the snapshot away.
+/// Takes the snapshot away; on disk too, so that no power cut brings it back beside a database that has gone on.
 pub(super) fn drop_it(database: &Path, version: &Version) -> Result<(), PlaceError> {
-    remove(&path_of(database, version))
+    let snapshot = path_of(database, version);
+    if !snapshot.exists() {
+        return Ok(());
+    }
+    remove(&snapshot)?;
+    sync_dir(database.parent().unwrap_or(Path::new(".")))
 }
 
 /// Copies a file: under another name until it is whole and on disk. For its owner alone.

@@ -19,9 +19,9 @@ mod cloud_makers;
 mod copies;
 mod den;
 mod durability;
+mod faults;
 #[cfg(feature = "cloud")]
 mod firmware_cloud;
-mod faults;
 mod firmware_device;
 mod firmware_hub;
 mod fuzz;

@@ -4,7 +4,7 @@
 pub(super) mod region;
 
 use super::http::Http;
-use super::people::{command, first_owner, kept, swapped, wait_for_state};
+use super::people::{closes, command, first_owner, kept, swapped, wait_for_state};
 use super::stage::{Ports, Stage, TemporaryDir, choose, hub_dir, make_devices, start_hub_with, stop_hub};
 use super::steps::{DOOR, LAMP, text};
 use super::tour::Story;
@@ -281,18 +281,6 @@ async fn recorded(story: &mut Story, actions: &[&str]) -> anyhow::Result<()> {
         ensure!(found.body.pointer("/entries/0").is_some(), "the audit does not show {action}");
     }
     Ok(())
-}
-
-/// Whether the door closes. A command is for now or never, and a device that has just come back may not listen yet.
-async fn closes(story: &mut Story, token: &str) -> anyhow::Result<bool> {
-    let path = format!("/devices/{}/commands", story.door);
-    for _ in 0..4 {
-        let answer = story.call("POST", &path, Some(token), Some(json!({"name": "close", "wait_ms": 5_000}))).await?;
-        if answer.status == 200 && answer.body.get("status") == Some(&json!("done")) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// The hub, its owner, and nothing else yet.

@@ -1,5 +1,12 @@
 //! The steps of the tour about the life of things: a garage door becomes its next version, an update that was interrupted goes on, and
-//! what is bad or old is refused. The hub's own updates, and its backups, are steps of other files of this tour.
+//! what is bad or old is refused. The hub's own updates, and its backups, are steps of the files in `life/`.
+
+mod keeping;
+mod ours;
+mod versions;
+
+pub(super) use keeping::{backup, reconnect, rehearse, restore};
+pub(super) use versions::{hub_back, hub_update};
 
 use std::path::{Path, PathBuf};
 
@@ -106,6 +113,10 @@ pub(super) async fn audit(story: &mut Story, broken: bool) -> anyhow::Result<()>
         "firmware.offer",
         "firmware.install",
         "firmware.confirm",
+        // That the backup was made is noted after it, and so it is not in it; that it was ordered is.
+        "backup.settings",
+        "hub.restore",
+        "hub.update.end",
         if broken { "firmware.lose" } else { "firmware.fail" },
     ] {
         let found = story.call("GET", &format!("/audit?limit=5&action={action}"), Some(&owner), None).await?;

@@ -351,6 +351,18 @@ pub(super) async fn command(story: &mut Story, token: &str, name: &str) -> anyho
     Ok(answer.status)
 }
 
+/// Whether the door closes. A command is for now or never, and a device that has just come back may not listen yet.
+pub(super) async fn closes(story: &mut Story, token: &str) -> anyhow::Result<bool> {
+    let path = format!("/devices/{}/commands", story.door);
+    for _ in 0..4 {
+        let answer = story.call("POST", &path, Some(token), Some(json!({"name": "close", "wait_ms": 5_000}))).await?;
+        if answer.status == 200 && answer.body.get("status") == Some(&json!("done")) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// A connection over MQTT as a person or an app.
 async fn person(story: &mut Story, username: &str, token: &str) -> anyhow::Result<Client<Stream>> {
     let client = connect(story, username, "its token", |_| token.to_owned()).await?;

@@ -227,7 +227,6 @@ impl Stage {
     }
 
     /// The hub's ports, to start another one where it was.
-    #[cfg(feature = "cloud")]
     pub(super) fn ports(&self) -> Chosen {
         [self.hub.https.port(), self.hub.http.port(), self.hub.mqtts.port()]
     }

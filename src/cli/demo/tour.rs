@@ -41,7 +41,7 @@ pub enum Tour {
     Devices,
     /// Who may use it: a guest, a remote, an app, support, revocation, a clone.
     People,
-    /// The life of things: a device becomes its next version, and nothing that is bad or old.
+    /// The life of things: a device and the hub become their next versions, and nothing that is bad or old; a backup is restored.
     Life,
     /// A cloud brings identities; the link is cut and mended; a destroyed hub is replaced. Needs a build with the feature `cloud`.
     Cloud,
@@ -103,14 +103,19 @@ steps! { PEOPLE in people:
     "audit", "The audit shows who did what through what, and is whole", audit;
 }
 
-// The hub's own updates and its backups come before "audit".
 steps! { LIFE in life:
     "house", "A hub, an owner, and a claimed garage door that takes firmware of its maker", house;
     "update", "The maker signs a release; the owner brings the file, no cloud is asked; the door becomes the next version", update;
     "resumed", "The door loses its power in the middle of a download, and goes on at the byte it has", resumed;
     "bad-image", "A changed image is refused by the hub; one that is not well is given up by the door", bad;
     "old-image", "What is older is neither signed again nor offered", old;
-    "audit", "The audit shows what was taken in, offered, installed, confirmed and given up", audit;
+    "backup", "The running hub is backed up to a folder; after that, a right of Gus' is taken away", backup;
+    "rehearse", "An altered backup and a wrong code are refused; the rehearsal proves that the backup would make a hub", rehearse;
+    "restore", "The hub is destroyed, and made anew of the backup and the journal that lay beside the database", restore;
+    "reconnect", "The door is back with its twin and its release, the owner signs in, and what was revoked stays revoked", reconnect;
+    "hub-update", "The hub, under its supervisor, becomes another signed version", hub_update;
+    "hub-back", "The next version fails its health check, and is given up for the one before", hub_back;
+    "audit", "The audit shows what was taken in, offered, installed, confirmed and given up, and survived restore and updates", audit;
 }
 
 #[cfg(feature = "sim")]

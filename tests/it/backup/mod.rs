@@ -132,6 +132,9 @@ async fn what_is_not_right_is_refused_and_leaves_nothing_that_could_start() {
     assert!(restore(&taken, source.clone(), running).await.unwrap_err().to_string().contains("in use"));
     // With its journal beside it, a hub that is put back needs no review: what was revoked since is known.
     house.hub.shut_down().await;
+    // Nor does what else belongs to a hub stand in the way: its versions, and the socket of one that died.
+    std::fs::create_dir_all(taken.data_dir.join("update/versions")).unwrap();
+    std::fs::write(taken.data_dir.join("health.sock"), b"").unwrap();
     let aside = RestoreOrder { set_aside: true, ..order(files, by_code(&code)) };
     let restored = restore(&taken, source, aside).await.unwrap();
     assert!(restored.set_aside.is_some() && restored.replayed.is_some());
