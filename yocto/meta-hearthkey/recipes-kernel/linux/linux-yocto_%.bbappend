@@ -1,3 +1,3 @@
-FILESEXTRAPATHS:prepend := "${THISDIR}/files:"
+FILESEXTRAPATHS:prepend:hearthkey := "${THISDIR}/files:"
 
 SRC_URI:append:hearthkey = " file://hearthkey.cfg"

@@ -1,6 +1,6 @@
 # One command line for each slot; config.txt chooses by the partition that was started (RPI_EXTRA_CONFIG in the distribution).
-HEARTHKEY_ROOT_A = "root=/dev/mmcblk0p5 rauc.slot=A"
-HEARTHKEY_ROOT_B = "root=/dev/mmcblk0p6 rauc.slot=B"
+HEARTHKEY_ROOT_A:hearthkey = "root=/dev/mmcblk0p5 rauc.slot=A"
+HEARTHKEY_ROOT_B:hearthkey = "root=/dev/mmcblk0p6 rauc.slot=B"
 
 CMDLINE_ROOTFS:hearthkey = "${HEARTHKEY_ROOT_A} rootfstype=ext4 rootwait ro"
 # What is written to the console is on the screen, if there is one.

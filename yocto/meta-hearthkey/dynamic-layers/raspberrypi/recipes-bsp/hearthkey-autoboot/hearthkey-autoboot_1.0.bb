@@ -19,4 +19,4 @@ do_install() {
     install -D -m 0644 ${S}/autoboot.txt ${D}/autoboot/autoboot.txt
 }
 
-FILES:${PN} = "/autoboot"
+FILES:${PN} += "/autoboot"

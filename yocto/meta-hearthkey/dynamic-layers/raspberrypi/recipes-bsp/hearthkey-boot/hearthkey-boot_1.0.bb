@@ -6,6 +6,8 @@ LICENSE = "MIT"
 # nooelint: oelint.var.licenseremotefile - nothing of its own is in it
 LIC_FILES_CHKSUM = "file://${COMMON_LICENSE_DIR}/MIT;md5=0835ade698e0bcf8506ecda2f7b4f302"
 
+SRC_URI = ""
+
 inherit deploy nopackages
 
 COMPATIBLE_MACHINE = "^rpi$"
