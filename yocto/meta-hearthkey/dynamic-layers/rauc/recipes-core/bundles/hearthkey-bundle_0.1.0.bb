@@ -9,7 +9,10 @@ LIC_FILES_CHKSUM = "file://${COMMON_LICENSE_DIR}/MIT;md5=0835ade698e0bcf8506ecda
 
 SRC_URI = ""
 
-inherit bundle
+inherit bundle features_check
+
+REQUIRED_DISTRO_FEATURES = "bluetooth polkit systemd wifi"
+EXCLUDE_FROM_WORLD = "1"
 
 COMPATIBLE_MACHINE = "^(qemuall|rpi)$"
 
