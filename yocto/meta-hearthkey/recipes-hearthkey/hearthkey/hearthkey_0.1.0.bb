@@ -14,6 +14,8 @@ LIC_FILES_CHKSUM = "\
 # nooelint: oelint.vars.fileextrapaths,oelint.vars.outofcontext - the sources lie outside the layer
 FILESEXTRAPATHS:prepend := "${HEARTHKEY_TREE}:"
 HEARTHKEY_PAGE = "${HEARTHKEY_TREE}/web/dist"
+# What is built does not depend on where the tree lies.
+HEARTHKEY_PAGE[vardepvalue] = "web/dist"
 require ${BPN}-crates.inc
 SRC_URI += "\
     file://Cargo.toml;subdir=${BP} \
