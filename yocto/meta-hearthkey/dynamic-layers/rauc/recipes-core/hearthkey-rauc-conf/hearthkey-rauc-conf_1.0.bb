@@ -45,6 +45,7 @@ do_install[file-checksums] += "${@(d.getVar('HEARTHKEY_RAUC_KEYRING') or '/nonex
 
 FILES:${PN} += "${libexecdir}/hearthkey"
 
-RDEPENDS:${PN} = "hearthkey rauc"
+# A slot's boot partition comes as an archive into a new FAT.
+RDEPENDS:${PN} = "dosfstools hearthkey rauc rauc-service tar"
 RPROVIDES:${PN} = "virtual-rauc-conf"
 RCONFLICTS:${PN} = "rauc-conf"
