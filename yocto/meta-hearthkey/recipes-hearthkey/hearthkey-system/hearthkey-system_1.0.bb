@@ -15,6 +15,7 @@ SRC_URI = "\
     file://networkmanager.conf \
     file://sysctl.conf \
     file://timesyncd.conf \
+    file://tmpfiles.conf \
 "
 
 S = "${UNPACKDIR}"
@@ -40,6 +41,7 @@ do_install() {
     done
     install -D -m 0644 ${S}/journald.conf ${D}${nonarch_libdir}/systemd/journald.conf.d/20-hearthkey.conf
     install -D -m 0644 ${S}/timesyncd.conf ${D}${nonarch_libdir}/systemd/timesyncd.conf.d/20-hearthkey.conf
+    install -D -m 0644 ${S}/tmpfiles.conf ${D}${nonarch_libdir}/tmpfiles.d/hearthkey-system.conf
     install -D -m 0644 ${S}/sysctl.conf ${D}${nonarch_libdir}/sysctl.d/50-hearthkey.conf
     install -D -m 0644 ${S}/networkmanager.conf ${D}${nonarch_libdir}/NetworkManager/conf.d/20-hearthkey.conf
 }
@@ -50,6 +52,7 @@ FILES:${PN} += "\
     ${nonarch_libdir}/NetworkManager \
     ${nonarch_libdir}/sysctl.d \
     ${nonarch_libdir}/systemd \
+    ${nonarch_libdir}/tmpfiles.d \
     ${systemd_system_unitdir}/*.service.d \
 "
 

@@ -11,6 +11,7 @@ SRC_URI = "\
     file://hearthkey-good.service \
     file://rauc-raspberrypi \
     file://system.conf \
+    file://tmpfiles.conf \
 "
 
 S = "${UNPACKDIR}"
@@ -39,11 +40,12 @@ do_install() {
     install -D -m 0644 ${B}/system.conf ${D}${sysconfdir}/rauc/system.conf
     install -D -m 0755 ${S}/rauc-raspberrypi ${D}${libexecdir}/hearthkey/rauc-raspberrypi
     install -D -m 0755 ${S}/hearthkey-good ${D}${libexecdir}/hearthkey/good
+    install -D -m 0644 ${S}/tmpfiles.conf ${D}${nonarch_libdir}/tmpfiles.d/hearthkey-rauc.conf
     install -D -m 0644 ${S}/hearthkey-good.service ${D}${systemd_system_unitdir}/hearthkey-good.service
 }
 do_install[file-checksums] += "${@(d.getVar('HEARTHKEY_RAUC_KEYRING') or '/nonexistent') + ':False'}"
 
-FILES:${PN} += "${libexecdir}/hearthkey"
+FILES:${PN} += "${libexecdir}/hearthkey ${nonarch_libdir}/tmpfiles.d"
 
 # A slot's boot partition comes as an archive into a new FAT.
 RDEPENDS:${PN} = "dosfstools hearthkey rauc rauc-service tar"
