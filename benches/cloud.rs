@@ -1,7 +1,7 @@
 //! Simulated hubs against a cloud with a PostgreSQL of its own, all on this machine: syncs and rows a second, bytes a row,
 //! latency, and what each side uses. The cloud is in the process of the load here; `tests/system/cloud-scale.sh` has it apart.
 //!
-//! `cargo bench --features cloud --bench cloud [-- --hubs 500 --rounds 4]`
+//! `cargo bench --features cloud --bench cloud [-- --hubs 500 --rounds 4 --idle 10]`
 
 #![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a benchmark stops at the first surprise, and prints a table")]
 
@@ -34,7 +34,7 @@ async fn main() {
         mark_every: 10,
         widths: vec![1, 4, 16, 64],
         wake: true,
-        idle_s: 10,
+        idle_s: u64::try_from(number("--idle", 10)).unwrap(),
         reconnect: false,
         processes: cloud.database_pid().map(|pid| Process { name: "postgresql".to_owned(), pid }).into_iter().collect(),
     };

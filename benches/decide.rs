@@ -44,7 +44,16 @@ fn binding(device: &str) -> Binding {
 
 fn facts(binding: &Binding) -> Facts<'_> {
     let holder = Holder { active: true, role: Some(Role::Member), binding: Some(binding), revoked_generation: 1, from_cloud: false };
-    Facts { holder, behalf: None, standing: Standing::Ready, attested: true, name: None, policy_age_ms: 0, review_pending: false }
+    Facts {
+        holder,
+        behalf: None,
+        standing: Standing::Ready,
+        attested: true,
+        behind: false,
+        name: None,
+        policy_age_ms: 0,
+        review_pending: false,
+    }
 }
 
 fn name(i: usize) -> String {

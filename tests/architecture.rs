@@ -14,7 +14,7 @@ use source::{paths, tokens};
 mod source;
 
 /// Each room and the rooms it may import. `lib.rs` and `main.rs` may import all of them.
-const LAW: [(&str, &[&str]); 17] = [
+const LAW: [(&str, &[&str]); 18] = [
     ("domain", &[]),
     ("net", &[]),
     ("store", &["domain"]),
@@ -25,6 +25,7 @@ const LAW: [(&str, &[&str]); 17] = [
     ("mirror", ADAPTER),
     ("mdns", ADAPTER),
     ("update", ADAPTER),
+    ("backup", ADAPTER),
     ("factory", &["domain"]),
     ("sim", &["net"]),
     ("cloud", &["domain", "net"]),
@@ -35,13 +36,13 @@ const LAW: [(&str, &[&str]); 17] = [
 ];
 const ADAPTER: &[&str] = &["domain", "service", "net"];
 const BELOW_HUB: &[&str] =
-    &["domain", "net", "store", "service", "broker", "ble", "web", "mirror", "mdns", "update", "factory", "sim", "cloud"];
+    &["domain", "net", "store", "service", "broker", "ble", "web", "mirror", "mdns", "update", "backup", "factory", "sim", "cloud"];
 /// Of these, `config` may name their `Config` and nothing else.
 const ROOMS_WITH_CONFIG: &[&str] =
-    &["domain", "net", "store", "service", "broker", "ble", "web", "mirror", "mdns", "update", "factory", "sim", "cloud", "hub"];
+    &["domain", "net", "store", "service", "broker", "ble", "web", "mirror", "mdns", "update", "backup", "factory", "sim", "cloud", "hub"];
 
 /// Libraries that are an affair of some rooms only.
-const KEPT_IN: [(&str, &[&str]); 14] = [
+const KEPT_IN: [(&str, &[&str]); 17] = [
     ("redb", &["store"]),
     ("rumqttd", &["broker"]),
     ("btleplug", &["ble"]),
@@ -56,6 +57,9 @@ const KEPT_IN: [(&str, &[&str]); 14] = [
     ("refinery", &["cloud"]),
     ("sfv", &["domain"]),
     ("sse_stream", &["mirror"]),
+    ("self_update", &["update"]),
+    ("sd_notify", &["update"]),
+    ("rusty_s3", &["backup"]),
 ];
 
 /// What the domain does not name: IO, clock, randomness.

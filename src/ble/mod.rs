@@ -31,6 +31,11 @@ use tokio_util::sync::CancellationToken;
 /// Waits before the room is begun again, when one of its tasks has panicked: the first and the longest.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// What adapter there is, and how it stands; nothing is changed about it.
+pub async fn examine(config: &Config) -> Adapter {
+    bus::Bus::new().adapter(config.adapter.clone()).await
+}
+
 /// Runs the room until `shutdown`. Never fails: what does not work is said, and tried again.
 pub async fn run(service: Arc<Service>, config: Config, shutdown: CancellationToken) {
     if !config.enabled {

@@ -5,7 +5,7 @@ use super::Broker;
 use super::session::Session;
 use crate::domain::binding::Subject;
 use crate::domain::ids::DeviceId;
-use crate::domain::topic::{Place, locate};
+use crate::domain::topic::{self, Place, locate};
 use crate::service::{Refusal, SignedIn};
 use rumqttd::protocol::{DisconnectReasonCode, Filter, Packet, Publish};
 
@@ -18,6 +18,11 @@ impl Broker {
         let outcome = match at.place {
             Place::ShadowRequest { shadow, verb } => self.service.shadow_request(who, &device, shadow, verb, payload, at.aws).await,
             Place::CommandResult(name) => self.service.command_result(&device, name, payload).await,
+            Place::FirmwareReport => self.service.firmware_report(who, &device, payload).await,
+            Place::FirmwareGet => {
+                self.service.firmware_get(&device, payload).await;
+                Ok(())
+            }
             Place::ClaimHello => match self.service.claim_hello(&device, payload, &who.via).await {
                 // It was reset: this connection belongs to the life before.
                 Ok(true) => return Err(DisconnectReasonCode::AdministrativeAction),
@@ -60,10 +65,19 @@ impl Broker {
     }
 
     /// After SUBACK, and before the answer to anything later: a device in a re-base session that listens for its
-    /// challenge gets one.
-    pub(super) fn subscribed(&self, who: &SignedIn, session: &Session, filters: &[Filter]) -> Result<(), DisconnectReasonCode> {
+    /// challenge gets one, and one that listens for firmware is told what it is offered.
+    pub(super) async fn subscribed(&self, who: &SignedIn, session: &Session, filters: &[Filter]) -> Result<(), DisconnectReasonCode> {
         let Subject::Device(id) = &who.subject else { return Ok(()) };
+        let offers = format!("things/{id}/firmware/offer");
+        let inner = |f: &Filter| topic::split_share(&f.path).map_or_else(|()| String::new(), |(_, inner)| inner.to_owned());
+        let heard: Vec<String> = filters.iter().map(inner).filter(|f| topic::matches(f, &offers)).collect();
+        if !who.rebase && !heard.is_empty() {
+            self.service.firmware_listening(id, heard.contains(&offers)).await;
+        }
         let listens = filters.iter().any(|f| locate(&f.path).is_some_and(|at| at.place == Place::RebaseChallenge));
+        if !who.rebase {
+            self.service.device_listens(id);
+        }
         if !who.rebase || !listens {
             return Ok(());
         }

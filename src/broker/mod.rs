@@ -276,6 +276,10 @@ impl Outlet for Broker {
         self.publish_own(topic, payload, qos, retain, life);
     }
 
+    fn hand(&self, who: &Subject, topic: &str, payload: Bytes, life: Duration) -> bool {
+        self.hand_own(who, topic, payload, life)
+    }
+
     fn close<'a>(&'a self, who: &'a Subject, reason: CloseReason) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         let code = match reason {
             CloseReason::Administrative => DisconnectReasonCode::AdministrativeAction,

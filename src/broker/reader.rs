@@ -107,6 +107,9 @@ impl Broker {
         let Some((name, verdict)) = client.memory.verdict(&policy, &publish.topic, publish.retain) else {
             return Err(End::Reason(DisconnectReasonCode::TopicNameInvalid));
         };
+        if verdict == PublishVerdict::Ignore {
+            return self.pass_over(client, qos, pkid);
+        }
         if verdict == PublishVerdict::Deny {
             self.counters.publish_denied.fetch_add(1, Ordering::Relaxed);
             self.service.publish_denied(&client.signed_in, &name);
@@ -143,6 +146,24 @@ impl Broker {
         Ok(())
     }
 
+    /// Does nothing with a publish, and keeps the connection: MQTT 5 can say so, 3.1.1 lets it be acknowledged (§3.3.5).
+    fn pass_over(&self, client: &Client, qos: u8, pkid: u16) -> Result<(), End> {
+        self.counters.publish_denied.fetch_add(1, Ordering::Relaxed);
+        let refused = client.codec.is_v5();
+        match qos {
+            1 => {
+                let reason = if refused { PubAckReason::NotAuthorized } else { PubAckReason::Success };
+                client.session.control(Packet::PubAck(PubAck { pkid, reason }, None));
+            }
+            2 => {
+                let reason = if refused { PubRecReason::NotAuthorized } else { PubRecReason::Success };
+                client.session.control(Packet::PubRec(PubRec { pkid, reason }, None));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Does what an allowed publish asks for.
     pub(super) async fn act(
         &self,
@@ -155,7 +176,7 @@ impl Broker {
     ) -> Result<(), End> {
         let IncomingPublish { payload, qos, retain, properties, .. } = publish;
         match verdict {
-            PublishVerdict::Deny => Ok(()),
+            PublishVerdict::Deny | PublishVerdict::Ignore => Ok(()),
             PublishVerdict::Handle => self.handle(signed_in, &name, &payload).await.map_err(End::Reason),
             PublishVerdict::Deliver => {
                 if retain {
@@ -228,7 +249,7 @@ impl Broker {
                 for delivery in first {
                     session.offer(delivery);
                 }
-                self.subscribed(&client.signed_in, session, &subscribe.filters).map_err(End::Reason)?;
+                self.subscribed(&client.signed_in, session, &subscribe.filters).await.map_err(End::Reason)?;
             }
             Packet::Unsubscribe(unsubscribe, _) => {
                 if unsubscribe.filters.is_empty() || unsubscribe.pkid == 0 {

@@ -4,6 +4,7 @@
 use super::Broker;
 use super::session::{Compiled, Delivery, Message, Offer, Session};
 use super::trie::{Matches, Pool, Receiver};
+use crate::domain::binding::Subject;
 use crate::domain::policy::PublishVerdict;
 use crate::service::RetainedMessage;
 use bytes::Bytes;
@@ -119,31 +120,49 @@ impl Broker {
         self.fan_out(&Arc::new(message), &matches);
     }
 
+    /// The hub's own message for now or never, never waiting; whether a session of `who` has it.
+    pub(super) fn hand_own(&self, who: &Subject, topic: &str, payload: Bytes, life: Duration) -> bool {
+        let matches = self.trie.matches(topic);
+        let expires = Some(Instant::now() + life);
+        let message = Message { topic: topic.into(), payload, qos: 1, retain: false, properties: None, from: 0, expires, momentary: true };
+        let mut taken = false;
+        self.fan_out_to(&Arc::new(message), &matches, |session| taken |= session.principal == *who);
+        taken
+    }
+
     fn fan_out(&self, message: &Arc<Message>, matches: &Matches) -> Vec<Arc<Session>> {
+        self.fan_out_to(message, matches, |_| {})
+    }
+
+    /// The same; `has` is told of each session that has it.
+    fn fan_out_to(&self, message: &Arc<Message>, matches: &Matches, mut has: impl FnMut(&Session)) -> Vec<Arc<Session>> {
         let mut congested = Vec::new();
         for receiver in &matches.direct {
-            self.hand_over(message, receiver, &mut congested);
+            if self.hand_over(message, receiver, &mut congested) {
+                has(&receiver.session);
+            }
         }
         for pool in &matches.shared {
-            self.hand_to_one(message, pool, &mut congested);
+            if let Some(session) = self.hand_to_one(message, pool, &mut congested) {
+                has(&session);
+            }
         }
         congested
     }
 
-    fn hand_to_one(&self, message: &Arc<Message>, pool: &Pool, congested: &mut Vec<Arc<Session>>) {
+    fn hand_to_one(&self, message: &Arc<Message>, pool: &Pool, congested: &mut Vec<Arc<Session>>) -> Option<Arc<Session>> {
         let turn = pool.turn.fetch_add(1, Ordering::Relaxed);
         let in_turn = || pool.members.iter().cycle().skip(turn % pool.members.len().max(1)).take(pool.members.len());
         // A member without the right is passed over, and one without a connection is the last choice.
         let may = |r: &&Receiver| self.policy(&r.session).table.receive(&message.topic);
         let chosen = in_turn().filter(may).find(|r| r.session.is_online()).or_else(|| in_turn().find(may));
-        if let Some(receiver) = chosen {
-            self.hand_over(message, receiver, congested);
-        }
+        chosen.filter(|receiver| self.hand_over(message, receiver, congested)).map(|receiver| receiver.session.clone())
     }
 
-    fn hand_over(&self, message: &Arc<Message>, receiver: &Receiver, congested: &mut Vec<Arc<Session>>) {
+    /// Whether the session has it.
+    fn hand_over(&self, message: &Arc<Message>, receiver: &Receiver, congested: &mut Vec<Arc<Session>>) -> bool {
         if receiver.no_local && receiver.session.id == message.from {
-            return;
+            return false;
         }
         let delivery = Delivery {
             message: message.clone(),
@@ -154,18 +173,22 @@ impl Broker {
         match receiver.session.offer(delivery) {
             Offer::Taken => {
                 self.counters.delivered.fetch_add(1, Ordering::Relaxed);
+                true
             }
             Offer::Congested => {
                 self.counters.delivered.fetch_add(1, Ordering::Relaxed);
                 congested.push(receiver.session.clone());
+                true
             }
             Offer::Dropped => {
                 self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+                false
             }
             Offer::Overflow => {
                 self.counters.dropped.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(who = %receiver.session.principal, "closed: it does not read what it is owed");
                 receiver.session.kill(DisconnectReasonCode::QuotaExceeded);
+                false
             }
         }
     }

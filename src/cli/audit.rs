@@ -1,8 +1,8 @@
 //! `hearthkey audit`: looks into the audit of a hub that is stopped, and checks what was exported of one.
 
-use crate::{config, hub};
+use super::Where;
+use crate::hub;
 use clap::{Args, Subcommand};
-use figment::value::Dict;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -33,24 +33,6 @@ enum Action {
         #[command(flatten)]
         hub: Where,
     },
-}
-
-/// Which hub.
-#[derive(Args)]
-struct Where {
-    /// Configuration file (TOML).
-    #[arg(long, env = "HEARTHKEY_CONFIG")]
-    config: Option<PathBuf>,
-    /// Where the hub keeps its database and keys.
-    #[arg(long)]
-    data_dir: Option<PathBuf>,
-}
-
-impl Where {
-    fn load(self) -> anyhow::Result<hub::Config> {
-        let flags = self.data_dir.map(|dir| ("data_dir".to_owned(), dir.display().to_string().into()));
-        config::load(self.config.as_deref(), flags.into_iter().collect::<Dict>())
-    }
 }
 
 /// Runs the command; what it says goes to `out`.

@@ -57,7 +57,8 @@ struct Place {
     #[arg(long, global = true, default_value = "hearthkey-cloud")]
     data_dir: PathBuf,
     /// A PostgreSQL database to use. Given more than once, hubs are spread over them: always name all, in the same order.
-    /// Without one, a private PostgreSQL runs in the data directory.
+    /// Without one, a private PostgreSQL runs in the data directory. TLS: `?sslmode=require` (or `verify-full`), the
+    /// certificate by the system's authorities or those in `sslrootcert=FILE`.
     #[arg(long, global = true, value_name = "URL")]
     database_url: Vec<String>,
     /// Which region it serves.

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::sim::device::{self, Backoff, Event, Options, SignIn};
+use crate::sim::firmware;
 use crate::sim::identity::{DeviceSecret, HubId};
 use crate::sim::mqtt::Version;
 use crate::sim::network::{self, Asking};
@@ -19,8 +20,16 @@ use crate::sim::pairing;
 use crate::sim::things::{Fault, Kind};
 use crate::sim::tls::Address;
 
+/// What `--help` says of images.
+const IMAGES: &str = "\
+An image of a simulated device is one line of JSON, and then any bytes:
+  {\"hearthkey-device\": 1, \"version\": \"1.5.0\"}
+With \"healthy\": false it comes up and finds itself not well, with \"starts\": false it does not come up, with \"silent\": true it
+comes up and hangs until it is started again. Sign one with `hearthkey factory firmware`.";
+
 /// Run a simulated device until Ctrl-C.
 #[derive(Debug, Args)]
+#[command(after_long_help = IMAGES)]
 pub struct DeviceArgs {
     /// The secret file that the factory wrote for this device.
     #[arg(long, value_name = "FILE")]
@@ -56,6 +65,22 @@ pub struct DeviceArgs {
     /// A fault it has: obstruction@POSITION (garage door) or no-heat (thermostat).
     #[arg(long)]
     fault: Option<Fault>,
+    /// The public file of its brand (brand.json in the workshop), whose root key it was made with: it takes firmware of that brand.
+    #[arg(long, value_name = "FILE", requires = "state", conflicts_with = "ble")]
+    firmware_brand: Option<PathBuf>,
+    /// The release that it left the factory with.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "firmware_brand")]
+    firmware_rel: u64,
+    /// The version of that release.
+    #[arg(long, value_name = "VERSION", default_value = "1.0.0", requires = "firmware_brand")]
+    firmware_version: String,
+    /// What goes wrong with its updates, each once: download@BYTES, wrong-hash, no-room, refuse, install, unhealthy, silent, and
+    /// power@STEP (downloading, downloaded, installing, trial, confirmed).
+    #[arg(long, value_name = "FAULTS", value_delimiter = ',', requires = "firmware_brand")]
+    firmware_faults: Vec<firmware::Fault>,
+    /// The port of the hub's page, for downloads over HTTPS; 0 to have everything over MQTT.
+    #[arg(long, value_name = "PORT", default_value_t = 8443, requires = "firmware_brand")]
+    page_port: u16,
     /// Speak MQTT 3.1.1.
     #[arg(long, conflicts_with = "v5")]
     v4: bool,
@@ -86,6 +111,7 @@ pub async fn run(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
     let secret = DeviceSecret::read(&args.secret)?;
     let begin = Instant::now();
     let mut asking = None;
+    let looks = args.hub.is_none();
     let (hub, hub_id) = match (args.hub, args.hub_id) {
         (Some(hub), Some(id)) => (hub, id),
         (_, wanted) => {
@@ -108,8 +134,19 @@ pub async fn run(args: DeviceArgs, out: &mut (dyn Write + Send)) -> Result<()> {
     options.state = args.state;
     options.kind = args.kind;
     options.fault = args.fault;
+    options.firmware = match &args.firmware_brand {
+        Some(path) => Some(firmware::Options {
+            root: firmware::read_root(path).map_err(anyhow::Error::msg)?,
+            rel: args.firmware_rel,
+            version: args.firmware_version,
+            page_port: Some(args.page_port).filter(|port| *port > 0),
+            faults: args.firmware_faults,
+        }),
+        None => None,
+    };
     options.version = if args.v4 { Version::V4 } else { Version::V5 };
     options.speed = args.speed;
+    options.search = looks.then(|| args.interface.clone());
     if args.eager {
         options.backoff = Backoff::FAST;
     }
@@ -251,6 +288,16 @@ mod tests {
         assert_eq!(args.ble_fault, Some(pairing::Fault::Drop(pairing::At::Stored)));
         assert!(parse(&["--ble", "--hub", "127.0.0.1:8883"]).is_err());
         assert!(parse(&["--ble", "--ble-fault", "drop@moon"]).is_err());
+    }
+
+    #[test]
+    fn what_goes_wrong_with_an_update_is_a_list() {
+        let firmware = ["--state", "s", "--firmware-brand", "brand.json"];
+        let args = parse(&[&firmware[..], &["--firmware-faults", "download@5000,power@trial,unhealthy"]].concat()).unwrap();
+        let words: Vec<String> = args.firmware_faults.iter().map(ToString::to_string).collect();
+        assert_eq!(words, ["download@5000", "power@trial", "unhealthy"]);
+        assert!(parse(&[&firmware[..], &["--firmware-faults", "power@noon"]].concat()).is_err());
+        assert!(parse(&["--firmware-brand", "brand.json"]).is_err(), "without a flash there is no update");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::factory::{self, BrandId, FactoryError, MintOptions, ModelName, Progress, Run, RunChoice, Workshop};
+use crate::factory::{self, BrandId, DeviceId, FactoryError, FirmwareOrder, MintOptions, ModelName, Progress, Run, RunChoice, Workshop};
 
 /// Make brands, devices, registry batches and labels.
 #[derive(Debug, Args)]
@@ -30,11 +30,23 @@ enum Command {
     Mint(MintArgs),
     /// Make the registry batch of devices for one hub.
     Batch(BatchArgs),
+    /// Make the orders by which devices of a stolen hub move to another one.
+    Rehome(RehomeArgs),
+    /// Sign an image as a release of firmware: a file that hubs take.
+    Firmware(FirmwareArgs),
     /// Draw printable labels with QR codes (SVG, A4, 3 × 8).
     Labels(LabelArgs),
+    /// For the vendor of this program: make a release of the hub, signed, with its archive and its entry in the manifest.
+    HubRelease(HubReleaseArgs),
+    /// For the vendor of this program: make the key by which its releases are signed.
+    HubKey {
+        /// A new file. Keep it offline.
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Say what a file is, never showing a secret.
     Show {
-        /// A voucher, secret, key, model, hub request or batch.
+        /// A voucher, secret, key, model, hub request, batch or release of firmware.
         file: PathBuf,
     },
 }
@@ -130,6 +142,63 @@ struct BatchArgs {
 }
 
 #[derive(Debug, Args)]
+struct RehomeArgs {
+    /// Whose devices.
+    #[arg(long)]
+    brand: BrandId,
+    /// What the new hub asks: the line HKMOVE1.…, or a file that holds it.
+    #[arg(long, value_name = "REQUEST")]
+    for_hub: String,
+    /// A device of that home. May be given more than once; without it, all of the chosen runs.
+    #[arg(long, value_name = "ID")]
+    device: Vec<DeviceId>,
+    /// The number of the orders, above every one that was made before; the time in seconds without it.
+    #[arg(long)]
+    counter: Option<u64>,
+    #[command(flatten)]
+    choice: Choice,
+    /// Where to write them.
+    #[arg(long)]
+    out: PathBuf,
+    #[command(flatten)]
+    shop: Shop,
+}
+
+#[derive(Debug, Args)]
+struct HubReleaseArgs {
+    /// The program that was built.
+    #[arg(long)]
+    program: PathBuf,
+    /// Its version, as it says itself.
+    #[arg(long)]
+    version: String,
+    /// Its place in the order of versions: it rises with each [default: from the version].
+    #[arg(long)]
+    rel: Option<u64>,
+    /// For which machines: a target triple [default: as this program].
+    #[arg(long)]
+    platform: Option<String>,
+    /// The oldest layout of the database that it reads [default: as this program writes].
+    #[arg(long)]
+    oldest_layout: Option<u32>,
+    /// The newest one, which it writes.
+    #[arg(long, default_value_t = crate::hub::DATABASE_LAYOUT)]
+    layout: u32,
+    /// To how many hubs of a hundred it is given by itself.
+    #[arg(long, default_value_t = 100)]
+    percent: u8,
+    /// A text file that says what is new.
+    #[arg(long)]
+    notes: Option<PathBuf>,
+    /// The key, from `hearthkey factory hub-key`.
+    #[arg(long)]
+    key: PathBuf,
+    /// The directory that the web server gives out.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct LabelArgs {
     /// Whose devices.
     #[arg(long)]
@@ -139,6 +208,41 @@ struct LabelArgs {
     /// The first page; further pages get a number.
     #[arg(long, default_value = "labels.svg")]
     out: PathBuf,
+    #[command(flatten)]
+    shop: Shop,
+}
+
+#[derive(Debug, Args)]
+struct FirmwareArgs {
+    /// The image, as devices of the model start from it.
+    image: PathBuf,
+    /// Whose devices.
+    #[arg(long)]
+    brand: BrandId,
+    /// Of which model.
+    #[arg(long)]
+    model: ModelName,
+    /// A hardware revision that it runs on; may be given more than once. Without it, devices that have no revision.
+    #[arg(long, value_name = "REVISION")]
+    hardware: Vec<String>,
+    /// The number of the release, above all that were signed for the model.
+    #[arg(long, value_name = "N")]
+    rel: u64,
+    /// The version for people, such as 1.5.0.
+    #[arg(long)]
+    version: String,
+    /// What is new.
+    #[arg(long, default_value = "")]
+    notes: String,
+    /// The oldest release that can go to this one in one step.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    least_before: u64,
+    /// The oldest release that is still safe to use: devices below it do nothing any more but update.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    security_minimum: u64,
+    /// Where to write the release file [default: the model, the version and .hkfw].
+    #[arg(long)]
+    out: Option<PathBuf>,
     #[command(flatten)]
     shop: Shop,
 }
@@ -155,7 +259,15 @@ pub fn run(args: FactoryArgs) -> Result<()> {
         Command::Model(ModelCommand::Add { file, brand, shop }) => add_model(&mut out, &file, &brand, &shop),
         Command::Mint(args) => mint(&mut out, &args),
         Command::Batch(args) => batch(&mut out, &args),
+        Command::Rehome(args) => rehome(&mut out, &args),
+        Command::Firmware(args) => firmware(&mut out, args),
         Command::Labels(args) => labels(&mut out, &args),
+        Command::HubRelease(args) => hub_release(&mut out, &args),
+        Command::HubKey { out: file } => {
+            let public = factory::new_hub_key(&file)?;
+            writeln!(out, "Made {}. Hubs are told the public half:\n\n    [update]\n    key = \"{public}\"", file.display())?;
+            Ok(())
+        }
         Command::Show { file } => Ok(out.write_all(factory::describe(&file)?.as_bytes())?),
     }
 }
@@ -174,6 +286,22 @@ impl Choice {
             None => RunChoice::Latest,
         }
     }
+}
+
+fn hub_release(out: &mut dyn Write, args: &HubReleaseArgs) -> Result<()> {
+    let notes = args.notes.as_ref().map(|path| fs::read_to_string(path).with_context(|| path.display().to_string())).transpose()?;
+    let order = factory::HubReleaseOrder {
+        program: args.program.clone(),
+        version: factory::Version::parse(&args.version)?,
+        rel: args.rel,
+        platform: args.platform.clone().unwrap_or_else(|| crate::hub::platform().to_owned()),
+        layouts: (args.oldest_layout.unwrap_or(args.layout), args.layout),
+        percent: args.percent,
+        notes: notes.unwrap_or_default(),
+    };
+    let archive = factory::make_hub_release(&order, &args.key, &args.out)?;
+    writeln!(out, "Made {}, with {}.release and manifest.json beside it.", archive.display(), archive.display())?;
+    Ok(())
 }
 
 fn new_brand(out: &mut dyn Write, name: &BrandId, shop: &Shop) -> Result<()> {
@@ -264,6 +392,48 @@ fn batch(out: &mut dyn Write, args: &BatchArgs) -> Result<()> {
         other => other?,
     };
     writeln!(out, "Wrote {} devices for the hub {} to {} ({} bytes).", made.devices, made.hub, made.path.display(), made.size)?;
+    Ok(())
+}
+
+fn rehome(out: &mut dyn Write, args: &RehomeArgs) -> Result<()> {
+    let request = if args.for_hub.starts_with("HKMOVE1.") {
+        args.for_hub.clone()
+    } else {
+        fs::read_to_string(&args.for_hub).with_context(|| args.for_hub.clone())?
+    };
+    let made = args.shop.open()?.rehome(&args.brand, &args.choice.choice(), &request, &args.device, args.counter, &args.out)?;
+    let from: Vec<String> = made.from.iter().map(ToString::to_string).collect();
+    writeln!(
+        out,
+        "Wrote orders for {} devices of the hub {} to move to {}, to {}.",
+        made.devices,
+        from.join(", "),
+        made.hub,
+        made.path.display()
+    )?;
+    writeln!(out, "Be sure that the hub was stolen, and that it is its owner who asks: whoever is named there gets the devices.")?;
+    writeln!(out, "The new hub needs a batch too: hearthkey factory batch, with its own request (HKREQ1.…).")?;
+    Ok(())
+}
+
+fn firmware(out: &mut dyn Write, args: FirmwareArgs) -> Result<()> {
+    let FirmwareArgs { image, brand, model, mut hardware, rel, version, notes, least_before, security_minimum, out: path, shop } = args;
+    let path = path.unwrap_or_else(|| PathBuf::from(format!("{model}-{version}.hkfw")));
+    if hardware.is_empty() {
+        hardware.push(String::new());
+    }
+    let order = FirmwareOrder { model, hardware, rel, version, notes, least_before, security_minimum };
+    let made = shop.open()?.firmware(&brand, &order, &image, &path)?;
+    writeln!(
+        out,
+        "Signed release {} ({}) of {} for {brand}, {} bytes, in {}.",
+        made.rel,
+        made.version,
+        made.model,
+        made.size,
+        path.display()
+    )?;
+    writeln!(out, "Hubs whose owner trusts the brand take this file; no cloud is needed.")?;
     Ok(())
 }
 

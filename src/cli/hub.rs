@@ -9,6 +9,7 @@ use figment::value::{Dict, Value};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -53,6 +54,28 @@ pub struct HubArgs {
     /// Print where the hub listens, and the setup code, as one line of JSON.
     #[arg(long)]
     announce_json: bool,
+    /// Stop when standard input ends: `hearthkey run` has started this program.
+    #[arg(long, hide = true)]
+    supervised: bool,
+}
+
+impl HubArgs {
+    /// Whether it asks for something that is done without running a hub.
+    pub(super) fn has_action(&self) -> bool {
+        self.action.is_some()
+    }
+
+    /// The log's directives.
+    pub(super) fn log(&self) -> &str {
+        &self.log
+    }
+
+    /// The configuration that they make.
+    pub(super) fn load(&self) -> anyhow::Result<hub::Config> {
+        let mut config = config::load(self.config.as_deref(), flags(self)?)?;
+        config.supervised = self.supervised;
+        Ok(config)
+    }
 }
 
 #[derive(Subcommand)]
@@ -72,7 +95,7 @@ enum Action {
 /// # Errors
 /// Why the hub did not start, and what to do.
 pub fn run(args: HubArgs) -> anyhow::Result<()> {
-    let config = config::load(args.config.as_deref(), flags(&args)?)?;
+    let config = args.load()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if let Some(Action::ResetPassword { user }) = &args.action {
         let made = runtime.block_on(hub::make_console_code(&config, user))?;
@@ -94,24 +117,64 @@ pub fn run(args: HubArgs) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;
-        let hub = tokio::select! {
-            hub = Hub::start(config) => hub?,
+        let mut alone = supervisor_gone(args.supervised);
+        let mut hub = tokio::select! {
+            hub = Hub::start(config.clone()) => match hub {
+                Err(why) if hub::is_damage(&why) => {
+                    let emergency = hub::Emergency::start(&config, &why, &hub::newest_kept(&config)).await?;
+                    announce_emergency(&emergency, &why.to_string(), args.announce_json)?;
+                    tokio::select! {
+                        _ = term.recv() => {}
+                        _ = int.recv() => {}
+                        () = &mut alone => {}
+                    }
+                    emergency.shut_down().await;
+                    return Ok(());
+                }
+                hub => hub?,
+            },
+            () = &mut alone => bail!("the supervisor ended while the hub was starting"),
             _ = term.recv() => bail!("interrupted while starting"),
             _ = int.recv() => bail!("interrupted while starting"),
         };
         announce(&hub, args.announce_json)?;
+        hub.tell_manager();
         let failed = tokio::select! {
             _ = term.recv() => false,
             _ = int.recv() => false,
+            () = &mut alone => false,
             () = hub.failed() => true,
         };
         tracing::info!("stopping");
+        hub::tell_closing();
         hub.shut_down().await;
         if failed {
             bail!("the database failed, and the hub stopped: check the free space and the health of the disk, then start it again. What was acknowledged is on disk");
         }
         tracing::info!("stopped; everything acknowledged is on disk");
         Ok(())
+    })
+}
+
+/// Ends when the supervisor does, or wants this program to: then standard input is at its end.
+fn supervisor_gone(supervised: bool) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    if !supervised {
+        return Box::pin(std::future::pending());
+    }
+    let (gone, seen) = tokio::sync::oneshot::channel::<()>();
+    // A thread that nobody waits for: what reads standard input cannot be interrupted.
+    let watch = std::thread::Builder::new().name("supervisor".into()).spawn(move || {
+        let _gone = gone;
+        let mut rest = std::io::stdin().lock();
+        let mut buffer = [0; 64];
+        while std::io::Read::read(&mut rest, &mut buffer).is_ok_and(|n| n > 0) {}
+    });
+    if let Err(error) = watch {
+        tracing::warn!(%error, "the supervisor's end would not be noticed");
+        return Box::pin(std::future::pending());
+    }
+    Box::pin(async move {
+        let _ = seen.await;
     })
 }
 
@@ -154,6 +217,22 @@ pub(super) fn start_log(directives: &str) -> anyhow::Result<()> {
         Some(journal) => registry.with(journal).init(),
         None => registry.with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false)).init(),
     }
+    Ok(())
+}
+
+fn announce_emergency(emergency: &hub::Emergency, why: &str, json: bool) -> anyhow::Result<()> {
+    let Addresses { https, http, .. } = emergency.addresses;
+    let mut out = std::io::stdout().lock();
+    if json {
+        let line = serde_json::json!({
+            "recovery_mode": why, "https": https, "http": http, "mqtts": null, "mqtt": null, "ca_fingerprint": emergency.ca_fingerprint,
+        });
+        writeln!(out, "{line}")?;
+    } else {
+        writeln!(out, "RECOVERY MODE: {why}")?;
+        writeln!(out, "Nobody is let in. What to do: {}", https.or(http).map_or_else(String::new, |a| format!("https://{a}")))?;
+    }
+    out.flush()?;
     Ok(())
 }
 

@@ -24,6 +24,12 @@ pub struct RecoverArgs {
     /// The id of the hub that is broken, as printed beside the recovery code.
     #[arg(long, value_name = "ID")]
     hub: Option<String>,
+    /// The hub was stolen, not broken: the new one gets an identity and keys of its own, and its devices are told to move there.
+    #[arg(long)]
+    stolen: bool,
+    /// With --stolen: where devices find the new hub's MQTT over TLS, besides by mDNS. May be given more than once.
+    #[arg(long, value_name = "HOST:PORT", requires = "stolen")]
+    address: Vec<String>,
     /// Where the new hub keeps its database and keys: empty, or not there yet.
     #[arg(long)]
     data_dir: Option<PathBuf>,
@@ -42,22 +48,63 @@ pub fn run(args: RecoverArgs, out: &mut dyn Write) -> anyhow::Result<()> {
     let typed = ask()?;
     let clock: Arc<dyn hub::BoxClock> = Arc::new(hub::SystemBox::new(&config.clock));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let recovered = runtime.block_on(async {
+    let stolen = args.stolen;
+    let done = runtime.block_on(async {
         let from = match (&args.cloud, &args.bundle) {
             (Some(url), _) => hub::BundleSource::Cloud(hub::cloud_at(&config, clock.clone(), url).await?),
             (None, Some(path)) => hub::BundleSource::File(std::fs::read(path).with_context(|| path.display().to_string())?),
             (None, None) => bail!("say where the bundle is: --cloud URL, or --bundle FILE"),
         };
         let order = hub::RecoverOrder::read(args.hub.as_deref(), &typed, from)?;
-        Ok(hub::recover(&config, clock, order).await?)
+        if stolen {
+            return Ok(Done::Rehomed(hub::rehome(&config, clock, order, args.address).await?));
+        }
+        Ok(Done::Recovered(hub::recover(&config, clock, order).await?))
     })?;
-    writeln!(out, "The hub {} is restored in {}, as it was at {}.", recovered.hub, config.data_dir.display(), moment(recovered.bundle_at))?;
+    let dir = config.data_dir.display();
+    match done {
+        Done::Recovered(recovered) => say_recovered(&recovered, &dir, out),
+        Done::Rehomed(rehomed) => say_rehomed(&rehomed, &dir, out),
+    }
+}
+
+enum Done {
+    Recovered(hub::Recovered),
+    Rehomed(hub::Rehomed),
+}
+
+fn say_rehomed(rehomed: &hub::Rehomed, dir: &dyn std::fmt::Display, out: &mut dyn Write) -> anyhow::Result<()> {
+    writeln!(out, "The hub {} in {dir} follows the stolen {}, as that was at {}.", rehomed.hub, rehomed.old, moment(rehomed.bundle_at))?;
+    writeln!(out, "Write the new id on the paper with the recovery code, in place of the old one: the code goes on serving.")?;
+    if rehomed.told {
+        writeln!(out, "The cloud has ended the stolen hub, and brings the keys of the devices and their orders to move.")?;
+    } else {
+        writeln!(
+            out,
+            "No cloud was told. Send this line to the makers of your devices, who answer with a batch and a file of move orders:"
+        )?;
+        writeln!(out, "{}", rehomed.request)?;
+    }
+    writeln!(out, "Start it with `hearthkey hub --data-dir {dir}`. Devices come over when they look for their hub and do not find it.")?;
+    writeln!(out, "Everybody should choose a new password now, owners first; apps and service accounts are set up anew.")?;
+    Ok(())
+}
+
+fn say_recovered(recovered: &hub::Recovered, dir: &dyn std::fmt::Display, out: &mut dyn Write) -> anyhow::Result<()> {
+    writeln!(out, "The hub {} is restored in {dir}, as it was at {}.", recovered.hub, moment(recovered.bundle_at))?;
+    if let Some(taken) = recovered.replayed.as_ref().filter(|taken| !taken.of_another_hub) {
+        writeln!(
+            out,
+            "From the journal in that directory it has taken {} marks of what was revoked after the bundle was made.",
+            taken.marks
+        )?;
+    }
     if recovered.begun {
         writeln!(out, "The cloud knows (epoch {}): the old hub serves nobody any more as soon as it hears of it.", recovered.epoch)?;
     } else {
         writeln!(out, "No cloud was told (epoch {}): make sure that the old hub is never switched on again.", recovered.epoch)?;
     }
-    writeln!(out, "Start it with `hearthkey hub --data-dir {}`, at the address that the old one had.", config.data_dir.display())?;
+    writeln!(out, "Start it with `hearthkey hub --data-dir {dir}`, at the address that the old one had.")?;
     writeln!(
         out,
         "People sign in with their names and passwords. Until it is known what was revoked in the meantime, only owners' rights stand."

@@ -4,6 +4,7 @@ use super::Context;
 use super::reply::Answered;
 use super::request::Request;
 use super::signed::SignedHub;
+use crate::net::table::{self, Found, Listed};
 use hyper::Method;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -153,6 +154,7 @@ static AREAS: &[&[Call]] = &[
     super::wake::CALLS,
     super::bundle::CALLS,
     super::replacement::CALLS,
+    super::rehome::CALLS,
     super::download::CALLS,
     super::makers::calls::CALLS,
     super::people::home_calls::CALLS,
@@ -160,47 +162,25 @@ static AREAS: &[&[Call]] = &[
 ];
 
 /// All calls.
-pub(super) fn calls() -> impl Iterator<Item = &'static Call> {
+pub(super) fn calls() -> impl Iterator<Item = &'static Call> + Clone {
     AREAS.iter().copied().flatten()
 }
 
-/// What the table says of a request.
-pub(super) enum Found {
-    Call(&'static Call, Vec<String>),
-    /// The path is there, with these methods.
-    OtherMethods(String),
-    Nothing,
+/// Looks a request up.
+pub(super) fn find(method: &Method, path: &str) -> Found<Call> {
+    table::find(calls(), method, path)
 }
 
-/// Looks a request up. A path without parameters goes before one with them.
-pub(super) fn find(method: &Method, path: &str) -> Found {
-    let fitting = || calls().filter_map(|call| Some((call, parameters(call.path, path)?)));
-    let Some(fewest) = fitting().map(|(_, parameters)| parameters.len()).min() else { return Found::Nothing };
-    let mut others: Vec<&str> = Vec::new();
-    for (call, parameters) in fitting().filter(|(_, parameters)| parameters.len() == fewest) {
-        if call.method == method {
-            return Found::Call(call, parameters);
-        }
-        others.push(call.method.as_str());
-    }
-    Found::OtherMethods(others.join(", "))
-}
+impl Listed for Call {
+    const HEAD: bool = false;
 
-/// What stands in the places of the template's `{…}`, when the path fits it.
-fn parameters(template: &str, path: &str) -> Option<Vec<String>> {
-    let (mut found, mut given) = (Vec::new(), path.split('/'));
-    for expected in template.split('/') {
-        let segment = given.next()?;
-        if expected.starts_with('{') {
-            if segment.is_empty() {
-                return None;
-            }
-            found.push(segment.to_owned());
-        } else if expected != segment {
-            return None;
-        }
+    fn method(&self) -> &str {
+        self.method.as_str()
     }
-    given.next().is_none().then_some(found)
+
+    fn path(&self) -> &str {
+        self.path
+    }
 }
 
 #[cfg(test)]

@@ -2,12 +2,13 @@
 //! deadline; and every answer signed by the cloud key, refusals too.
 
 use super::Context;
-use super::call::{Answering, Body, Call, Found, Handler, find};
+use super::call::{Answering, Body, Call, Handler, find};
 use super::reply::{Answered, HttpBody, Refused, Reply, ReplyBody};
 use super::request::{Request, whole};
 use super::signed;
 use crate::domain::mirror::signature::sign_reply;
 use crate::net::problem::Problem;
+use crate::net::table::Found;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Method, Response};

@@ -42,8 +42,22 @@ pub(super) const CALLS: &[Call] = &[
 ];
 
 /// Tables that unlinking erases. What is kept of a hub elsewhere is named here.
-const ERASED: &[&str] =
-    &["rows", "kinds", "items", "audit", "bundles", "batches", "replies", "alarms", "fleet", "device_news", "assignments", "bulletins"];
+const ERASED: &[&str] = &[
+    "rows",
+    "kinds",
+    "items",
+    "audit",
+    "bundles",
+    "batches",
+    "replies",
+    "alarms",
+    "fleet",
+    "device_news",
+    "assignments",
+    "bulletins",
+    "forged",
+    "refused_marks",
+];
 
 #[derive(Deserialize)]
 struct LinkBody {
@@ -64,6 +78,8 @@ pub(super) struct HubRow {
     pub(super) epoch_statement: Option<Vec<u8>>,
     pub(super) consent: BTreeSet<Consent>,
     pub(super) unlinked: bool,
+    /// It was stolen, and this hub follows it.
+    pub(super) rehomed_to: Option<HubId>,
     pub(super) batch: u64,
     pub(super) audit: Option<(u64, [u8; 32])>,
 }
@@ -84,7 +100,7 @@ pub(super) async fn lock(tx: &Transaction<'_>, hub: &HubId) -> Result<Option<Hub
     let statement = tx
         .prepare_cached(
             "SELECT identity, epoch, mirror_key, recovery_key, epoch_statement, consent, unlinked_at IS NOT NULL, batch, \
-             audit_seq, audit_hash FROM hubs WHERE hub_id = $1 FOR UPDATE",
+             audit_seq, audit_hash, rehomed_to FROM hubs WHERE hub_id = $1 FOR UPDATE",
         )
         .await?;
     let Some(row) = tx.query_opt(&statement, &[&hub.as_bytes().as_slice()]).await? else { return Ok(None) };
@@ -100,6 +116,7 @@ pub(super) async fn lock(tx: &Transaction<'_>, hub: &HubId) -> Result<Option<Hub
         epoch_statement: row.try_get(4)?,
         consent: consent.split(' ').filter_map(consent_word).collect(),
         unlinked: row.try_get(6)?,
+        rehomed_to: row.try_get::<_, Option<Vec<u8>>>(10)?.and_then(|id| <[u8; 16]>::try_from(id).ok()).map(HubId::from_bytes),
         batch: number(row.try_get(7)?),
         audit: audit_hash.map(whole).transpose()?.filter(|_| audit_seq > 0).map(|hash| (audit_seq, hash)),
     }))
@@ -134,6 +151,8 @@ async fn link(context: Arc<Context>, request: Request) -> Answered {
     let tx = client.transaction().await?;
     let known = lock(&tx, &hub).await?;
     match &known {
+        // One that follows a stolen hub takes over its link.
+        None if super::rehome::is_successor(&tx, &hub).await? => {}
         None => may_link(&context.config.linking, &link.code)?,
         Some(known) => {
             if known.unlinked {

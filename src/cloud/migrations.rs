@@ -1,6 +1,9 @@
 //! The tables, as steps that are applied in order and never changed once they are out. Each shard has all of them.
 
+use super::keys::Keys;
+use super::makers::region::RegionKey;
 use super::pool::{DatabaseError, Shards};
+use crate::domain::mirror::signature::fingerprint;
 use data_encoding::HEXLOWER;
 use refinery::{Migration, Runner};
 use sha2::{Digest, Sha256};
@@ -10,7 +13,28 @@ const STEPS: &[(&str, &str)] = &[
     ("V1__hubs", include_str!("migrations/V1__hubs.sql")),
     ("V20__makers", include_str!("migrations/V20__makers.sql")),
     ("V21__accounts", include_str!("migrations/V21__accounts.sql")),
+    ("V30__forged", include_str!("migrations/V30__forged.sql")),
+    ("V31__refused_marks", include_str!("migrations/V31__refused_marks.sql")),
+    ("V32__rehome", include_str!("migrations/V32__rehome.sql")),
 ];
+
+/// Checks that every process over these databases has the same keys, whichever comes first: with others it would sign what no
+/// hub believes, and seal what nobody opens.
+pub(super) async fn same_keys(shards: &Shards, keys: &Keys) -> Result<(), DatabaseError> {
+    let region = RegionKey::new(&keys.region).keyed_hash("fact", "region key");
+    let facts = [("cloud key", fingerprint(keys.cloud.verifying_key().as_bytes())), ("region key", HEXLOWER.encode(&region))];
+    for pool in shards.all() {
+        let client = pool.get().await?;
+        for (name, value) in &facts {
+            client.execute("INSERT INTO facts (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING", &[name, value]).await?;
+            let was: String = client.query_one("SELECT value FROM facts WHERE name = $1", &[name]).await?.get(0);
+            if was != *value {
+                return Err(DatabaseError::OtherKeys(name));
+            }
+        }
+    }
+    Ok(())
+}
 
 /// Held while tables are made, so that processes that start at the same time do it one after the other.
 const LOCK: i64 = 0x6865_6172_7468;

@@ -26,6 +26,7 @@ mod openapi;
 mod operator;
 mod people;
 mod pool;
+mod rehome;
 mod replacement;
 mod reply;
 mod request;
@@ -173,6 +174,7 @@ impl Cloud {
         shards: Shards,
     ) -> Result<Cloud, StartError> {
         migrations::apply(&shards).await?;
+        migrations::same_keys(&shards, &keys).await?;
         let limits = limits::Limits::of(&config.limits).ok_or(StartError::Setting("a limit per minute must be at least 1"))?;
         let tls_clock = {
             let clock = clock.clone();

@@ -38,7 +38,11 @@ impl Operator {
             open_database(&config).await?
         };
         let operator = Operator { config, keys, shards, cluster, _directory: directory };
-        match migrations::apply(&operator.shards).await {
+        let ready = async {
+            migrations::apply(&operator.shards).await?;
+            migrations::same_keys(&operator.shards, &operator.keys).await
+        };
+        match ready.await {
             Ok(()) => Ok(operator),
             Err(error) => {
                 operator.close().await;

@@ -1,12 +1,15 @@
 //! Connections to the databases. A hub lives on one shard, which follows from its id; so does a device. No transaction
 //! spans two of them.
 
+mod tls;
+mod url;
+
 use crate::domain::ids::HubId;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
+use tls::DatabaseTls;
 use tokio_postgres::NoTls;
-use tokio_postgres::config::{Host, SslMode};
 
 /// How long a call waits for a connection.
 const WAIT: Duration = Duration::from_secs(5);
@@ -19,9 +22,12 @@ pub enum DatabaseError {
     /// A URL cannot be read.
     #[error("--database-url: {0}. Write it as postgresql://user@host/database, or postgresql:///database?host=/run/postgresql")]
     Url(tokio_postgres::Error),
-    /// A URL asks for TLS.
-    #[error("--database-url: TLS to the database is not there yet; use a Unix socket, the same machine, or a tunnel")]
-    Tls,
+    /// A URL asks for TLS in a way that is not there.
+    #[error("--database-url: {0}")]
+    Tls(&'static str),
+    /// The authorities for the database's certificate.
+    #[error("--database-url: the authorities for the database's certificate: {0}")]
+    Authorities(String),
     /// None was named.
     #[error("--database-url names no database")]
     None,
@@ -29,7 +35,7 @@ pub enum DatabaseError {
     #[error("the database pool cannot be built: {0}")]
     Build(#[from] deadpool_postgres::BuildError),
     /// A database does not answer.
-    #[error("the database does not answer: {0}")]
+    #[error("the database does not answer: {}", with_causes(.0))]
     Connect(#[from] PoolError),
     /// The tables cannot be made or raised to the present form.
     #[error("the tables cannot be made: {0}")]
@@ -44,6 +50,11 @@ pub enum DatabaseError {
         /// As given.
         now: String,
     },
+    /// Another cloud's keys belong to the databases.
+    #[error(
+        "these databases belong to a cloud with another {0}: copy cloud.key and region.key from the data directory of the process that was first"
+    )]
+    OtherKeys(&'static str),
     /// A statement.
     #[error("the database refuses: {0}")]
     Statement(#[from] tokio_postgres::Error),
@@ -56,26 +67,23 @@ pub(super) struct Shards(Vec<Pool>);
 impl Shards {
     /// Over the databases with these URLs.
     pub(super) fn of_urls(urls: &[String], connections: usize) -> Result<Shards, DatabaseError> {
-        let configs = urls.iter().map(|url| {
-            let config: tokio_postgres::Config = url.parse().map_err(DatabaseError::Url)?;
-            let local = config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
-            if !local && config.get_ssl_mode() == SslMode::Require { Err(DatabaseError::Tls) } else { Ok(config) }
+        if urls.is_empty() {
+            return Err(DatabaseError::None);
+        }
+        let pools = urls.iter().map(|text| {
+            let target = url::read(text)?;
+            let tls = target.secure.map(|secure| DatabaseTls::new(secure.roots.as_deref())).transpose()?;
+            pool(target.config, tls, connections)
         });
-        Shards::of(configs.collect::<Result<_, _>>()?, connections)
+        Ok(Shards(pools.collect::<Result<_, _>>()?))
     }
 
-    /// Over these databases.
+    /// Over these databases, on this machine.
     pub(super) fn of(configs: Vec<tokio_postgres::Config>, connections: usize) -> Result<Shards, DatabaseError> {
         if configs.is_empty() {
             return Err(DatabaseError::None);
         }
-        let pools = configs.into_iter().map(|mut config| {
-            let options = config.get_options().map_or_else(|| OPTIONS.to_owned(), |own| format!("{OPTIONS} {own}"));
-            config.options(options).application_name("hearthkey");
-            let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
-            let pool = Pool::builder(manager).max_size(connections).runtime(Runtime::Tokio1);
-            pool.wait_timeout(Some(WAIT)).create_timeout(Some(WAIT)).build()
-        });
+        let pools = configs.into_iter().map(|config| pool(config, None, connections));
         Ok(Shards(pools.collect::<Result<_, _>>()?))
     }
 
@@ -123,6 +131,33 @@ impl Shards {
     }
 }
 
+/// An error with what caused it: of a refused certificate the driver itself says no more than that the handshake failed.
+fn with_causes(error: &PoolError) -> String {
+    let mut text = error.to_string();
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Connections to one database.
+fn pool(mut config: tokio_postgres::Config, tls: Option<DatabaseTls>, connections: usize) -> Result<Pool, DatabaseError> {
+    let options = config.get_options().map_or_else(|| OPTIONS.to_owned(), |own| format!("{OPTIONS} {own}"));
+    config.options(options).application_name("hearthkey");
+    let how = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = match tls {
+        Some(tls) => Manager::from_config(config, tls, how),
+        None => Manager::from_config(config, NoTls, how),
+    };
+    let pool = Pool::builder(manager).max_size(connections).runtime(Runtime::Tokio1);
+    Ok(pool.wait_timeout(Some(WAIT)).create_timeout(Some(WAIT)).build()?)
+}
+
 /// The first 8 bytes of SHA-256, big-endian, modulo the number of shards.
 fn shard_of(key: &[u8], shards: usize) -> usize {
     let hash: [u8; 32] = Sha256::digest(key).into();
@@ -145,13 +180,5 @@ mod tests {
         }
         assert!(seen.iter().all(|n| *n > 30), "{seen:?}");
         assert_eq!(shard_of(b"x", 1), 0);
-    }
-
-    #[tokio::test]
-    async fn a_url_that_asks_for_tls_is_refused_with_what_to_do() {
-        let refused = |url: &str| Shards::of_urls(&[url.to_owned()], 1).map(|_| ()).unwrap_err().to_string();
-        assert!(refused("postgresql://db.example/x?sslmode=require").contains("tunnel"));
-        assert!(refused("not a url").contains("postgresql://"));
-        assert!(Shards::of_urls(&["postgresql:///x?host=/run/postgresql".to_owned()], 1).is_ok());
     }
 }

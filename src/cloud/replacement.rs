@@ -101,6 +101,10 @@ async fn raise(context: Arc<Context>, request: Request) -> Answered {
         // Meanwhile a link has brought another recovery code.
         return Err(Refused::busy("The hub's link is being renewed.", 1));
     }
+    if known.rehomed_to.is_some() {
+        // It was stolen, and is over for good.
+        return Err(signed::epoch_stale(known.epoch, known.epoch_statement.clone()));
+    }
     if read.epoch == known.epoch && read.mirror == known.mirror_key {
         // Sent again: it has been done.
         return Reply::ok(&json!({"epoch": read.epoch}));

@@ -8,6 +8,7 @@ mod audit;
 mod compare;
 mod down;
 pub(super) mod marks;
+mod refused;
 mod rows;
 
 use super::Context;
@@ -32,7 +33,7 @@ pub(super) const CALLS: &[Call] = &[Call::hub(
     "The exchange: what is new at the hub, and what waits for it.",
     |context, request, hub| Box::pin(sync(context, request, hub)),
 )
-.takes(Body::Json(BYTES_MAX, "v, epoch, batch, cursor, clock, revoke, put, twin, audit, done, digest"))
+.takes(Body::Json(BYTES_MAX, "v, epoch, batch, cursor, clock, revoke, refused, put, twin, audit, done, digest"))
 .gives(200, Answer::Json("ack, cursor, more, revoke, items, resync, wait_s, max_bytes"))
 .refuses(&[413])];
 
@@ -112,6 +113,12 @@ fn check(sync: &SyncRequest, hub: &SignedHub) -> Result<(), Refused> {
     if rows().any(|r| !text(&r.key) || !text(&r.origin) || !fits(r.generation) || !fits(r.version)) {
         return bad("put, twin: a text in a row is too long, or a number too great");
     }
+    if sync.refused.len() > MARKS_MAX {
+        return Err(Refused::too_large(BYTES_MAX));
+    }
+    if sync.refused.iter().any(|m| !text(&m.key) || m.key.is_empty() || !text(&m.code)) {
+        return bad("refused: a mark has no key, or a text in it is too long");
+    }
     if sync.done.iter().any(|d| !text(&d.id)) {
         return bad("done: an id is too long");
     }
@@ -138,6 +145,7 @@ impl Exchange<'_> {
     async fn take(&self, tx: &Transaction<'_>, row: &HubRow, sync: &SyncRequest) -> Result<SyncReply, Refused> {
         let agreed = |word| row.consent.contains(&word);
         let twins = if agreed(Consent::Twins) { sync.twin.as_slice() } else { &[] };
+        refused::take(self, tx, &sync.refused).await?;
         rows::take(self, tx, &sync.put, twins).await?;
         items::done(tx, &self.hub.id, &sync.done, self.now).await?;
         if let Some(range) = sync.audit.as_ref().filter(|_| agreed(Consent::Audit)) {

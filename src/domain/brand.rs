@@ -103,6 +103,14 @@ pub enum Purpose {
     Bulletin,
     /// A hub's word about its recovery bundle: `hearthkey bundle v1`.
     Bundle,
+    /// A hub to which the devices of a stolen one are to move: `hearthkey move v1`.
+    Move,
+    /// Whoever has the recovery code says that a hub was stolen, and which one follows it: `hearthkey rehome v1`.
+    Rehome,
+    /// An image that devices of a model may become: `hearthkey firmware v1`.
+    Firmware,
+    /// A version of this program: `hearthkey hub release v1`.
+    HubRelease,
 }
 
 impl Purpose {
@@ -120,6 +128,10 @@ impl Purpose {
             Self::Recover => b"hearthkey recover v1",
             Self::Bulletin => b"hearthkey bulletin v1",
             Self::Bundle => b"hearthkey bundle v1",
+            Self::Move => b"hearthkey move v1",
+            Self::Rehome => b"hearthkey rehome v1",
+            Self::Firmware => b"hearthkey firmware v1",
+            Self::HubRelease => b"hearthkey hub release v1",
         }
     }
 
@@ -137,6 +149,10 @@ impl Purpose {
             Self::Recover => "recovery request",
             Self::Bulletin => "bulletin",
             Self::Bundle => "bundle's seal",
+            Self::Move => "move request",
+            Self::Rehome => "rehome statement",
+            Self::Firmware => "firmware release",
+            Self::HubRelease => "hub release",
         }
     }
 }

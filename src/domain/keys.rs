@@ -3,6 +3,7 @@
 
 mod credential;
 mod pairing;
+mod rehome;
 mod token;
 
 use std::fmt;
@@ -15,6 +16,12 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub use credential::{CREDENTIAL_MAX, Credential, NONCE_MAX, NONCE_MIN, OperationalSecret, SealError, open_credential, seal_credential};
 pub use pairing::{PairingKey, Transcript, pair_tag, verify_pair_tag};
+pub(in crate::domain) use rehome::is_address;
+#[cfg(test)]
+pub(crate) use rehome::order_keys;
+pub use rehome::{
+    ADDRESS_MAX, ADDRESSES_MAX, MoveOrder, ORDER_MAX, OrderError, REHOMED_MAX, ReadOrder, open_order, order_counter, seal_order,
+};
 pub use token::{COUNTER_MAX, TOKEN_MAX, Token, TokenError};
 
 use super::cbor;

@@ -61,7 +61,13 @@ pub enum Place<'a> {
     ProofResponse,
     /// `presence`.
     Presence,
-    /// At or below `commands`, `claim`, `rebase`, `proof`, `bound` or `presence`, but none of the above: reserved.
+    /// `firmware/report`: the device says what it runs, and how far it is with another one.
+    FirmwareReport,
+    /// `firmware/get`: the device asks for a part of the image that it is offered.
+    FirmwareGet,
+    /// `firmware/offer` and `firmware/chunk`: what the hub offers a device, and hands it, is for that device alone.
+    FirmwareGiven,
+    /// At or below `commands`, `claim`, `rebase`, `proof`, `bound`, `firmware` or `presence`, but none of the above: reserved.
     Reserved,
     /// The maker's own.
     Telemetry,
@@ -116,7 +122,10 @@ pub fn locate(topic: &str) -> Option<Located<'_>> {
         ("proof", Some("challenge")) => Place::ProofChallenge,
         ("proof", Some("response")) => Place::ProofResponse,
         ("presence", None) => Place::Presence,
-        ("commands" | "claim" | "rebase" | "proof" | "bound" | "presence", _) => Place::Reserved,
+        ("firmware", Some("report")) => Place::FirmwareReport,
+        ("firmware", Some("get")) => Place::FirmwareGet,
+        ("firmware", Some("offer" | "chunk")) => Place::FirmwareGiven,
+        ("commands" | "claim" | "rebase" | "proof" | "bound" | "firmware" | "presence", _) => Place::Reserved,
         _ => Place::Telemetry,
     };
     Some(Located { device, place, aws })
@@ -267,6 +276,10 @@ mod tests {
         assert_eq!(at("things/a/commands/open/result"), Some(Place::CommandResult("open")));
         assert_eq!(at("things/a/commands/open/result/x"), Some(Place::Reserved));
         assert_eq!(at("things/a/temperature"), Some(Place::Telemetry));
+        assert_eq!(at("things/a/firmware/report"), Some(Place::FirmwareReport));
+        assert_eq!(at("things/a/firmware/offer"), Some(Place::FirmwareGiven));
+        assert_eq!(at("things/a/firmware/version"), Some(Place::Reserved));
+        assert_eq!(at("$aws/things/a/firmware/get"), None);
         assert_eq!(at("$aws/things/a/temperature"), None);
         assert_eq!(at("things//x"), None);
         assert_eq!(at("other/a/x"), None);

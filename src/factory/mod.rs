@@ -7,6 +7,7 @@
 //!               root.json              the root's secret: keep it offline; only new keys need it
 //!               {voucher,batch,firmware}.json   purpose keys with their certificates
 //!               models/<model>.json, <model>.cose
+//!               firmware/<model>.jsonl what was signed as firmware, one release a line
 //!               runs/<run>/run.json    what was ordered
 //!               runs/<run>/<group>/    at most 1,000 devices: index.jsonl, secrets/, vouchers/
 //! ```
@@ -14,9 +15,12 @@
 mod batch;
 mod brand;
 mod files;
+mod firmware;
+mod hub_release;
 pub mod labels;
 mod mint;
 mod models;
+mod moves;
 mod run;
 mod show;
 
@@ -24,16 +28,20 @@ use std::path::{Path, PathBuf};
 
 pub use batch::BatchReport;
 pub use brand::Brand;
+pub use firmware::FirmwareOrder;
+pub use hub_release::{HubReleaseOrder, Version, make_hub_release, new_hub_key};
 pub use labels::LabelReport;
 pub use mint::{COUNT_MAX, MintOptions};
 pub use models::{SAMPLES, Sample};
+pub use moves::MovesReport;
 pub use run::{Minted, Run, RunChoice};
 pub use show::describe;
 
 use crate::domain::batch::BatchError;
 use crate::domain::brand::StatementError;
+use crate::domain::firmware::release::ReleaseError;
 use crate::domain::ids::IdError;
-pub use crate::domain::ids::{BrandId, ModelName};
+pub use crate::domain::ids::{BrandId, DeviceId, ModelName};
 use crate::domain::model::Violation;
 
 /// Why the workshop did not do it.
@@ -104,6 +112,17 @@ pub enum FactoryError {
     /// The hub's age recipient is none.
     #[error("the hub request holds an age recipient that cannot be used")]
     Recipient,
+    /// A number of a release that is used up.
+    #[error("release {last} of this model is signed already: the next one needs a number above it, not {asked}")]
+    Rel {
+        /// The highest that was signed.
+        last: u64,
+        /// The one that was asked for.
+        asked: u64,
+    },
+    /// A release of firmware does not hold.
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
     /// The operating system gave no random bytes.
     #[error("the operating system gave no random bytes: {0}")]
     Random(getrandom::Error),
@@ -169,9 +188,13 @@ fn random<const N: usize>() -> Result<[u8; N], FactoryError> {
 }
 
 #[cfg(test)]
+mod firmware_vectors;
+#[cfg(test)]
 mod mirror_vectors;
 #[cfg(test)]
 mod pairing_vectors;
+#[cfg(test)]
+mod rehome_vectors;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -5,13 +5,15 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::firmware::read_release;
 use super::{FactoryError, files};
 use crate::domain::batch::HubRequest;
 use crate::domain::brand::Fingerprint;
+use crate::domain::firmware::release::MAGIC;
 use crate::domain::model::Model;
 use crate::domain::voucher::verify_voucher_file;
 
-/// Says what a voucher, secret, model, key, hub request or batch is, line by line.
+/// Says what a voucher, secret, model, key, hub request, batch or release of firmware is, line by line.
 ///
 /// # Errors
 /// [`FactoryError::Content`] when it is none of these, or does not hold.
@@ -22,6 +24,9 @@ pub fn describe(path: &Path) -> Result<String, FactoryError> {
         return Ok(format!(
             "an encrypted file (age), {size} bytes: a registry batch, if the factory made it\nonly the hub it was made for can open it\n"
         ));
+    }
+    if bytes.starts_with(MAGIC) {
+        return firmware(&bytes);
     }
     match std::str::from_utf8(&bytes) {
         Ok(text) if text.starts_with("HKREQ1.") => request(text),
@@ -35,6 +40,29 @@ fn request(line: &str) -> Result<String, FactoryError> {
     Ok(lines(
         "a hub request; its signature holds",
         &[("hub", request.hub.to_string()), ("recipient", request.recipient), ("made", date(request.created))],
+    ))
+}
+
+fn firmware(bytes: &[u8]) -> Result<String, FactoryError> {
+    let (release, fingerprint) = read_release(bytes)?;
+    let hardware: Vec<&str> = release.hardware.iter().map(|text| if text.is_empty() { "(none)" } else { text }).collect();
+    let from = |rel: u64| if rel == 0 { "any".to_owned() } else { format!("{rel} and above") };
+    Ok(lines(
+        "a firmware release; image and signatures hold, if the fingerprint is the brand's",
+        &[
+            ("brand", release.brand.to_string()),
+            ("fingerprint", fingerprint.to_string()),
+            ("model", release.model.to_string()),
+            ("hardware", hardware.join(", ")),
+            ("release", release.rel.to_string()),
+            ("version", release.version),
+            ("size", format!("{} bytes", release.size)),
+            ("sha256", release.sha256.to_string()),
+            ("from", from(release.least_before)),
+            ("safe", from(release.security_minimum)),
+            ("made", date(release.made_at)),
+            ("notes", release.notes),
+        ],
     ))
 }
 

@@ -2,7 +2,8 @@
 
 use super::ClockConfig;
 use crate::net::Limits;
-use crate::{ble, broker, mdns, mirror, web};
+use crate::service::FirmwareConfig;
+use crate::{backup, ble, broker, mdns, mirror, update, web};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -37,6 +38,12 @@ pub struct Config {
     pub bluetooth: ble::Config,
     /// The way to the cloud that an owner has linked.
     pub cloud: mirror::Config,
+    /// Firmware for devices.
+    pub firmware: FirmwareConfig,
+    /// New versions of this program.
+    pub update: update::Config,
+    /// Backups; where they go and when, an owner says on the page.
+    pub backup: backup::Config,
     /// Sign-in and claim attempts of one address per minute, over all accounts.
     pub attempts_per_minute: u32,
     /// Where the service manager put credentials.
@@ -48,6 +55,9 @@ pub struct Config {
     /// Whether the hub refuses to start when one of `trust` and `import` fails. Otherwise it is logged and counted, and
     /// the house goes on with what it knows.
     pub provision_strictly: bool,
+    /// Whether the supervisor has started this program; not a setting.
+    #[serde(skip)]
+    pub supervised: bool,
 }
 
 impl Default for Config {
@@ -65,6 +75,10 @@ impl Default for Config {
             mdns: mdns::Config::default(),
             bluetooth: ble::Config::default(),
             cloud: mirror::Config::default(),
+            firmware: FirmwareConfig::default(),
+            update: update::Config::default(),
+            supervised: false,
+            backup: backup::Config::default(),
             attempts_per_minute: 600,
             credentials_dir: None,
             trust: BTreeMap::new(),

@@ -96,7 +96,7 @@ pub(super) async fn load(store: &Store, name: &str, now_s: u64) -> Result<(HubId
     let secrets = match known {
         Some(secrets) => secrets,
         None => {
-            let fresh = first_boot()?;
+            let fresh = made()?;
             store
                 .write::<_, StoreError, _>(move |tx| match tx.get::<HubSecrets>(ROW)? {
                     Some(known) => Ok(known),
@@ -121,7 +121,8 @@ pub(super) async fn load(store: &Store, name: &str, now_s: u64) -> Result<(HubId
     Ok((hub, Material { ca, server_key }))
 }
 
-fn first_boot() -> Result<HubSecrets, KeyError> {
+/// Keys of a hub that is new: nobody else has had them.
+pub(super) fn made() -> Result<HubSecrets, KeyError> {
     let mut identity_seed = [0u8; 32];
     let mut mirror_seed = [0u8; 32];
     getrandom::fill(&mut identity_seed).map_err(|_| KeyError::Random)?;

@@ -2,26 +2,58 @@
 //! and takes everything down again in order.
 
 mod audit;
+mod backups;
 mod clock;
 mod config;
+mod control;
+mod doctor;
+mod emergency;
+mod health;
 mod keys;
 mod metrics;
 mod network;
 mod opening;
 mod provision;
 mod recover;
+mod rehearse;
+mod rehome;
+mod restore;
 mod tls;
+mod update;
 
 pub use crate::domain::audit::chain::Verdict as AuditVerdict;
+pub use crate::domain::backup::keep::{Retention, Schedule};
+pub use crate::domain::backup::target::Target;
+pub use crate::domain::mirror::recovery::RecoveryCode;
+pub use crate::service::{BackupOutcome, ListedBackup, NewBackup, Passphrase, Proof, Replayed, Secrets};
 pub use audit::{AuditFileError, export_audit, verify_audit, verify_audit_file};
+pub use backups::{
+    BackupsError, create_backup, fetch_chain, list_backups, newest_kept, noted_folder, set_backups, show_backups, verify_backups,
+};
 pub use clock::{BoxClock, ClockConfig, SystemBox, SystemClock};
 pub use config::{Config, Listen};
+pub use control::{Ask, ask_running};
+pub use doctor::{Finding, Severity, examine, is_healthy};
+pub use emergency::{Emergency, FoundBackup, is_damage};
+pub use health::{HealthReport, ask_health};
 pub use keys::KeyError;
 pub use opening::make_console_code;
 pub use recover::{
     BundleSource, CloudFacts, Courier, CourierError, Fetching, OrderError, RecoverError, RecoverOrder, Recovered, cloud_at, recover,
 };
+pub use rehome::{Rehomed, rehome};
 
+pub use crate::store::SCHEMA_VERSION as DATABASE_LAYOUT;
+pub use crate::update::closing as tell_closing;
+pub use crate::update::platform;
+pub use update::{
+    SupervisorError, UpdateEnded, UpdateLedger, supervisor, update_apply, update_check, update_from_file, update_ledger, update_roll_back,
+};
+
+pub use rehearse::{Rehearsal, Rehearsed, rehearse};
+pub use restore::{RestoreError, RestoreOrder, RestoredHub, restore};
+
+use crate::backup;
 use crate::ble;
 use crate::broker::{self, Broker};
 use crate::mdns;
@@ -139,6 +171,7 @@ pub struct Hub {
     broker: Arc<Broker>,
     network: Network,
     cloud: Arc<mirror::Meter>,
+    health: Option<Arc<health::Health>>,
     shutdown: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -181,6 +214,9 @@ impl Hub {
         let certificates = Arc::new(Certificates::new(material, &config.name, clock.clone())?);
         let store_failed = store.failed();
         let service = Service::in_zone(store, clock, identity, Some(TimeZone::system())).await?;
+        if let Err(error) = service.keep_images(config.data_dir.join("firmware"), &config.firmware).await {
+            tracing::error!(%error, "images of firmware cannot be kept; the house goes on without");
+        }
         let broker = Broker::new(service.clone(), config.broker.clone())?;
         service.connect(&broker);
         let not_provisioned = provision::provision(&service, config).await?;
@@ -194,6 +230,7 @@ impl Hub {
             broker,
             network: Network::default(),
             cloud: Arc::new(mirror::Meter::new(config.cloud.max_bytes_per_day)),
+            health: None,
             shutdown: CancellationToken::new(),
             tasks: JoinSet::new(),
         };
@@ -266,10 +303,18 @@ impl Hub {
             self.serve_mqtt(listener, Security::Plain, &config.mqtt, counters.mqtt.clone(), limiter.clone());
         }
         self.open_web(config, &certificates, &counters, &limiter).await?;
+        self.keep_up_to_date(config);
+        self.watch_health(config, &certificates)?;
         let serving = self.serving();
         self.announce(config, &certificates, &serving);
         self.tasks.spawn(self.broker.clone().expire_sessions(self.shutdown.clone()));
         self.tasks.spawn(ble::run(self.service.clone(), config.bluetooth.clone(), serving));
+        let (service, shutdown) = (self.service.clone(), self.shutdown.clone());
+        self.tasks.spawn(backup::run(service.clone(), config.backup.clone(), config.data_dir.clone(), shutdown.clone()));
+        if config.backup.enabled {
+            let dir = config.data_dir.clone();
+            self.tasks.spawn(async move { control::serve(&dir, service, shutdown).await });
+        }
         self.tasks.spawn(check_audit(self.service.clone(), self.shutdown.clone()));
         self.tasks.spawn(run_clock(self.service.clone(), certificates, self.shutdown.clone()));
         Ok(())
@@ -490,7 +535,8 @@ async fn run_clock(service: Arc<Service>, certificates: Arc<Certificates>, shutd
             .and(service.end_moments().await)
             .and(service.expire_commands().await)
             .and(service.run_erasures().await)
-            .and(service.sweep_support().await);
+            .and(service.sweep_support().await)
+            .and(service.sweep_firmware().await);
         let swept = if ticks.is_multiple_of(3_600) {
             service.sweep_sessions().await.and(service.sweep_invitations().await).and(service.sweep_apps().await)
         } else {

@@ -5,8 +5,10 @@ use super::clock::{BoxClock, SystemBox};
 use super::{Config, StartError, SystemClock, keys};
 use crate::domain::audit::Entry;
 use crate::service::{self, Clock};
+use crate::store::journal::{self, JOURNAL_FILE};
 use crate::store::tables::ClockFloor;
-use crate::store::{Read, Store, StoreError};
+use crate::store::{OpenError, Read, Store, StoreError};
+use crate::update;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -36,10 +38,17 @@ pub(super) async fn open_stopped(config: &Config) -> Result<Opened, StartError> 
 pub(super) async fn open(config: &Config, source: Arc<dyn BoxClock>) -> Result<Opened, StartError> {
     make_private(&config.data_dir)?;
     let file = config.data_dir.join(STORE_FILE);
+    let name = file.display().to_string();
+    if !file.metadata().is_ok_and(|about| about.len() > 0) && was_a_hub(&config.data_dir) {
+        let why = "it is gone or empty, though hub.journal is a hub's; to begin a new hub here, move hub.journal and master.key away";
+        return Err(OpenError::Damaged(name, why.into()).into());
+    }
     let master = keys::master_key(&config.data_dir, config.credentials_dir.as_deref(), !file.exists())?;
+    update::opening(file.metadata().map_or(0, |found| found.len()));
     let store = tokio::task::spawn_blocking(move || Store::open(&file, master))
         .await
-        .map_err(|_| StartError::Setting("opening the database met a fault of this program; the log has it: please report it"))??;
+        // Damage that the check at opening did not see ends in a panic of whoever reads it.
+        .map_err(|_| OpenError::Damaged(name, "reading it met a fault; the log has it".into()))??;
     let known = store.read::<_, StoreError>(|v| {
         let newest = v.scan_back::<Entry>(&[u8::MAX; 9], 1)?.first().map_or(0, |(_, e)| e.at);
         Ok((newest, v.get::<ClockFloor>(ClockFloor::ROW)?.map_or(0, |f| f.at)))
@@ -51,7 +60,18 @@ pub(super) async fn open(config: &Config, source: Arc<dyn BoxClock>) -> Result<O
             return Err(service::Refusal::from(error).into());
         }
     };
-    Ok(Opened { store, clock: Arc::new(SystemClock::new(source, floor_ms, seen_ms)) })
+    let clock = Arc::new(SystemClock::new(source, floor_ms, seen_ms));
+    // Before anybody is let in: a database that was put back to an older copy must not bring back what has ended since.
+    if let Err(error) = service::catch_up(&store, clock.now_ms()).await {
+        store.close().await;
+        return Err(error.into());
+    }
+    Ok(Opened { store, clock })
+}
+
+/// Whether the journal in this directory is that of a hub: then a new one must not begin here as if nothing had been.
+fn was_a_hub(dir: &Path) -> bool {
+    journal::read(&dir.join(JOURNAL_FILE)).ok().flatten().is_some_and(|found| found.known.hub.is_some())
 }
 
 /// Makes a code by which the person with this user name sets a new password, once, within a day: for whoever holds the box

@@ -8,7 +8,11 @@ use crate::domain::mirror::recovery::{RecoveryCode, RecoveryCodeError};
 use crate::domain::mirror::statement::RecoveryRequest;
 use crate::domain::time::Grade;
 use crate::mirror::Rescue;
-use crate::service::{BundleError, Clock, LookProblem, NewLife, OpenedBundle, QR_RECOVERY_PREFIX, Refusal, begun_in, fill, open_bundle};
+use crate::service::{
+    BundleError, Clock, LookProblem, NewLife, OpenedBundle, QR_RECOVERY_PREFIX, Refusal, Replayed, begun_in, fill, open_bundle,
+    replay_journal,
+};
+use crate::store::journal::{self, JOURNAL_FILE};
 use crate::store::{OpenError, Store};
 use ed25519_dalek::SigningKey;
 use std::path::Path;
@@ -16,9 +20,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 /// The store while it is filled.
-const UNFINISHED: &str = "hub.redb.new";
-/// What may lie in a directory that counts as empty: what an attempt before has left, and what a file system makes.
-const LEFT: [&str; 4] = [UNFINISHED, "master.key", "master.key.new", "lost+found"];
+pub(super) const UNFINISHED: &str = "hub.redb.new";
+/// What may lie in a directory that counts as empty: what an attempt before has left, what a file system makes, and the
+/// journal of the hub that was here: the new one takes from it what the bundle is too old for.
+const LEFT: [&str; 6] = [UNFINISHED, "master.key", "master.key.new", "lost+found", JOURNAL_FILE, "hub.journal.damaged"];
 
 /// What an answer of a courier is.
 pub type Fetching<'a, T> = Pin<Box<dyn Future<Output = Result<T, CourierError>> + Send + 'a>>;
@@ -31,6 +36,16 @@ pub trait Courier: Send + Sync {
     fn bundle<'a>(&'a self, hub: &'a HubId, request: Vec<u8>) -> Fetching<'a, (Vec<u8>, u64)>;
     /// Begins an epoch: a statement, sent with the mirror key that it names. `now_s` is s since 1970.
     fn begin<'a>(&'a self, hub: &'a HubId, epoch: u64, statement: Vec<u8>, mirror: SigningKey, now_s: u64) -> Fetching<'a, ()>;
+    /// Says that `hub` follows the stolen hub `old`: a statement, sent with the mirror key that it names.
+    fn rehome<'a>(&'a self, _hub: &'a HubId, _old: &'a HubId, _statement: Vec<u8>, _mirror: SigningKey, _now_s: u64) -> Fetching<'a, ()> {
+        Box::pin(async {
+            Err(CourierError {
+                code: "unknown".into(),
+                detail: "this cloud knows nothing of stolen hubs".into(),
+                next: "Restore from a file, and ask the makers of your devices".into(),
+            })
+        })
+    }
 }
 
 /// What a cloud says of itself.
@@ -77,6 +92,9 @@ impl Courier for Rescue {
     }
     fn begin<'a>(&'a self, hub: &'a HubId, epoch: u64, statement: Vec<u8>, mirror: SigningKey, now_s: u64) -> Fetching<'a, ()> {
         Box::pin(async move { Ok(Rescue::begin(self, hub, epoch, &statement, mirror, now_s).await?) })
+    }
+    fn rehome<'a>(&'a self, hub: &'a HubId, old: &'a HubId, statement: Vec<u8>, mirror: SigningKey, now_s: u64) -> Fetching<'a, ()> {
+        Box::pin(async move { Ok(Rescue::rehome(self, hub, old, &statement, mirror, now_s).await?) })
     }
 }
 
@@ -145,6 +163,8 @@ pub struct Recovered {
     pub bundle_at: u64,
     /// The cloud knows of the new epoch.
     pub begun: bool,
+    /// What was taken from a journal that stood in the directory.
+    pub replayed: Option<Replayed>,
 }
 
 /// Why no hub was made. Nothing is left that could start.
@@ -164,6 +184,9 @@ pub enum RecoverError {
     /// The bundle.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// An address for the devices of a stolen hub.
+    #[error("--address: {0}. Give HOST:PORT, at most 8 of them")]
+    Address(String),
     /// The directory.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -191,34 +214,71 @@ impl From<Refusal> for RecoverError {
 pub async fn recover(config: &Config, source: Arc<dyn BoxClock>, order: RecoverOrder) -> Result<Recovered, RecoverError> {
     let dir = config.data_dir.as_path();
     refuse_if_taken(dir)?;
-    let clock = SystemClock::new(source, 0, 0);
+    let found = find(source, &order.hub, &order.code, order.from).await?;
+    let Found { bundle, known, courier, now_s } = found;
     let (hub, code) = (order.hub, order.code);
-    let (bundle, known, courier, now_s) = match order.from {
-        BundleSource::File(bundle) => (open_bundle(&code, &hub, &bundle)?, 0, None, clock.now_ms() / 1000),
-        BundleSource::Cloud(courier) => {
-            let facts = courier.look().await?;
-            // A box that has just been unpacked may not know the time; the cloud knows what it will take.
-            let now_s = if clock.grade() == Grade::None { facts.now_s } else { clock.now_ms() / 1000 };
-            let request = RecoveryRequest { hub, nonce: random()?, at_s: now_s, cloud: facts.key }.sign(&code.epoch_key(&hub));
-            let (bundle, epoch) = courier.bundle(&hub, request).await?;
-            let bundle = open_bundle(&code, &hub, &bundle)?;
-            if bundle.cloud_key().is_some_and(|key| key != facts.key) {
-                return Err(RecoverError::OtherCloud);
-            }
-            (bundle, epoch, Some(courier), now_s)
-        }
-    };
-    let life = NewLife::new(&code, &hub, random()?, known.max(bundle.about.epoch), now_s.saturating_mul(1000));
-    let recovered = Recovered { hub, epoch: life.epoch, bundle_at: bundle.about.at, begun: courier.is_some() };
+    let journal = dir.join(JOURNAL_FILE);
+    let unreadable = |source| StartError::DataDir { path: journal.display().to_string(), source };
+    let noted = journal::read(&journal).map_err(unreadable)?.map(|found| found.known).filter(|k| k.hub == Some(*hub.as_bytes()));
+    let before = known.max(bundle.about.epoch).max(noted.map_or(0, |noted| noted.epoch));
+    let life = NewLife::new(&code, &hub, random()?, before, now_s.saturating_mul(1000));
+    let recovered = Recovered { hub, epoch: life.epoch, bundle_at: bundle.about.at, begun: courier.is_some(), replayed: None };
     opening::make_private(dir)?;
     let made = make(config, bundle, life, courier.as_deref(), now_s).await;
     if made.is_err() {
         let _ = std::fs::remove_file(dir.join(UNFINISHED));
     }
-    made.map(|()| recovered)
+    made.map(|replayed| Recovered { replayed, ..recovered })
 }
 
-async fn make(config: &Config, bundle: OpenedBundle, life: NewLife, courier: Option<&dyn Courier>, now_s: u64) -> Result<(), RecoverError> {
+/// A bundle that the code opens, and where it came from.
+pub(super) struct Found {
+    pub(super) bundle: OpenedBundle,
+    /// The newest epoch that the cloud knows; 0 without one.
+    pub(super) known: u64,
+    pub(super) courier: Option<Arc<dyn Courier>>,
+    /// s since 1970, as far as it is known.
+    pub(super) now_s: u64,
+}
+
+/// Fetches the bundle of `hub` and opens it.
+pub(super) async fn find(source: Arc<dyn BoxClock>, hub: &HubId, code: &RecoveryCode, from: BundleSource) -> Result<Found, RecoverError> {
+    let clock = SystemClock::new(source, 0, 0);
+    match from {
+        BundleSource::File(bundle) => {
+            Ok(Found { bundle: open_bundle(code, hub, &bundle)?, known: 0, courier: None, now_s: clock.now_ms() / 1000 })
+        }
+        BundleSource::Cloud(courier) => {
+            let facts = courier.look().await?;
+            // A box that has just been unpacked may not know the time; the cloud knows what it will take.
+            let now_s = if clock.grade() == Grade::None { facts.now_s } else { clock.now_ms() / 1000 };
+            let request = RecoveryRequest { hub: *hub, nonce: random()?, at_s: now_s, cloud: facts.key }.sign(&code.epoch_key(hub));
+            let (bundle, known) = courier.bundle(hub, request).await?;
+            let bundle = open_bundle(code, hub, &bundle)?;
+            if bundle.cloud_key().is_some_and(|key| key != facts.key) {
+                return Err(RecoverError::OtherCloud);
+            }
+            Ok(Found { bundle, known, courier: Some(courier), now_s })
+        }
+    }
+}
+
+async fn make(
+    config: &Config,
+    bundle: OpenedBundle,
+    life: NewLife,
+    courier: Option<&dyn Courier>,
+    now_s: u64,
+) -> Result<Option<Replayed>, RecoverError> {
+    let journal = config.data_dir.join(JOURNAL_FILE);
+    build(config, async |store: &Store| fill_and_begin(store, &journal, bundle, life, courier, now_s).await).await
+}
+
+/// Makes a store that `filling` fills, under another name until it is whole.
+pub(super) async fn build<F, T>(config: &Config, filling: F) -> Result<T, RecoverError>
+where
+    F: AsyncFnOnce(&Store) -> Result<T, RecoverError>,
+{
     let dir = config.data_dir.as_path();
     let unfinished = dir.join(UNFINISHED);
     let file_error = |source| StartError::DataDir { path: unfinished.display().to_string(), source };
@@ -228,37 +288,40 @@ async fn make(config: &Config, bundle: OpenedBundle, life: NewLife, courier: Opt
     }
     let master = keys::master_key(dir, config.credentials_dir.as_deref(), true).map_err(StartError::from)?;
     let path = unfinished.clone();
-    let opened = tokio::task::spawn_blocking(move || Store::open(&path, master)).await;
+    let opened = tokio::task::spawn_blocking(move || Store::open_apart(&path, master)).await;
     let store = opened.map_err(|_| StartError::Setting("opening the database met a fault of this program: please report it"))??;
-    let filled = fill_and_begin(&store, bundle, life, courier, now_s).await;
+    let filled = filling(&store).await;
     store.close().await;
-    filled?;
+    let made = filled?;
     // From here on there is a hub.
     std::fs::rename(&unfinished, dir.join(STORE_FILE)).map_err(file_error)?;
     std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(file_error)?;
-    Ok(())
+    Ok(made)
 }
 
 async fn fill_and_begin(
     store: &Store,
+    journal: &Path,
     bundle: OpenedBundle,
     life: NewLife,
     courier: Option<&dyn Courier>,
     now_s: u64,
-) -> Result<(), RecoverError> {
+) -> Result<Option<Replayed>, RecoverError> {
     let hub = bundle.about.hub;
     let (epoch, statement, mirror) = (life.epoch, life.statement.clone(), life.mirror_key());
+    let now = life.now;
     fill(store, bundle, life).await?;
+    let replayed = replay_journal(store, journal, now).await?;
     if let Some(courier) = courier {
         // The last that can fail for a reason: from here on the hub before is told that it has been replaced.
         courier.begin(&hub, epoch, statement, mirror, now_s).await?;
         begun_in(store).await?;
     }
-    Ok(())
+    Ok(replayed)
 }
 
 /// A directory that holds nothing, or is not there.
-fn refuse_if_taken(dir: &Path) -> Result<(), RecoverError> {
+pub(super) fn refuse_if_taken(dir: &Path) -> Result<(), RecoverError> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),

@@ -112,6 +112,24 @@ impl Certificates {
         ips.chain(names).collect()
     }
 
+    /// How the hub looks at its own listeners: by its own authority and its own clock.
+    pub(super) fn own_client(&self) -> Result<rustls::ClientConfig, TlsError> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.material.ca.certificate().der().to_vec().into())?;
+        let clock = self.clock.clone();
+        let clock = TlsClock::new(move || now_s(&*clock));
+        let builder = rustls::ClientConfig::builder_with_details(Arc::new(rustls::crypto::ring::default_provider()), Arc::new(clock));
+        Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth())
+    }
+
+    /// The ends of the listeners' certificate and of the CA's, s since 1970, and the names and addresses that the first one holds for.
+    pub(super) fn told(&self) -> (u64, u64, Vec<String>) {
+        let issued = self.issued.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ca = ca::read::validity(self.material.ca.certificate().der()).map_or(0, |validity| validity.not_after);
+        (issued.1.not_after, ca, names.into_iter().chain(issued.0.iter().map(IpAddr::to_string)).collect())
+    }
+
     pub(super) fn ca(&self) -> &Certificate {
         self.material.ca.certificate()
     }

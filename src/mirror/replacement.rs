@@ -3,9 +3,10 @@
 use super::line::{Ask, Failure, Line};
 use super::pace::Backoff;
 use super::random;
-use super::round::post;
+use super::round::{post, read};
 use super::uplink::own;
-use crate::domain::mirror::wire::Consent;
+use crate::domain::ids::DeviceId;
+use crate::domain::mirror::wire::{Consent, MoveOrders};
 use crate::service::{LinkTarget, Service};
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::json;
@@ -17,6 +18,9 @@ use tokio::time::Instant;
 const LOOK: Duration = Duration::from_secs(30);
 /// Bytes of the answer to a bundle at most.
 const ANSWER_MOST: usize = 64 * 1024;
+/// The same of a page of move orders, and pages of one fetching.
+const MOVES_MOST: usize = 4 * 1024 * 1024;
+const PAGES_MAX: usize = 1_000;
 
 /// Hands over recovery bundles. That this fails keeps no revocation from coming: it has a pace of its own.
 pub(super) struct Bundles {
@@ -80,4 +84,50 @@ pub(super) async fn begin_epoch(service: &Service, line: &Line) -> Result<(), Fa
         Err(failure) => return Err(failure),
     }
     service.epoch_begun().await.map_err(own)
+}
+
+/// Tells the cloud that this hub follows a stolen one, if it does not know yet.
+pub(super) async fn follow(service: &Service, line: &Line) -> Result<(), Failure> {
+    let Some((old, statement)) = service.rehome_statement().map_err(own)? else { return Ok(()) };
+    match line.ask(post("POST", &line.own("/rehome"), rehoming(&old, &statement))).await {
+        Ok(_) => {}
+        // A cloud that has never heard of the stolen hub, knows another code, or another hub that follows it.
+        Err(Failure { refused: Some(refused), .. }) if matches!(refused.code.as_str(), "recovery_code" | "epoch_stale") => {
+            tracing::warn!(code = %refused.code, "the cloud does not take this hub for the one that follows the stolen one: it brings none of its devices");
+        }
+        Err(failure) => return Err(failure),
+    }
+    service.rehome_told().await.map_err(own)
+}
+
+/// The body that says so.
+pub(super) fn rehoming(old: &str, statement: &[u8]) -> Vec<u8> {
+    json!({ "old": old, "statement": BASE64URL_NOPAD.encode(statement) }).to_string().into_bytes()
+}
+
+/// Fetches orders for the devices of the stolen hub; nothing when this one follows none.
+pub(super) async fn fetch_moves(service: &Service, line: &Line) -> Result<(), Failure> {
+    if !service.follows().map_err(own)? {
+        return Ok(());
+    }
+    let mut after = String::new();
+    for _ in 0..PAGES_MAX {
+        let path = line.own(&format!("/moves?after={after}"));
+        let ask = Ask { most: MOVES_MOST, ..post("GET", &path, Vec::new()) };
+        let page: MoveOrders = match line.ask(ask).await {
+            Ok(reply) => read(&reply.body)?,
+            // One that knows nothing of stolen hubs.
+            Err(Failure { refused: Some(refused), .. }) if refused.code == "not_found" => return Ok(()),
+            Err(failure) => return Err(failure),
+        };
+        let (last, more) = (page.orders.keys().next_back().cloned(), page.more);
+        let orders = page.orders.into_iter().filter_map(|(device, order)| Some((device, BASE64URL_NOPAD.decode(order.as_bytes()).ok()?)));
+        let taken = service.take_orders(orders.collect()).await.map_err(own)?;
+        tracing::debug!(taken = taken.taken, "move orders came from the cloud");
+        match last.filter(|last| more && *last > after && DeviceId::parse(last).is_ok()) {
+            Some(last) => after = last,
+            None => return Ok(()),
+        }
+    }
+    Ok(())
 }

@@ -4,6 +4,7 @@
 use super::line::{Failure, Line, Now, Way, refusal};
 use super::look::{DEADLINE, MOST, base, wrong};
 use super::meter::Meter;
+use super::replacement::rehoming;
 use super::round::{post, read};
 use super::{Config, answer};
 use crate::domain::ids::HubId;
@@ -103,7 +104,25 @@ impl Rescue {
         self.tell_epoch(hub, epoch, statement, mirror, now_s).await.map_err(told)
     }
 
+    /// Says that `hub` follows the stolen hub `old`, with the mirror key that the statement names.
+    ///
+    /// # Errors
+    /// Why the cloud did not take it, in words.
+    pub async fn rehome(&self, hub: &HubId, old: &HubId, statement: &[u8], mirror: SigningKey, now_s: u64) -> Result<(), LookProblem> {
+        let tell = async {
+            let line = self.line(hub, 1, mirror, now_s).await?;
+            line.ask(post("POST", &line.own("/rehome"), rehoming(&old.to_string(), statement))).await.map(|_| ())
+        };
+        tell.await.map_err(told)
+    }
+
     async fn tell_epoch(&self, hub: &HubId, epoch: u64, statement: &[u8], mirror: SigningKey, now_s: u64) -> Result<(), Failure> {
+        let line = self.line(hub, epoch, mirror, now_s).await?;
+        let body = json!({ "statement": BASE64URL_NOPAD.encode(statement) }).to_string().into_bytes();
+        line.ask(post("POST", &line.own("/epoch"), body)).await.map(|_| ())
+    }
+
+    async fn line(&self, hub: &HubId, epoch: u64, mirror: SigningKey, now_s: u64) -> Result<Line, Failure> {
         let (base, key) = self.known()?;
         let began = (self.now)();
         let now = self.now.clone();
@@ -120,9 +139,7 @@ impl Rescue {
             needs_link: false,
             needs_unlink: false,
         };
-        let line = Line::new(way, &target, mirror);
-        let body = json!({ "statement": BASE64URL_NOPAD.encode(statement) }).to_string().into_bytes();
-        line.ask(post("POST", &line.own("/epoch"), body)).await.map(|_| ())
+        Ok(Line::new(way, &target, mirror))
     }
 
     fn known(&self) -> Result<&(String, [u8; 32]), Failure> {

@@ -6,7 +6,7 @@ use super::fetch::{self, FetchError};
 use super::line::{self, Ask, Failure, Line, Refused};
 use super::pace::{self, Backoff};
 use super::random;
-use super::replacement::{Bundles, begin_epoch};
+use super::replacement::{Bundles, begin_epoch, fetch_moves, follow};
 use super::uplink::{End, Uplink, own};
 use super::wake::Wake;
 use crate::domain::mirror::wire::{BYTES_MAX, BatchOffer, Linked, SyncReply};
@@ -48,6 +48,8 @@ pub(super) struct Life<'a> {
     batches_from: Instant,
     batches: Backoff,
     bundles: Bundles,
+    /// Move orders for devices of a stolen hub may have come.
+    moves_due: bool,
 }
 
 impl<'a> Life<'a> {
@@ -62,6 +64,7 @@ impl<'a> Life<'a> {
             batches_from: Instant::now(),
             batches: Backoff::default(),
             bundles: Bundles::new(),
+            moves_due: true,
         }
     }
 
@@ -118,6 +121,7 @@ impl<'a> Life<'a> {
         if let Err(failure) = begin_epoch(&self.uplink.service, self.line).await {
             return self.replaced(failure).await.map(Err);
         }
+        follow(&self.uplink.service, self.line).await?;
         if self.target.needs_link {
             self.uplink.phase(MirrorPhase::Linking);
             if let Err(end) = self.link().await? {
@@ -125,6 +129,11 @@ impl<'a> Life<'a> {
             }
         }
         self.uplink.phase(MirrorPhase::Syncing);
+        if self.moves_due {
+            // Before the first exchange: with them comes what was revoked at the stolen hub.
+            fetch_moves(&self.uplink.service, self.line).await?;
+            self.moves_due = false;
+        }
         let mut wait = Duration::from_secs(WAIT.1);
         let (mut futile, mut otherwise) = (0, 0);
         loop {
@@ -262,7 +271,10 @@ impl<'a> Life<'a> {
         fetch::tidy(&self.uplink.dir, &offers).await;
         for offer in &offers {
             match self.batch(offer, &mut parts).await {
-                Ok(true) => self.batches.reset(),
+                Ok(true) => {
+                    self.batches.reset();
+                    self.moves_due = true;
+                }
                 Ok(false) => {
                     self.batches_from = Instant::now() + self.batches.pause(random(), None);
                     return Ok(false);

@@ -5,12 +5,12 @@
 //! for this endpoint alone, a certificate's chain and name are checked at a moment of its own validity. That costs little:
 //! whoever has the key of an expired certificate still has no cloud key, by which each reply is signed.
 
+use crate::net::authorities::{self, AuthorityError};
 use crate::net::ca::read;
 use crate::net::tls::Clock;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use std::path::Path;
@@ -38,25 +38,10 @@ pub(super) enum TrustError {
 /// # Errors
 /// [`TrustError::CaFile`]; [`TrustError::NoAuthorities`].
 pub(super) fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore, TrustError> {
-    let mut roots = RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    for error in &native.errors {
-        tracing::debug!(%error, "some of the system's certificate authorities could not be read");
-    }
-    roots.add_parsable_certificates(native.certs);
-    if let Some(path) = ca_file {
-        let wrong = |error: String| TrustError::CaFile(path.display().to_string(), error);
-        let certificates = CertificateDer::pem_file_iter(path).map_err(|e| wrong(e.to_string()))?;
-        let mut any = false;
-        for certificate in certificates {
-            roots.add(certificate.map_err(|e| wrong(e.to_string()))?).map_err(|e| wrong(e.to_string()))?;
-            any = true;
-        }
-        if !any {
-            return Err(wrong("it holds no certificate".to_owned()));
-        }
-    }
-    if roots.is_empty() { Err(TrustError::NoAuthorities) } else { Ok(roots) }
+    authorities::authorities(ca_file).map_err(|error| match error {
+        AuthorityError::CaFile(path, why) => TrustError::CaFile(path, why),
+        AuthorityError::None => TrustError::NoAuthorities,
+    })
 }
 
 /// How the cloud's certificate is judged: by `roots`, at the time of `clock`, unless `knows_time` is false.

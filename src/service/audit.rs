@@ -2,6 +2,7 @@
 //! checks are [`reading`]'s, room is [`retention`]'s, erasing what is personal is [`erasure`]'s.
 
 mod erasure;
+mod gaps;
 mod ranges;
 mod reading;
 mod refusals;
@@ -11,6 +12,7 @@ pub use reading::{AuditCheck, AuditExport, AuditPage, Lines as AuditLines, verif
 
 #[allow(unused_imports, reason = "for the calls that end an account for good")]
 pub(super) use erasure::erase_person;
+pub(super) use gaps::{go_on_after, newest};
 pub(super) use ranges::{entries_after, range_after};
 pub(super) use reading::Desk;
 pub(super) use refusals::Refusals;

@@ -337,11 +337,24 @@ pub(super) struct Ended {
 /// # Errors
 /// [`Refusal::NotFound`]; [`Refusal::Conflict`] for the last owner.
 pub(super) fn end_account_in(tx: &Tx<'_>, id: &UserId, spared: &Subject, by: &str, with_grants: bool, now: u64) -> Result<Ended, Refusal> {
-    let key = id.as_str().as_bytes();
-    let mut user = tx.get::<User>(key)?.filter(|u| !u.ended).ok_or(Refusal::NotFound("account"))?;
+    let user = tx.get::<User>(id.as_str().as_bytes())?.filter(|u| !u.ended).ok_or(Refusal::NotFound("account"))?;
     if user.role == Role::Owner {
         keep_an_owner(tx, id)?;
     }
+    Ok(end_account_of(tx, user, spared, by, with_grants, now)?)
+}
+
+/// The same, whoever is left: for what has been decided before.
+pub(super) fn end_account_of(
+    tx: &Tx<'_>,
+    mut user: User,
+    spared: &Subject,
+    by: &str,
+    with_grants: bool,
+    now: u64,
+) -> Result<Ended, StoreError> {
+    let id = &user.id.clone();
+    let key = id.as_str().as_bytes();
     user.ended = true;
     tx.put(key, &user)?;
     tx.delete::<UserName>(user.username.folded().as_bytes())?;

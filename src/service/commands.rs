@@ -1,6 +1,8 @@
-//! Commands: what a person tells a device to do now. Sent only while the device is connected, never queued; the last
+//! Commands: what a person tells a device to do now. Sent only while the device is connected, never queued beyond that
+//! connection (see `held`); the last
 //! thousand are kept in memory with their outcome, and all of them in the audit for good.
 
+use super::held::{Asker, Held};
 use super::{Actor, Change, Refusal, Service, audit, lock};
 use crate::domain::audit::Outcome;
 use crate::domain::ids::DeviceId;
@@ -61,7 +63,8 @@ pub struct CommandView {
     pub name: String,
     /// With what.
     pub args: Value,
-    /// `sent`, `running`, `done`, `failed` or `expired`.
+    /// `waiting` (connected, and it does not listen yet), `sent` (a session of the device has it), `running`, `done`, `failed`
+    /// or `expired`.
     pub status: String,
     /// What the device says about it.
     pub message: String,
@@ -87,17 +90,46 @@ pub(super) struct Commands {
     recent: VecDeque<Running>,
 }
 
-struct Running {
-    view: CommandView,
-    token: Option<String>,
-    deadline: u64,
+pub(super) struct Running {
+    pub(super) view: CommandView,
+    pub(super) token: Option<String>,
+    pub(super) deadline: u64,
+    /// What is to be handed to the device, until a session of it has it.
+    pub(super) held: Option<Held>,
     /// How often the device has said that it is running.
     reports: u8,
     news: Arc<Notify>,
 }
 
+/// What whoever follows a command is told.
+pub(super) struct News {
+    pub(super) view: CommandView,
+    pub(super) token: Option<String>,
+    pub(super) news: Arc<Notify>,
+}
+
 impl Commands {
-    fn find(&mut self, device: &DeviceId, id: &str) -> Option<&mut Running> {
+    /// The commands that wait until this device listens: id, name, and whose right is asked again.
+    pub(super) fn waiting(&self, device: &DeviceId) -> Vec<(String, String, Option<Asker>)> {
+        let waits = |r: &&Running| r.view.device_id == *device && !r.view.is_over();
+        let held = |r: &Running| r.held.as_ref().map(|held| (r.view.id.clone(), r.view.name.clone(), held.asker.clone()));
+        self.recent.iter().filter(waits).filter_map(held).collect()
+    }
+
+    /// Ends those that wait for a device, or one of them.
+    pub(super) fn fail_waiting(&mut self, device: &DeviceId, one: Option<&str>, why: &str) -> Vec<News> {
+        let waits = |r: &&mut Running| r.view.device_id == *device && !r.view.is_over() && one.is_none_or(|id| r.view.id == id);
+        let mut ended = Vec::new();
+        for running in self.recent.iter_mut().filter(waits) {
+            if running.held.take().is_some() {
+                (running.view.status, running.view.message) = ("failed".into(), why.into());
+                ended.push(News { view: running.view.clone(), token: running.token.clone(), news: running.news.clone() });
+            }
+        }
+        ended
+    }
+
+    pub(super) fn find(&mut self, device: &DeviceId, id: &str) -> Option<&mut Running> {
         self.recent.iter_mut().rev().find(|r| r.view.id == id && r.view.device_id == *device)
     }
 
@@ -166,7 +198,7 @@ impl Service {
             device_id: device.clone(),
             name: request.name,
             args,
-            status: "sent".into(),
+            status: "waiting".into(),
             message: String::new(),
             result: Value::Null,
             by: actor.subject.to_string(),
@@ -198,13 +230,21 @@ impl Service {
             view: view.clone(),
             token: request.client_token.clone(),
             deadline,
+            held: Some(Held {
+                topic: format!("things/{device}/commands/{}", view.name),
+                body: serde_json::json!({"id": view.id, "args": view.args, "expires_ms": ttl}).to_string(),
+                asker: (!used_up).then(|| Asker { actor: actor.clone(), action }),
+            }),
             reports: 0,
             news: news.clone(),
         });
-        self.tell(&view, request.client_token.as_deref());
-        let body = serde_json::json!({"id": view.id, "args": view.args, "expires_ms": ttl});
-        let topic = format!("things/{device}/commands/{}", view.name);
-        self.publish_now_or_never(&topic, body.to_string(), Duration::from_millis(ttl));
+        if !self.offer_command(device, &view.id) {
+            if used_up || !self.is_online(device) {
+                self.end_untaken(device, &view.id).await;
+            } else {
+                self.tell(&view, request.client_token.as_deref());
+            }
+        }
         let wait = Duration::from_millis(request.wait_ms.unwrap_or(0).min(MAX_WAIT_MS).min(ttl + 1_000));
         let _ = tokio::time::timeout(wait, async {
             loop {
@@ -225,7 +265,7 @@ impl Service {
     /// What becomes of a command, to everybody who may hear it: live views, and over MQTT. There the values of the
     /// device's attributes are left out of the result: those stand in the twin, and one who may run a command need not
     /// be one who may read them.
-    fn tell(&self, view: &CommandView, token: Option<&str>) {
+    pub(super) fn tell(&self, view: &CommandView, token: Option<&str>) {
         self.changed(Change::Command(Box::new(view.clone())));
         let mut body = serde_json::json!({
             "id": view.id, "status": view.status, "message": view.message, "result": self.without_attributes(view, &BTreeSet::new()).result,
@@ -300,7 +340,8 @@ impl Service {
         }
         let (view, token, news) = {
             let mut commands = lock(&self.commands);
-            let Some(running) = commands.find(device, &report.id).filter(|r| r.view.name == name && !r.view.is_over()) else {
+            let taken = |r: &&mut Running| r.view.name == name && !r.view.is_over() && r.held.is_none();
+            let Some(running) = commands.find(device, &report.id).filter(taken) else {
                 return Ok(());
             };
             if report.status == "running" {
@@ -333,7 +374,8 @@ impl Service {
             .filter(|r| !r.view.is_over() && r.deadline <= now)
             .map(|r| {
                 r.view.status = "expired".into();
-                r.view.message = "the device did not answer in time".into();
+                let waited = r.held.take().is_some();
+                r.view.message = if waited { "the device did not listen in time" } else { "the device did not answer in time" }.into();
                 (r.view.clone(), r.token.clone(), r.news.clone())
             })
             .collect();
@@ -346,7 +388,7 @@ impl Service {
         audited
     }
 
-    async fn audit_command(&self, view: &CommandView, actor: String) -> Result<(), Refusal> {
+    pub(super) async fn audit_command(&self, view: &CommandView, actor: String) -> Result<(), Refusal> {
         let now = self.now();
         let detail = format!("{} {} {}", view.name, view.id, view.message).trim().to_owned();
         let event = audit::event(actor, "command.end", view.device_id.as_str(), Outcome::Done, &view.status, detail, "mqtt");

@@ -21,6 +21,10 @@ const LAST_SEEN_EVERY_MS: u64 = 10 * 60 * 1000;
 const QUARANTINED: &str = "Two things act as this device, and what it shows may come from either. Both are shut out. Look at the evidence \
      and at the thing itself before you rely on it; lift the quarantine when you know which is yours.";
 
+/// What whoever sees a device is told whose firmware is not safe any more.
+const BEHIND: &str = "What this device runs is not safe any more. It is kept away from everything, and nobody reaches it, until it has been \
+     updated: look at its firmware.";
+
 /// Certificates of one device that sign in.
 const CERTIFICATES: usize = 20;
 
@@ -73,6 +77,10 @@ pub struct DeviceView {
     pub only: Option<BTreeSet<String>>,
     /// What an account that may use it has to know first.
     pub warning: Option<&'static str>,
+    /// The version of its firmware, if it has said it.
+    pub firmware: Option<String>,
+    /// Whether that is below the security minimum of its model: then it is kept away from everything.
+    pub behind: bool,
     /// The record's version, its `ETag`.
     pub version: u64,
 }
@@ -149,8 +157,11 @@ impl Service {
         let presence = lock(&self.presence).get(id).cloned().unwrap_or_default();
         let model = self.model(&registered.brand, &registered.model).ok();
         let household = rows.household;
+        let (runs, behind) = Service::runs(v, id)?;
         Ok(DeviceView {
-            warning: household.is_quarantined().then_some(QUARANTINED),
+            warning: if household.is_quarantined() { Some(QUARANTINED) } else { behind.then_some(BEHIND) },
+            firmware: runs.map(|facts| facts.version),
+            behind,
             kind: model.as_ref().map_or_else(|| "thing".into(), |m| m.kind.clone()),
             title: model.as_ref().map_or_else(|| registered.model.to_string(), |m| m.title.clone()),
             trust: registered.origin.trust(),
@@ -343,6 +354,9 @@ impl Service {
         };
         if edge {
             self.changed(super::Change::Device { id: id.clone() });
+        }
+        if edge && !online {
+            self.drop_held_commands(id).await;
         }
         if edge
             && !online

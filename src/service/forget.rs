@@ -28,6 +28,7 @@ pub(super) fn forget_device(tx: &Tx<'_>, device: &DeviceId, by: &str, now: u64) 
     tx.delete_prefix::<IssuedCertificate>(&prefix)?;
     tx.delete::<Credential>(key)?;
     tx.delete::<PairingTranscript>(key)?;
+    super::firmware::forget_choices(tx, device)?;
     let retained = forget_state(tx, device)?;
     let before = tx.get::<Household>(key)?.unwrap_or_default();
     let standing = if before.standing.admits() { Standing::Waiting } else { before.standing };

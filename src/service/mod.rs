@@ -5,9 +5,11 @@
 //! through [`Service::changes`]. Deciding is `domain`'s, bytes are `store`'s.
 
 mod accounts;
+mod actor;
 mod app_tokens;
 mod apps;
 mod audit;
+mod backup;
 mod bindings;
 mod claims;
 mod clock;
@@ -16,9 +18,11 @@ mod commands;
 mod devices;
 mod explain;
 mod factory_reset;
+mod firmware;
 mod forget;
 mod gate;
 mod handover;
+mod held;
 mod idle;
 mod invitations;
 mod lockout;
@@ -43,19 +47,31 @@ mod sign_out;
 mod strength;
 mod support;
 mod twins;
+mod update;
 mod vendors;
 mod verified;
 
+pub use crate::store::SCHEMA_VERSION as BACKUP_LAYOUT;
 pub use crate::store::tables::RetainedMessage;
 pub use accounts::{NewUser, SetupRequest, SignIn, UserView};
+pub use actor::Actor;
 pub use apps::{AppGrant, AppView, MadeAppToken, NewAppToken};
 pub use audit::{AuditCheck, AuditExport, AuditLines, AuditPage, verify_audit};
+pub use backup::{
+    BackupError, BackupIndex, BackupOutcome, BackupRun, BackupView, BackupWish, Chain, EndedView, Indexed, ListedBackup, Looked,
+    MadeBackup, NewBackup, Passphrase, Proof, RestoreLife, RestoreReport, Sample, Secrets, Sum, Summary, check_backup, fill_from_backup,
+    look_at_backup, look_at_ends,
+};
 pub use bindings::{BindingView, Grant, Recipient};
 pub use clock::{ClockView, Timing, Weighed};
 pub use clones::{Answer, EvidenceView, Probe};
 pub use commands::{CommandRequest, CommandView};
 pub use devices::{DeviceChange, DeviceView};
 pub use explain::{Explanation, Question};
+pub use firmware::{
+    DeviceFirmwareView, Download, FirmwareConfig, FirmwareRefusal, FirmwareView, ImportedRelease, ModelFirmwareView, PolicyTarget,
+    PolicyView, ReleaseImport, ReleaseOrigin, ReleaseView, WantedRelease,
+};
 pub use gate::{SignInAttempt, SignInRefusal, SignedIn};
 pub use invitations::{GiftView, InvitationLook, InvitationView, MadeInvitation, NewInvitation, PromiseView, Registration};
 pub use mirror::{
@@ -71,8 +87,9 @@ pub use pairing::{
 pub use password_reset::{MadeCode, make_console_code};
 pub use people::UserChange;
 pub use recovery::{
-    About as BundleAbout, BundleError, BundleView, MadeRecoveryCode, NewLife, OpenedBundle, QR_RECOVERY_PREFIX, RecoveryView, RestoredView,
-    begun_in, fill, open_bundle,
+    About as BundleAbout, BundleError, BundleView, MadeRecoveryCode, MoveView, MovingDevice, NewLife, OpenedBundle, OrdersTaken,
+    QR_RECOVERY_PREFIX, RecoveryView, Replayed, RestoredView, Successor, begun_in, catch_up, fill, fill_successor, finish_review_in,
+    open_bundle, replay, replay_journal, told_in,
 };
 pub use registry::{BrandView, ImportReport, RegistryError};
 pub use roles::{RoleView, Roles};
@@ -83,12 +100,11 @@ pub use settings::{SettingsChange, SettingsView};
 pub use sign_out::SessionView;
 pub use strength::Strength;
 pub use support::{SupportRequest, SupportView};
+pub use update::{OfferedRelease, UpdateEnd, UpdateOutcome, UpdatePhase, UpdateView, Updater};
 pub use vendors::Vendor;
 
 use rights::Now;
 
-use crate::domain::account::{Role, UserId};
-use crate::domain::authority::{Authority, HubAction};
 use crate::domain::binding::Subject;
 use crate::domain::ids::{DeviceId, HubId};
 use crate::domain::model::Model;
@@ -102,7 +118,6 @@ use bytes::Bytes;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
@@ -154,6 +169,11 @@ pub trait Outlet: Send + Sync {
     /// Hands a message of the hub to the subscribers. One with a `life` is for now or never: it reaches who is connected,
     /// within that time, and is never kept for later.
     fn publish(&self, topic: &str, payload: Bytes, qos: u8, retain: bool, life: Option<Duration>);
+    /// Hands a message of the hub to the subscribers, for now or never; whether a session of `who` has it.
+    fn hand(&self, _who: &Subject, topic: &str, payload: Bytes, life: Duration) -> bool {
+        self.publish(topic, payload, 1, false, Some(life));
+        true
+    }
     /// Ends all sessions of `who`; when it returns, nothing more reaches them.
     fn close<'a>(&'a self, who: &'a Subject, reason: CloseReason) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
     /// Ends the connections that signed in with this session of a person (its keyed hash), and no others of the account.
@@ -166,62 +186,6 @@ pub trait Outlet: Send + Sync {
     /// Ends all sessions there are; when it returns, nothing more reaches anybody.
     fn close_everyone<'a>(&'a self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(std::future::ready(()))
-    }
-}
-
-/// Who acts, and through what: the first argument of every use case.
-#[derive(Clone, Debug)]
-pub struct Actor {
-    /// Who: a person, an app, a service, a device.
-    pub subject: Subject,
-    /// The person an app acts for.
-    pub behalf: Option<UserId>,
-    /// What it may do to the hub, as it was when the request came in.
-    pub authority: Authority,
-    /// The protocol and the source, as the audit shows it.
-    pub via: String,
-    /// The source's address.
-    pub source: IpAddr,
-}
-
-impl Actor {
-    /// Whoever holds the box itself: its configuration is an owner's word.
-    #[must_use]
-    pub fn console() -> Actor {
-        let source = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-        Actor::person(UserId::console(), Role::Owner, "console".into(), source)
-    }
-
-    /// A person.
-    #[must_use]
-    pub fn person(user: UserId, role: Role, via: String, source: IpAddr) -> Actor {
-        Actor { subject: Subject::User(user), behalf: None, authority: Authority::Role(role), via, source }
-    }
-
-    /// A device, in what it does to others.
-    #[must_use]
-    pub fn device(id: DeviceId, via: String, source: IpAddr) -> Actor {
-        Actor { subject: Subject::Device(id), behalf: None, authority: Authority::Nothing, via, source }
-    }
-
-    /// The account of the person who acts.
-    ///
-    /// # Errors
-    /// [`Refusal::PeopleOnly`] for everything that is not a person, also for an app that acts for one.
-    pub fn user(&self) -> Result<&UserId, Refusal> {
-        self.subject.user().ok_or(Refusal::PeopleOnly)
-    }
-
-    /// Whether what let it in ends without use: so it is with service accounts and a maker's people.
-    #[must_use]
-    pub fn ends_unused(&self) -> bool {
-        matches!(self.authority, Authority::Service(_)) || self.authority.role().is_some_and(Role::is_vendor)
-    }
-
-    /// Whether it may do this to the hub, as far as was known when the request came in; a transaction asks again.
-    #[must_use]
-    pub fn may(&self, action: HubAction) -> bool {
-        self.authority.may(action)
     }
 }
 
@@ -259,6 +223,15 @@ pub enum Change {
     Accounts,
     /// The link to the cloud, how it stands, or what came from there.
     Cloud,
+    /// Firmware: of one device, or the releases that are here and what holds for them.
+    Firmware {
+        /// Of which device.
+        id: Option<DeviceId>,
+    },
+    /// The hub's version, or what is done about it.
+    Update,
+    /// Backups: their settings, one that runs, or how one ended.
+    Backup,
 }
 
 /// Why a use case did not do what it was asked. An adapter maps each to its protocol.
@@ -321,6 +294,9 @@ pub enum Refusal {
     /// A statement or file of a maker was not taken.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// A release of firmware was not taken.
+    #[error(transparent)]
+    Firmware(#[from] FirmwareRefusal),
     /// Another hub has taken this one's place.
     #[error("another hub has taken the place of this one, and this one serves nobody any more")]
     Retired,
@@ -383,8 +359,12 @@ pub struct Service {
     /// Says where the hub is reached over MQTT with TLS.
     reached_at: OnceLock<Box<dyn Fn() -> Vec<String> + Send + Sync>>,
     pepper: Zeroizing<[u8; 32]>,
+    backups: backup::Desk,
     /// Bundles, and how this hub stands to the one before it and the one after it.
     recovery: recovery::Desk,
+    firmware: firmware::Desk,
+    /// Who brings new versions.
+    updater: OnceLock<Weak<dyn Updater>>,
 }
 
 impl Service {
@@ -440,7 +420,10 @@ impl Service {
             mirror: mirror::Desk::default(),
             reached_at: OnceLock::new(),
             pepper,
+            backups: backup::Desk::default(),
             recovery: recovery::Desk::default(),
+            firmware: firmware::Desk::default(),
+            updater: OnceLock::new(),
         });
         service.load_standing()?;
         service.load_zone()?;

@@ -291,7 +291,7 @@ impl Service {
     }
 
     /// Devices that were paired before their key was known have proved it now (true), or are shut out.
-    async fn attested(&self, checked: Vec<(DeviceId, bool)>) {
+    pub(in crate::service) async fn attested(&self, checked: Vec<(DeviceId, bool)>) {
         if checked.is_empty() {
             return;
         }

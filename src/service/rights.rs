@@ -1,5 +1,6 @@
 //! Facts for the policy, loaded from the store; decisions; and the tables compiled for connections.
 
+use super::firmware::is_behind;
 use super::mirror::is_from_cloud;
 use super::support::support_of;
 use super::{Actor, Refusal, Service, SignedIn};
@@ -37,6 +38,8 @@ pub(super) struct Rows {
     pub(super) household: Household,
     /// The device has proved its key.
     attested: bool,
+    /// What it runs is below the security minimum.
+    behind: bool,
     pub(super) own: Side,
     /// The person an app acts for.
     behalf: Option<Side>,
@@ -143,7 +146,9 @@ impl Party {
                 let ready = rows.get::<Household>(key)?.is_some_and(|h| h.standing == Standing::Ready);
                 // Who has proved nothing but a code drives nobody else.
                 let attested = rows.get::<Registered>(key)?.is_some_and(|r| r.origin.trust() == Trust::Attested);
-                Party { active: ready && attested, ..nobody }
+                // Nor does what has to be updated before anything else.
+                let active = ready && attested && !is_behind(rows, id)?;
+                Party { active, ..nobody }
             }
         })
     }
@@ -179,11 +184,17 @@ impl Rows {
         Ok(Rows {
             household: rows.get::<Household>(key)?.unwrap_or_default(),
             attested,
+            behind: is_behind(rows, device)?,
             own,
             behalf,
             policy_age_ms: now.policy_age_ms,
             review_pending: party.review_pending,
         })
+    }
+
+    /// As if no review of others' rights were pending: for comparing decisions of before and after a restore.
+    pub(super) fn without_review(&mut self) {
+        self.review_pending = false;
     }
 
     /// The facts; `name` is the attribute or command in question, if there is one.
@@ -193,6 +204,7 @@ impl Rows {
             behalf: self.behalf.as_ref().map(Side::holder),
             standing: self.household.standing,
             attested: self.attested,
+            behind: self.behind,
             name,
             policy_age_ms: self.policy_age_ms,
             review_pending: self.review_pending,
@@ -309,23 +321,30 @@ impl Service {
     fn compile_bound(&self, subject: &Subject) -> Table {
         let now = self.moment();
         let loaded = self.store.read::<_, StoreError>(|v| {
+            if let Subject::Device(id) = subject
+                && is_behind(v, id)?
+            {
+                return Ok(None);
+            }
             let party = Party::load(v, subject, now.at)?;
             let mut all = Vec::new();
             for (_, index) in v.scan::<BindingIndex>(&subject_prefix(subject), 10_000)? {
                 let rows = Rows::of(v, subject, &party, &index.device, &now)?;
                 all.push((index.device, rows));
             }
-            Ok(all)
+            Ok(Some(all))
         });
-        match loaded {
-            Ok(all) => {
+        match (loaded, subject) {
+            (Ok(None), Subject::Device(id)) => Table::of_update(id.as_str()),
+            (Ok(None), _) => Table::nothing(),
+            (Ok(Some(all)), _) => {
                 let facts = all.iter().map(|(device, rows)| (device.as_str(), rows.facts(None)));
                 match subject {
                     Subject::Device(id) => Table::of_device(id.as_str(), facts, &now),
                     _ => Table::of_bound(facts, &now),
                 }
             }
-            Err(error) => {
+            (Err(error), _) => {
                 // What cannot be read allows nothing.
                 tracing::error!(%error, "a policy could not be compiled; the connection has no rights");
                 Table::nothing()

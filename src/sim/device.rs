@@ -2,6 +2,8 @@
 //! connection is `session`'s; the derivations are `sim::identity`'s and what outlives a power cut is `sim::state`'s.
 
 mod event;
+mod firmware;
+mod rehome;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -15,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use super::firmware as image;
 use super::identity::{Credential, DeviceSecret, HubId, HubKeys};
 use super::mqtt::{self, Client, ConnectOptions, Version};
 use super::state::{Flash, FlashError};
@@ -22,6 +25,7 @@ use super::things::{Fault, Kind, Thing};
 use super::tls::{self, Address, Connection, DialError, Security, Stream, Trust};
 
 pub use event::{Event, SignIn};
+pub use rehome::Neighbour;
 use session::{Session, Work};
 
 /// A connection that lived shorter than this counts as a failure: what throws the device out at once would else be
@@ -59,6 +63,12 @@ pub struct Options {
     pub keep_alive_s: u16,
     /// Time for each step of a connection.
     pub step: Duration,
+    /// Hubs that it asks for an order to move when its own does not answer.
+    pub nearby: Vec<Neighbour>,
+    /// Whether it looks for more of them by mDNS, and on which interfaces (all but loopback when empty).
+    pub search: Option<Vec<String>>,
+    /// How it is updated; without it, or without a `state`, it never is.
+    pub firmware: Option<image::Options>,
     /// What a hand at the device does; absent when nobody is near.
     pub controls: Option<mpsc::Receiver<Control>>,
 }
@@ -77,6 +87,8 @@ pub struct Backoff {
 pub enum Control {
     /// Puts a fault in (true) or takes it away.
     Fault(Fault, bool),
+    /// Puts something in that goes wrong with the next update, or takes it away.
+    Firmware(image::Fault, bool),
     /// The reset button: credentials are forgotten, counters stay, and hubs are told that it was pressed.
     Reset,
     /// The flash is lost: credentials and counters.
@@ -129,7 +141,14 @@ pub async fn run_on(
 ) -> Result<(), DeviceError> {
     let mut device = Device::new(options, flash, events)?;
     let mut failures = 0u32;
+    let mut up = device.switch_on()?;
     loop {
+        if !up {
+            // Nothing is heard of it until somebody pulls its plug.
+            shutdown.cancelled().await;
+            device.tell(Event::Stopped);
+            return Ok(());
+        }
         let end = match signed_in.take() {
             Some(client) => {
                 device.tell(Event::SignedIn { with: SignIn::NewSecret });
@@ -159,6 +178,10 @@ pub async fn run_on(
                 return Ok(());
             }
             End::AtOnce | End::Roamed => continue,
+            End::Restart | End::PowerCut => {
+                up = device.switch_on()?;
+                continue;
+            }
             End::Failed => {
                 failures = failures.saturating_add(1);
                 device.backoff.after(failures)
@@ -183,6 +206,10 @@ enum End {
     AtOnce,
     /// It has gone out of reach of this one.
     Roamed,
+    /// It starts again, with what lies on its flash.
+    Restart,
+    /// The same, and it is gone without a word.
+    PowerCut,
     /// It broke, or did not come about.
     Failed,
     /// The hub does not want it for now.
@@ -201,8 +228,11 @@ struct Device {
     backoff: Backoff,
     keep_alive_s: u16,
     step: Duration,
+    nearby: Vec<Neighbour>,
+    search: Option<Vec<String>>,
     controls: Option<mpsc::Receiver<Control>>,
     flash: Flash,
+    firmware: Option<image::update::Update>,
     thing: Box<dyn Thing>,
     work: Work,
     events: mpsc::Sender<Event>,
@@ -230,9 +260,14 @@ impl Device {
         {
             return Err(DeviceError::Kind(format!("a {kind} has no such fault")));
         }
+        let hub_id = flash.moved_to().unwrap_or(options.hub_id);
+        let firmware = match (options.firmware, &options.state) {
+            (Some(firmware), Some(state)) => Some(image::update::Update::new(firmware, options.secret.clone(), state.clone())?),
+            _ => None,
+        };
         let device = Self {
-            keys: options.secret.for_hub(options.hub_id),
-            hub_id: options.hub_id,
+            keys: options.secret.for_hub(hub_id),
+            hub_id,
             hub: options.hub,
             tls: options.tls,
             version: options.version,
@@ -240,8 +275,11 @@ impl Device {
             backoff: options.backoff,
             keep_alive_s: options.keep_alive_s,
             step: options.step,
+            nearby: options.nearby,
+            search: options.search,
             controls: options.controls,
             flash,
+            firmware,
             thing,
             work: Work::default(),
             events,
@@ -254,6 +292,17 @@ impl Device {
         };
         device.tell(Event::Started { device_id: device.secret.device_id.clone(), kind, claim_code: device.secret.claim_code() });
         Ok(device)
+    }
+
+    /// Comes up with what lies on its flash. False when it hangs.
+    fn switch_on(&mut self) -> Result<bool, DeviceError> {
+        self.instance = random()?;
+        let Some(firmware) = &mut self.firmware else { return Ok(true) };
+        let events = &self.events;
+        let up = firmware.switch_on(&mut |event| {
+            let _ = events.try_send(Event::Firmware(event));
+        })?;
+        Ok(up)
     }
 
     /// Leaves a connection as it is: nobody listens on it any more.
@@ -276,7 +325,7 @@ impl Device {
         let trust = match (&credential, self.tls) {
             (_, false) => Trust::Plain,
             (Some(credential), true) => Trust::Pinned(credential.ca.clone()),
-            (None, true) => Trust::FirstUse,
+            (None, true) => self.flash.ordered_ca(self.hub_id).map_or(Trust::FirstUse, Trust::Pinned),
         };
         let connection = match tls::dial(&self.hub, &Security { trust, client: None }, self.step).await {
             Ok(connection) => connection,
@@ -286,7 +335,8 @@ impl Device {
                 if matches!(error, DialError::Untrusted(_)) && with == SignIn::NewSecret {
                     self.refused(with)?;
                 }
-                return Ok(Err(End::Failed));
+                // Nobody is there, or another: it may have been stolen.
+                return Ok(Err(if self.look_for_order().await? { End::AtOnce } else { End::Failed }));
             }
         };
         let password = self.password(credential.as_ref(), &connection)?;
@@ -392,6 +442,9 @@ impl Options {
             backoff: Backoff::HOME,
             keep_alive_s: 30,
             step: Duration::from_secs(10),
+            nearby: Vec::new(),
+            search: None,
+            firmware: None,
             controls: None,
         }
     }

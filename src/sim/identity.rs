@@ -1,9 +1,12 @@
 //! What a firmware computes with its device key: the claim code, the keys of one hub, counter tokens, the sealed
-//! credential and the answer to a re-base (`docs/protocol/identity.md` §2–§5, §9, `mqtt.md` §1 and §4). Where keys and
+//! credential and the answer to a re-base (`docs/protocol/identity.md` §2–§5, §9, `mqtt.md` §1 and §4); orders to move stand below. Where keys and
 //! counters are kept is `sim::state`'s; when they are used is `sim::device`'s.
 
+mod rehome;
 #[cfg(test)]
 pub(super) mod tests;
+
+pub use rehome::{MoveError, MoveOrder, ORDER_MAX};
 
 use std::fmt;
 use std::path::Path;

@@ -3,13 +3,14 @@
 //!
 //! `mqtt` and `tls` are a client for the public protocol, which the demo's tour and the load generator use too;
 //! `identity` and `state` are what a firmware keeps secret and keeps; `network` is how they find a hub
-//! and are found; `device` is their life; `things` are what it does;
+//! and are found; `device` is their life; `things` are what it does; `firmware` is how they become their next version;
 //! `copies` are what a hub must tell apart; `link` is a network between two programs that can be cut.
 
 #[cfg(feature = "sim")]
 pub mod bluez;
 pub mod copies;
 pub mod device;
+pub mod firmware;
 pub mod gatt;
 pub mod identity;
 pub mod improv;

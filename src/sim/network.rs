@@ -9,6 +9,7 @@ use data_encoding::HEXLOWER;
 use mdns_sd::{IfKind, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent, ServiceInfo};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::device::Neighbour;
 use super::identity::{DeviceSecret, HubId};
 use super::tls::Address;
 
@@ -56,6 +57,32 @@ pub async fn find_hub(wanted: Option<HubId>, interfaces: &[String]) -> Result<Fo
     let found = look(&daemon, wanted).await;
     stop(&daemon).await;
     found
+}
+
+/// All hubs that answer within `within`, for a device that has lost its own.
+///
+/// # Errors
+/// [`NetworkError::Mdns`].
+pub async fn hubs(interfaces: &[String], within: Duration) -> Result<Vec<Neighbour>, NetworkError> {
+    let daemon = responder(interfaces)?;
+    let events = daemon.browse(HUB)?;
+    let until = Instant::now() + within;
+    let mut found: Vec<Neighbour> = Vec::new();
+    while found.len() < MOST {
+        let event = tokio::select! {
+            event = events.recv_async() => event,
+            () = sleep_until(until) => break,
+        };
+        let Ok(event) = event else { break };
+        let ServiceEvent::ServiceResolved(service) = event else { continue };
+        let Some(hub) = read(&service) else { continue };
+        let https = Address { host: hub.mqtts.host.clone(), port: service.get_port() };
+        if https.port != 0 && !found.iter().any(|known| known.https == https) {
+            found.push(Neighbour { https, mqtts: hub.mqtts });
+        }
+    }
+    stop(&daemon).await;
+    Ok(found)
 }
 
 async fn look(daemon: &ServiceDaemon, wanted: Option<HubId>) -> Result<FoundHub, NetworkError> {

@@ -12,7 +12,7 @@ use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::identity::{Credential, HubId};
+use super::identity::{Credential, HubId, MoveOrder};
 
 /// Commands remembered: more than can be under way within their life of seconds.
 const COMMANDS_KEPT: usize = 64;
@@ -70,6 +70,12 @@ struct Content {
     home: Option<String>,
     /// Ids of commands run, the oldest first.
     commands: VecDeque<String>,
+    /// The number of the last order to move that was taken; whatever else is forgotten, this is not.
+    #[serde(default)]
+    rehomed: u64,
+    /// The hub to which it led.
+    #[serde(default)]
+    moved_to: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -82,6 +88,9 @@ struct HubContent {
     place: Option<Place>,
     #[serde(default)]
     pending_place: Option<Place>,
+    /// The CA certificate that an order to move has named: pinned before there is a credential.
+    #[serde(default)]
+    ca: Option<String>,
 }
 
 /// A credential as it lies in the file.
@@ -205,6 +214,44 @@ impl Flash {
         hubs.find_map(|(hub, of)| Some((hub.parse().ok()?, of.pending_place.clone()?)))
     }
 
+    /// The number of the last order to move that was taken; 0 before the first.
+    pub fn rehomed(&self) -> u64 {
+        self.read().rehomed
+    }
+
+    /// The hub to which the device has moved, if it has.
+    pub fn moved_to(&self) -> Option<HubId> {
+        self.read().moved_to.as_ref()?.parse().ok()
+    }
+
+    /// The CA that an order has named for `hub`.
+    pub fn ordered_ca(&self, hub: HubId) -> Option<Vec<u8>> {
+        BASE64URL_NOPAD.decode(self.read().hub_content(hub)?.ca.as_ref()?.as_bytes()).ok()
+    }
+
+    /// Whether it is at home at `hub`: claimed there, or told to go there.
+    pub fn belongs_to(&self, hub: HubId) -> bool {
+        let content = self.read();
+        content.hub_content(hub).is_some_and(|of| of.active.is_some() || of.pending.is_some() || of.ca.is_some())
+    }
+
+    /// Moves from one hub to another, in one step: the order's number, the new hub and its CA are kept, and what the old hub
+    /// gave is forgotten.
+    ///
+    /// # Errors
+    /// [`FlashError::Io`]: then it has not moved.
+    pub fn move_to(&mut self, from: HubId, order: &MoveOrder) -> Result<(), FlashError> {
+        self.change(|content| {
+            content.rehomed = content.rehomed.max(order.counter);
+            content.moved_to = Some(order.to.to_string());
+            content.home = None;
+            let old = content.hub(from);
+            *old = HubContent { counter: old.counter, ..HubContent::default() };
+            let new = content.hub(order.to);
+            *new = HubContent { counter: new.counter, ca: Some(BASE64URL_NOPAD.encode(&order.ca)), ..HubContent::default() };
+        })
+    }
+
     /// Makes the pending credential the active one.
     ///
     /// # Errors
@@ -241,6 +288,7 @@ impl Flash {
         self.change(|content| {
             content.resets = content.resets.saturating_add(1);
             content.home = None;
+            content.moved_to = None;
             for hub in content.hubs.values_mut() {
                 *hub = HubContent { counter: hub.counter, ..HubContent::default() };
             }

@@ -34,10 +34,42 @@ const COUNTED: &[&str] = &[
     "away_keys",
     "mirror_link",
     "mirror_marks",
+    "following",
+    "move_orders",
+    "firmware_floors",
+    "firmware_facts",
+    "firmware_policies",
 ];
 
 /// Names of those that travel along, and change too often to be a reason by themselves.
 const RIDING: &[&str] = &["counters", "clock_floor", "audit_head"];
+
+/// Names of tables that no backup has: who was signed in or invited, and with what, must not come back to life after it
+/// has ended; what is only of the present moment; what a new epoch begins anew at the cloud; and how backups themselves
+/// stand.
+const NOT_BACKED_UP: &[&str] = &[
+    "sessions",
+    "setup",
+    "app_tokens",
+    "refresh_tokens",
+    "authorization_codes",
+    "service_tokens",
+    "token_uses",
+    "invitations",
+    "reset_codes",
+    "support",
+    "momentary",
+    "mirror_switch",
+    "mirror_progress",
+    "outbox",
+    "mirror_batch",
+    "mirror_sent",
+    "mirror_offers",
+    "carried_changes",
+    "bundle_sent",
+    "restored",
+    "backup_state",
+];
 
 /// A row as it goes from one hub to another: its key, and its value as CBOR, opened.
 pub type OpenRow = (Vec<u8>, Zeroizing<Vec<u8>>);
@@ -53,6 +85,18 @@ pub fn carried_tables() -> Vec<Table> {
 pub fn carried_table(name: &str) -> Option<Table> {
     let known = COUNTED.iter().chain(RIDING).any(|carried| *carried == name);
     known.then(|| tables::named(name)).flatten()
+}
+
+/// The tables whose rows are in a backup, in the order in which they are written.
+#[must_use]
+pub fn backed_up_tables() -> Vec<Table> {
+    tables::ALL.iter().copied().filter(|table| !NOT_BACKED_UP.contains(&table.name)).collect()
+}
+
+/// The table with this name, if a backup may have it.
+#[must_use]
+pub fn backed_up_table(name: &str) -> Option<Table> {
+    tables::named(name).filter(|table| !NOT_BACKED_UP.contains(&table.name))
 }
 
 /// Whether a change of the table counts.
@@ -89,6 +133,14 @@ impl Tx<'_> {
         self.put_bytes(table, key, &bytes)
     }
 
+    /// Takes a row of any table away.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub fn delete_opened(&self, table: Table, key: &[u8]) -> Result<(), StoreError> {
+        self.delete_bytes(table, key)
+    }
+
     /// Says that what was put is of this layout: at the next opening it is brought up to date.
     ///
     /// # Errors
@@ -123,6 +175,15 @@ mod tests {
             assert_eq!(all.iter().filter(|t| t.name == table.name).count(), 1, "{}", table.name);
         }
         assert!(carried_table("sessions").is_none() && carried_table("setup").is_none() && carried_table("audit").is_none());
+    }
+
+    #[test]
+    fn a_backup_leaves_out_only_tables_that_there_are() {
+        for name in NOT_BACKED_UP {
+            assert!(tables::named(name).is_some(), "{name}");
+            assert!(backed_up_table(name).is_none());
+        }
+        assert_eq!(backed_up_tables().len() + NOT_BACKED_UP.len(), tables::ALL.len());
     }
 
     #[tokio::test]

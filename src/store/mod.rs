@@ -6,11 +6,12 @@
 
 mod carried;
 pub mod codec;
+pub mod journal;
 pub mod tables;
 mod vault;
 mod writer;
 
-pub use carried::{OpenRow, carried_table, carried_tables, changes, opened_rows};
+pub use carried::{OpenRow, backed_up_table, backed_up_tables, carried_table, carried_tables, changes, opened_rows};
 pub use codec::{Mirroring, Record, Table};
 pub use vault::{MasterKey, Vault};
 pub use writer::Tx;
@@ -53,6 +54,9 @@ pub enum StoreError {
         /// What was wrong, without the row's content.
         reason: String,
     },
+    /// The journal beside the database took nothing: the disk is full, or failed.
+    #[error("the journal beside the database cannot be written: {0}. Nothing was done; free some space on the disk, and try again")]
+    Journal(#[source] std::io::Error),
     /// The writer has stopped because the hub is shutting down, or after a fatal fault.
     #[error("the store has stopped; restart the hub")]
     Stopped,
@@ -86,6 +90,16 @@ pub enum OpenError {
     /// The master key does not fit the file.
     #[error("{0} was sealed under another master key: put back the key file that belongs to it")]
     WrongKey(String),
+    /// The journal beside the file.
+    #[error(
+        "the journal beside {path} cannot be read or written: {source}. Check that the disk has space, and that hub.journal is this program's to write"
+    )]
+    Journal {
+        /// The database.
+        path: String,
+        /// The cause.
+        source: std::io::Error,
+    },
     /// Anything else.
     #[error("{path}: {source}")]
     Other {
@@ -104,6 +118,8 @@ pub struct Store {
     closed: CancellationToken,
     vault: Arc<Vault>,
     writer: writer::Handle,
+    /// What the journal said at opening, until somebody has taken from it what the database lacks.
+    found: Arc<ArcSwapOption<journal::Found>>,
 }
 
 /// The open file. The fields are dropped in their order: when the token is cancelled, the file is closed.
@@ -138,12 +154,27 @@ impl Record for KeyCheck {
 }
 
 impl Store {
-    /// Opens or creates the file at `path` (for its owner alone), checks its integrity and its layout, and starts the
-    /// writer thread.
+    /// Opens or creates the file at `path` (for its owner alone), checks its integrity and its layout, opens or creates the
+    /// journal beside it, and starts the writer thread. See [`Store::found`] for what the journal knows and the file lacks.
     ///
     /// # Errors
     /// See [`OpenError`]; what the file holds is left as it was.
     pub fn open(path: &Path, master: MasterKey) -> Result<Store, OpenError> {
+        let beside = path.with_file_name(journal::JOURNAL_FILE);
+        Store::over(Store::database(path)?, master, path.display().to_string(), move || {
+            Ok(Some(Box::new(journal::FileDisk::open(&beside)?) as Box<dyn journal::Disk>))
+        })
+    }
+
+    /// The same without a journal: for a file that is being filled, and gets its own when it is opened in its place.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_apart(path: &Path, master: MasterKey) -> Result<Store, OpenError> {
+        Store::over(Store::database(path)?, master, path.display().to_string(), || Ok(None))
+    }
+
+    fn database(path: &Path) -> Result<Database, OpenError> {
         let name = path.display().to_string();
         let fault = |source: StoreError| OpenError::Other { path: name.clone(), source };
         let file_fault = |e: std::io::Error| fault(StoreError::Database(Box::new(redb::Error::Io(e))));
@@ -158,21 +189,25 @@ impl Store {
             Database::builder().set_cache_size(CACHE_BYTES).set_check_integrity_on_open(found.len() > 0).create_with_backend(backend)
         };
         // redb may meet damage with a panic; here that is one more way of saying "damaged".
-        let db = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(open)) {
-            Ok(Ok(db)) => db,
-            Ok(Err(redb::DatabaseError::DatabaseAlreadyOpen)) => return Err(OpenError::InUse(name)),
-            Ok(Err(redb::DatabaseError::Storage(redb::StorageError::Corrupted(why)))) => return Err(OpenError::Damaged(name, why)),
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(open)) {
+            Ok(Ok(db)) => Ok(db),
+            Ok(Err(redb::DatabaseError::DatabaseAlreadyOpen)) => Err(OpenError::InUse(name)),
+            Ok(Err(redb::DatabaseError::Storage(redb::StorageError::Corrupted(why)))) => Err(OpenError::Damaged(name, why)),
             Ok(Err(redb::DatabaseError::Storage(redb::StorageError::Io(e)))) if e.kind() == std::io::ErrorKind::InvalidData => {
-                return Err(OpenError::Damaged(name, e.to_string()));
+                Err(OpenError::Damaged(name, e.to_string()))
             }
-            Ok(Err(e)) => return Err(fault(e.into())),
-            Err(_) => return Err(OpenError::Damaged(name, "its structure is inconsistent".into())),
-        };
-        Store::over(db, master, name)
+            Ok(Err(e)) => Err(fault(e.into())),
+            Err(_) => Err(OpenError::Damaged(name, "its structure is inconsistent".into())),
+        }
     }
 
     /// Checks whether `db` is for this program and this key before anything is written to it, then makes it ready.
-    fn over(db: Database, master: MasterKey, name: String) -> Result<Store, OpenError> {
+    fn over(
+        db: Database,
+        master: MasterKey,
+        name: String,
+        disk: impl FnOnce() -> std::io::Result<Option<Box<dyn journal::Disk>>>,
+    ) -> Result<Store, OpenError> {
         let fault = |source: StoreError| OpenError::Other { path: name.clone(), source };
         let vault = Arc::new(Vault::new(master));
         let look = View { txn: db.begin_read().map_err(|e| fault(e.into()))?, vault: &vault };
@@ -201,10 +236,57 @@ impl Store {
             })
             .map_err(fault)?;
         }
+        let of_journal = |e: std::io::Error| OpenError::Journal { path: name.clone(), source: e };
+        let opened = disk().and_then(|disk| disk.map(journal::Journal::open).transpose()).map_err(of_journal)?;
+        let (mut journal, found) = opened.unzip();
+        if let Some(journal) = &mut journal {
+            // What the database has and the journal does not: it is new, was lost, or the database is another one.
+            let look = View { txn: db.begin_read().map_err(|e| fault(e.into()))?, vault: &vault };
+            journal.append(journal::entries_of_all(&look).map_err(fault)?).map_err(|e| of_journal(e.into_cause()))?;
+        }
         let closed = CancellationToken::new();
         let db = Arc::new(OpenFile { db, _closed: closed.clone().drop_guard() });
-        let writer = writer::Handle::start(db.clone(), vault.clone()).map_err(fault)?;
-        Ok(Store { db: Arc::new(ArcSwapOption::new(Some(db))), closed, vault, writer })
+        let writer = writer::Handle::start(db.clone(), vault.clone(), journal).map_err(fault)?;
+        let found = Arc::new(ArcSwapOption::from_pointee(found));
+        Ok(Store { db: Arc::new(ArcSwapOption::new(Some(db))), closed, vault, writer, found })
+    }
+
+    /// What the journal said when the store was opened, the first time it is asked for: a database that is older than its
+    /// journal lacks some of it. `None` afterwards, and without a journal.
+    #[must_use]
+    pub fn found(&self) -> Option<Arc<journal::Found>> {
+        self.found.swap(None)
+    }
+
+    /// Looks at a file without changing it.
+    #[must_use]
+    pub fn look_at(path: &Path) -> Look {
+        if !path.exists() {
+            return Look::None;
+        }
+        let look = || -> Result<Option<u32>, redb::Error> {
+            let db = Database::builder().set_cache_size(CACHE_BYTES).open_read_only(path)?;
+            Ok(layout_in(&db.begin_read()?))
+        };
+        match std::panic::catch_unwind(look) {
+            Ok(Ok(Some(layout))) => Look::Layout(layout),
+            Ok(Ok(None)) => Look::Damaged("it says no layout".into()),
+            Ok(Err(redb::Error::DatabaseAlreadyOpen)) => Look::Open,
+            Ok(Err(redb::Error::RepairAborted)) => Look::NotClosed,
+            Ok(Err(error)) => Look::Damaged(error.to_string()),
+            Err(_) => Look::Damaged("its structure is inconsistent".into()),
+        }
+    }
+
+    /// The layout of a closed file; `None` when it holds none, or cannot be read. A file that was not closed is repaired first, as at every
+    /// opening.
+    #[must_use]
+    pub fn layout_of(path: &Path) -> Option<u32> {
+        let look = || {
+            let db = Database::builder().set_cache_size(CACHE_BYTES).open(path).ok()?;
+            layout_in(&db.begin_read().ok()?)
+        };
+        path.exists().then(|| std::panic::catch_unwind(look).ok().flatten()).flatten()
     }
 
     /// One consistent look at what is committed.
@@ -264,6 +346,28 @@ impl Store {
     pub fn write_counts(&self) -> (u64, u64) {
         self.writer.counts()
     }
+}
+
+/// What a look at a file from outside shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// It is not there.
+    None,
+    /// It is closed, and of this layout.
+    Layout(u32),
+    /// Somebody has it open.
+    Open,
+    /// It was not closed, and is repaired at the next opening.
+    NotClosed,
+    /// It cannot be read.
+    Damaged(String),
+}
+
+fn layout_in(txn: &redb::ReadTransaction) -> Option<u32> {
+    let table = txn.open_table(Layout::TABLE.definition()).ok()?;
+    let row = table.get(LAYOUT_ROW).ok()??;
+    let (_format, body) = row.value().split_first()?;
+    ciborium::from_reader::<Layout, _>(body).ok().map(|layout| layout.version)
 }
 
 /// A row as it stands in the file: its key and its value.

@@ -1,16 +1,28 @@
 //! Every table: what it holds, by which key. A key is text, with `\0` between parts, so that a prefix is a range.
 
 mod access;
+mod audit;
+mod backup;
+mod firmware;
 mod mirror;
 mod recovery;
+mod serde_bytes_vec;
+mod updates;
 
 pub use access::{AppLastUsed, AppToken, AuthorizationCode, ConsentedDevice, Invitation, Promise, RefreshToken};
+pub use audit::{AuditCut, AuditErasure};
+pub use backup::{BackupSettings, BackupState, Ended, PassphraseKey};
+pub use firmware::{
+    FirmwareFacts, FirmwareFloor, FirmwareProgress, ImageRow, OfferedImage, PolicyRow, ReleaseCounts, ReleaseRow, device_policy_key,
+    model_policy_key, release_key, releases_prefix,
+};
 pub use mirror::{
     AwayKey, Doing, DoneRow, MirrorLink, MirrorMark, MirrorProgress, MirrorSwitch, NoticeRow, OfferRow, OutboxRow, PreparedBatch,
     RefusedRow, Resync, Sent, entity_key, kind_prefix, outbox_key, outbox_prefix,
 };
 
-pub use recovery::{BundleSent, ChangeCount, RecoveryKeys, Restored, Retired};
+pub use recovery::{BundleSent, ChangeCount, Following, RecoveryKeys, Restored, Retired, RunCount, StoredOrder};
+pub use updates::HubUpdates;
 
 use super::{Mirroring, Record, StoreError, Table, Tx};
 use crate::domain::account::{User, UserId};
@@ -33,7 +45,7 @@ macro_rules! records {
             const TABLE: Table = Table::$kind($name);
             $(const MIRRORED: Mirroring = $mirrored;)?
         })*
-        const ALL: &[Table] = &[$(Table::$kind($name)),*];
+        pub(super) const ALL: &[Table] = &[$(Table::$kind($name)),*];
     };
 }
 
@@ -61,7 +73,7 @@ records! {
     /// Operational secrets, by device id.
     sealed("credentials"): Credential;
     /// What devices said when they were paired, for whoever can check it later, by device id.
-    plain("pairings"): PairingTranscript;
+    plain("pairings"): PairingTranscript => Mirroring::With(Table::plain("household"));
     /// Certificates issued to devices, by device id and serial number.
     plain("certificates"): IssuedCertificate;
     /// Twins, by device id and shadow name: [`twin_key`].
@@ -156,12 +168,38 @@ records! {
     plain("recovery"): RecoveryKeys;
     /// How often what a replacing hub needs has changed, one row `hub`.
     plain("carried_changes"): ChangeCount;
+    /// How often the database was opened, one row `hub`.
+    plain("runs"): RunCount;
     /// The newest recovery bundle that was handed over, one row `hub`.
     plain("bundle_sent"): BundleSent;
     /// By what this hub has taken another's place, one row `hub`.
     plain("restored"): Restored;
+    /// Which versions of this program have served here, one row `hub`.
+    plain("hub_updates"): HubUpdates;
     /// By what another hub has taken this one's place, one row `hub`.
     plain("retired"): Retired;
+    /// Which stolen hub this one follows, one row `hub`.
+    plain("following"): Following;
+    /// Orders for devices of the stolen hub to move to this one, by device id.
+    plain("move_orders"): StoredOrder;
+    /// Releases of firmware, by brand, model and big-endian number: [`release_key`].
+    plain("firmware_releases"): ReleaseRow;
+    /// What has become of them in this house, by the same key.
+    plain("firmware_counts"): ReleaseCounts;
+    /// Images on disk, by SHA-256.
+    plain("firmware_images"): ImageRow;
+    /// What devices say they run, by device id.
+    plain("firmware_facts"): FirmwareFacts => Mirroring::With(Table::plain("household"));
+    /// How far devices are with another release, by device id.
+    plain("firmware_progress"): FirmwareProgress;
+    /// What people have chosen: [`model_policy_key`], [`device_policy_key`].
+    plain("firmware_policies"): PolicyRow;
+    /// Security minimums, by brand and model: [`model_key`].
+    plain("firmware_floors"): FirmwareFloor;
+    /// Where backups go, when, and with which ways in, one row `hub`.
+    sealed("backup_settings"): BackupSettings;
+    /// How the newest backups ended, one row `hub`.
+    plain("backup_state"): BackupState;
 }
 
 /// A device's hub-scoped key.
@@ -172,27 +210,6 @@ impl Drop for StoredDeviceKey {
     fn drop(&mut self) {
         self.0.zeroize();
     }
-}
-
-/// The hub's statement up to where it has cut its audit.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct AuditCut {
-    /// As signed.
-    #[serde(with = "serde_bytes_vec")]
-    pub statement: Vec<u8>,
-}
-
-/// How far the audit has been looked through for what it has about a person.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct AuditErasure {
-    /// Who.
-    pub user: UserId,
-    /// The name the account had, folded, if it still had one.
-    pub name: Option<String>,
-    /// The entry to look at next.
-    pub next: u64,
-    /// The last entry to look at.
-    pub to: u64,
 }
 
 /// Something that speaks for two things acting as one device, or what was done about it.
@@ -501,30 +518,6 @@ pub struct RetainedMessage {
     /// Until when it is worth telling, ms since 1970.
     #[serde(default)]
     pub expires_at: Option<u64>,
-}
-
-mod serde_bytes_vec {
-    //! Bytes as a CBOR byte string rather than an array of numbers.
-    use serde::{Deserializer, Serializer, de};
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_bytes(bytes)
-    }
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
-        struct Bytes;
-        impl de::Visitor<'_> for Bytes {
-            type Value = Vec<u8>;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("bytes")
-            }
-            fn visit_bytes<E: de::Error>(self, v: &[u8]) -> Result<Vec<u8>, E> {
-                Ok(v.to_vec())
-            }
-            fn visit_byte_buf<E: de::Error>(self, v: Vec<u8>) -> Result<Vec<u8>, E> {
-                Ok(v)
-            }
-        }
-        d.deserialize_byte_buf(Bytes)
-    }
 }
 
 /// Key of a binding.

@@ -1,12 +1,16 @@
 //! The one writer: jobs from all tasks, run in order inside one transaction per batch, one sync for all of them.
 //!
 //! redb has no group commit of its own, and a sync costs milliseconds on a card: batching is what makes many durable
-//! writers cheap. A job that fails after it wrote is undone by aborting the batch and running the others again.
+//! writers cheap. A job that fails after it wrote is undone by aborting the batch and running the others again. What no
+//! roll-back may lose goes to the [`journal`] before the commit, by one more sync for those batches that have such.
 
+use super::journal::{self, AppendError, Journal};
 use super::tables::{ChangeCount, MirrorSwitch, OutboxRow, outbox_key};
 use super::{Mirroring, OpenFile, Read, Record, StoreError, Table, Vault, carried, codec};
+use crate::domain::mirror::journal::Entry;
 use redb::{Database, ReadableTable, ReadableTableMetadata, WriteTransaction};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,11 +34,21 @@ pub struct Tx<'a> {
     mirrors: Cell<Option<MirrorSwitch>>,
     /// Something was put into the outbox.
     captured: Cell<bool>,
+    /// Rows that were put and that the journal notes, by table and key: however often one is put, it is noted once.
+    journalled: RefCell<BTreeMap<(&'static str, Vec<u8>), Table>>,
 }
 
 impl<'a> Tx<'a> {
     fn new(txn: &'a WriteTransaction, vault: &'a Vault) -> Tx<'a> {
-        Tx { txn, vault, writes: Cell::new(0), carried: Cell::new(false), mirrors: Cell::new(None), captured: Cell::new(false) }
+        Tx {
+            txn,
+            vault,
+            writes: Cell::new(0),
+            carried: Cell::new(false),
+            mirrors: Cell::new(None),
+            captured: Cell::new(false),
+            journalled: RefCell::default(),
+        }
     }
 }
 
@@ -65,7 +79,26 @@ impl Tx<'_> {
     pub(super) fn put_bytes(&self, table: Table, key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
         self.wrote(table);
         self.txn.open_table(table.definition())?.insert(key, bytes)?;
+        if journal::concerns(table) {
+            self.journalled.borrow_mut().insert((table.name(), key.to_vec()), table);
+        }
         Ok(())
+    }
+
+    /// Removes a row, whatever stands in it.
+    pub(super) fn delete_bytes(&self, table: Table, key: &[u8]) -> Result<(), StoreError> {
+        self.wrote(table);
+        self.txn.open_table(table.definition())?.remove(key)?;
+        Ok(())
+    }
+
+    /// What the journal is to say of this batch.
+    fn journal_entries(&self) -> Result<Vec<Entry>, StoreError> {
+        let mut all = Vec::new();
+        for ((_, key), table) in self.journalled.borrow().iter() {
+            all.extend(journal::entries_of(self, *table, key)?);
+        }
+        Ok(all)
     }
 
     fn wrote(&self, table: Table) {
@@ -238,7 +271,7 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    pub(super) fn start(db: Arc<OpenFile>, vault: Arc<Vault>) -> Result<Handle, StoreError> {
+    pub(super) fn start(db: Arc<OpenFile>, vault: Arc<Vault>, journal: Option<Journal>) -> Result<Handle, StoreError> {
         let (queue, jobs) = mpsc::sync_channel(QUEUE);
         let counts = Arc::new(Counts::default());
         let shared = counts.clone();
@@ -251,7 +284,9 @@ impl Handle {
             .spawn(move || {
                 // Cancels also when the thread ends by a panic.
                 let guard = fails.clone().drop_guard();
-                let stopped = write_loop(&db, &vault, &jobs, &shared, &fails, &tell);
+                let mut pen = Pen { db: &db, vault: &vault, journal, captured: &tell };
+                let stopped = write_loop(&mut pen, &jobs, &shared, &fails);
+                drop(pen);
                 guard.disarm();
                 // Who waits for the end may open the file again: let go of it first.
                 drop(db);
@@ -303,12 +338,10 @@ impl Handle {
 
 /// Runs until it is told to stop, and returns whom to tell that it has.
 fn write_loop(
-    db: &Database,
-    vault: &Vault,
+    pen: &mut Pen<'_>,
     jobs: &mpsc::Receiver<Message>,
     counts: &Counts,
     failed: &CancellationToken,
-    captured: &Notify,
 ) -> Option<oneshot::Sender<()>> {
     while let Ok(first) = jobs.recv() {
         let mut batch = Vec::new();
@@ -324,7 +357,7 @@ fn write_loop(
         }
         counts.jobs.fetch_add(batch.len() as u64, Ordering::Relaxed);
         if !batch.is_empty() {
-            if !commit(db, vault, batch, captured) {
+            if !pen.commit(batch) {
                 // redb refuses every write after a fault of the disk, until the file is opened anew.
                 failed.cancel();
             }
@@ -337,55 +370,101 @@ fn write_loop(
     None
 }
 
-/// Runs a batch in one transaction, again without each job that has to be undone. Whether the database served.
-fn commit(db: &Database, vault: &Vault, mut batch: Vec<Box<dyn Job>>, captured: &Notify) -> bool {
-    let mut noted = false;
-    let mut out: Vec<Box<dyn Job>> = Vec::new();
-    let result = 'again: loop {
-        let txn = match db.begin_write() {
-            Ok(txn) => txn,
-            Err(e) => break Err(e.into()),
-        };
-        let tx = Tx::new(&txn, vault);
-        let mut undo = None;
-        for (i, job) in batch.iter_mut().enumerate() {
-            if matches!(job.run(&tx), Outcome::Undo) {
-                undo = Some(i);
-                break;
+/// Why a batch was not committed.
+enum Fault {
+    /// The journal took nothing, as the disk is full; the next batch may go.
+    Passing(std::io::Error),
+    /// Nothing can be written any more.
+    Lasting(StoreError),
+}
+
+impl From<StoreError> for Fault {
+    fn from(fault: StoreError) -> Self {
+        Fault::Lasting(fault)
+    }
+}
+
+impl Fault {
+    /// The same fault for one of those who are told.
+    fn told(&self) -> StoreError {
+        let again = |why: String| std::io::Error::other(why);
+        match self {
+            Fault::Passing(cause) => StoreError::Journal(again(cause.to_string())),
+            Fault::Lasting(StoreError::Journal(cause)) => StoreError::Journal(again(cause.to_string())),
+            // Only the cause: what to do is said by whoever is told.
+            Fault::Lasting(StoreError::Database(cause)) => StoreError::Database(Box::new(redb::Error::Io(again(cause.to_string())))),
+            Fault::Lasting(other) => StoreError::Database(Box::new(redb::Error::Io(again(other.to_string())))),
+        }
+    }
+}
+
+/// What the writer writes with.
+struct Pen<'a> {
+    db: &'a Database,
+    vault: &'a Vault,
+    journal: Option<Journal>,
+    captured: &'a Notify,
+}
+
+impl Pen<'_> {
+    /// Runs a batch in one transaction, again without each job that has to be undone. Whether the store goes on serving.
+    fn commit(&mut self, mut batch: Vec<Box<dyn Job>>) -> bool {
+        let mut out: Vec<Box<dyn Job>> = Vec::new();
+        let result = self.write(&mut batch, &mut out);
+        if matches!(result, Ok(true)) {
+            self.captured.notify_one();
+        }
+        // A fault is told to everyone: nothing of this batch was acknowledged.
+        let fault = result.err();
+        for job in batch.into_iter().chain(out) {
+            job.finish(fault.as_ref().map_or(Ok(()), |fault| Err(fault.told())));
+        }
+        if let Some(fault) = &fault {
+            tracing::error!(why = %fault.told(), "a commit failed; nothing of it was acknowledged");
+        }
+        !matches!(fault, Some(Fault::Lasting(_)))
+    }
+
+    /// Whether something was put into the outbox.
+    fn write(&mut self, batch: &mut Vec<Box<dyn Job>>, out: &mut Vec<Box<dyn Job>>) -> Result<bool, Fault> {
+        'again: loop {
+            let txn = self.db.begin_write().map_err(StoreError::from)?;
+            let tx = Tx::new(&txn, self.vault);
+            let mut undo = None;
+            for (i, job) in batch.iter_mut().enumerate() {
+                if matches!(job.run(&tx), Outcome::Undo) {
+                    undo = Some(i);
+                    break;
+                }
             }
-        }
-        if let Some(i) = undo {
-            out.push(batch.remove(i));
-            if let Err(e) = txn.abort() {
-                break Err(e.into());
+            if let Some(i) = undo {
+                out.push(batch.remove(i));
+                txn.abort().map_err(StoreError::from)?;
+                continue 'again;
             }
-            continue 'again;
+            tx.count_changes()?;
+            let noted = tx.captured.get();
+            if tx.writes.get() == 0 {
+                txn.abort().map_err(StoreError::from)?;
+                return Ok(noted);
+            }
+            let entries = tx.journal_entries()?;
+            // Before the commit: whatever is acknowledged is in the journal.
+            match self.journal.as_mut().map_or(Ok(()), |journal| journal.append(entries)) {
+                Ok(()) => {}
+                Err(AppendError::Refused(cause)) => {
+                    txn.abort().map_err(StoreError::from)?;
+                    return Err(Fault::Passing(cause));
+                }
+                Err(AppendError::Failed(cause)) => {
+                    txn.abort().map_err(StoreError::from)?;
+                    return Err(Fault::Lasting(StoreError::Journal(cause)));
+                }
+            }
+            txn.commit().map_err(StoreError::from)?;
+            return Ok(noted);
         }
-        if let Err(fault) = tx.count_changes() {
-            break Err(fault);
-        }
-        let wrote = tx.writes.get() > 0;
-        noted = tx.captured.get();
-        break if wrote { txn.commit().map_err(StoreError::from) } else { txn.abort().map_err(StoreError::from) };
-    };
-    if noted && result.is_ok() {
-        captured.notify_one();
     }
-    // A fault is told to everyone: nothing of this batch was acknowledged.
-    let fault = result.as_ref().err().map(|e| match e {
-        // Only the cause: what to do is said by whoever is told.
-        StoreError::Database(cause) => cause.to_string(),
-        other => other.to_string(),
-    });
-    for job in batch.into_iter().chain(out) {
-        job.finish(
-            fault.as_ref().map_or(Ok(()), |why| Err(StoreError::Database(Box::new(redb::Error::Io(std::io::Error::other(why.clone())))))),
-        );
-    }
-    if let Some(why) = &fault {
-        tracing::error!(%why, "a commit failed; nothing of it was acknowledged");
-    }
-    fault.is_none()
 }
 
 /// One transaction on the calling thread, for opening and migrating.

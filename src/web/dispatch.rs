@@ -2,9 +2,10 @@
 
 use super::caller::{self, Caller, Session};
 use super::request::{self, BodyStream, Request};
-use super::table::{Answering, Found, Handler, find, is_named};
+use super::table::{Answering, Handler, find, is_named};
 use super::{Context, refusal};
 use crate::net::problem::Problem;
+use crate::net::table::Found;
 use crate::service::Refusal;
 use std::sync::Arc;
 use warp::filters::BoxedFilter;

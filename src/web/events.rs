@@ -11,6 +11,7 @@ pub(super) use pairing::pairing;
 use super::caller::Session;
 use super::request::Request;
 use super::{Context, answer, refusal};
+use crate::domain::authority::HubAction;
 use crate::domain::binding::Subject;
 use crate::domain::ids::DeviceId;
 use crate::domain::policy::Table;
@@ -137,6 +138,9 @@ enum Due {
     Command(Box<CommandView>),
     Support,
     Cloud,
+    Firmware(Option<DeviceId>),
+    Update,
+    Backup,
     Pairing(String),
 }
 
@@ -286,6 +290,19 @@ impl Follower {
             },
             // What there is to see, each person asks for themselves.
             Due::Cloud => actor.user().ok().and_then(|_| event("cloud", &json!({}))),
+            Due::Firmware(Some(id)) => match self.service.device_firmware(actor, &id) {
+                Ok(firmware) => event("firmware", &json!({"device_id": id, "firmware": firmware})),
+                Err(refusal) => untold(&refusal),
+            },
+            // Releases and policies have changed, or a release comes in: whoever may see them asks.
+            Due::Firmware(None) => {
+                if !actor.may(HubAction::ImportIdentities) {
+                    return None;
+                }
+                event("firmware", &json!({"device_id": null}))
+            }
+            Due::Update => actor.may(HubAction::ManageAccess).then(|| event("update", &json!({}))).flatten(),
+            Due::Backup => actor.may(HubAction::ManageAccess).then(|| event("backup", &json!({}))).flatten(),
             Due::Support => match self.service.support_sessions(actor) {
                 Ok(open) if open != self.support => {
                     self.support = open;
@@ -325,6 +342,9 @@ impl Due {
             Change::Support => Some(Due::Support),
             Change::Pairing { id } => Some(Due::Pairing(id)),
             Change::Cloud => Some(Due::Cloud),
+            Change::Firmware { id } => Some(Due::Firmware(id)),
+            Change::Update => Some(Due::Update),
+            Change::Backup => Some(Due::Backup),
             Change::Radio | Change::Accounts => None,
         }
     }

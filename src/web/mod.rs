@@ -10,6 +10,7 @@ mod assets;
 mod caller;
 mod connection;
 mod dispatch;
+mod emergency;
 mod events;
 mod openapi;
 mod qr;
@@ -22,6 +23,7 @@ mod table;
 mod trust;
 
 pub use connection::serve_connection;
+pub use emergency::{EmergencyPage, emergency_routes};
 pub use socket::MqttSocket;
 pub use trust::{TrustPage, trust_routes};
 
@@ -141,6 +143,8 @@ struct Context {
     exports: Semaphore,
     /// Of apps: one that goes wrong does not keep the people at the same address out.
     exchanges: SourceLimiter,
+    /// Of devices of a stolen hub that look for the new one.
+    orders: SourceLimiter,
 }
 
 impl Context {
@@ -152,6 +156,11 @@ impl Context {
     /// Counts a look at a password.
     fn check(&self, source: IpAddr) -> Result<(), Problem> {
         self.checks.check(source).map_err(too_many)
+    }
+
+    /// Counts a look for a move order.
+    fn check_order(&self, source: IpAddr) -> Result<(), Problem> {
+        self.orders.check(source).map_err(too_many)
     }
 
     /// Counts what an app asks without a session: each is written to disk, or looked for there.
@@ -176,6 +185,7 @@ impl Web {
         let attempts = SourceLimiter::new(config.attempts_per_minute, SOURCES);
         let checks = SourceLimiter::new(CHECKS, SOURCES);
         let exchanges = SourceLimiter::new(config.attempts_per_minute, SOURCES);
+        let orders = SourceLimiter::new(config.attempts_per_minute, SOURCES);
         // One batch is taken in while the next may already arrive; more would only fill the disk.
         Web(Arc::new(Context {
             service,
@@ -187,6 +197,7 @@ impl Web {
             checks,
             exports: Semaphore::new(1),
             exchanges,
+            orders,
         }))
     }
 

@@ -2,7 +2,7 @@
 
 use super::answer;
 use crate::net::problem::Problem;
-use crate::service::{Refusal, RegistryError};
+use crate::service::{FirmwareRefusal, Refusal, RegistryError};
 use std::convert::Infallible;
 use warp::reject::{self, Reject, Rejection};
 use warp::reply::Response;
@@ -44,12 +44,29 @@ pub(super) fn problem(refusal: Refusal) -> Problem {
         },
         Refusal::Registry(RegistryError::Known(_)) => Problem::conflict(detail),
         Refusal::Registry(_) => Problem::invalid(detail),
+        Refusal::Firmware(refused) => of_firmware(&refused, detail),
         Refusal::Retired => Problem::retired(),
         Refusal::Store(error) => {
             tracing::error!(%error, "a call could not be served");
             Problem::unavailable("The hub's store does not answer.", 5)
         }
     }
+}
+
+/// Why a release was not taken; its text says what to do.
+fn of_firmware(refused: &FirmwareRefusal, detail: String) -> Problem {
+    let (status, title) = match refused {
+        FirmwareRefusal::TooLarge { .. } => (413, "The image is too large for this hub"),
+        FirmwareRefusal::CacheFull => (409, "There is no room for the image"),
+        FirmwareRefusal::RelTaken(_) => (409, "This contradicts what is there"),
+        FirmwareRefusal::Busy => return Problem::unavailable(detail, 30),
+        FirmwareRefusal::Disk(_) => {
+            tracing::error!(error = %refused, "a release could not be kept");
+            return Problem::unavailable("The hub has no room for the file.", 60).next("Free some disk space on the hub, then try again.");
+        }
+        _ => (422, "The release was not taken"),
+    };
+    Problem::new(status, refused.code(), title).detail(detail)
 }
 
 /// A problem as a rejection, for filters that run before any call is chosen.

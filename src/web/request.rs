@@ -215,12 +215,14 @@ impl Request {
         Ok(())
     }
 
-    fn check_length(&self, limit: u64) -> Result<(), Problem> {
+    /// That no longer body is announced.
+    pub(super) fn check_length(&self, limit: u64) -> Result<(), Problem> {
         let announced = self.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
         if announced.is_some_and(|length| length > limit) { Err(Problem::too_large(limit)) } else { Ok(()) }
     }
 
-    async fn part(&mut self, context: &Context) -> Result<Option<Bytes>, Problem> {
+    /// The next part of the body, within its time.
+    pub(super) async fn part(&mut self, context: &Context) -> Result<Option<Bytes>, Problem> {
         let wait = Duration::from_secs(context.config.body_s);
         match tokio::time::timeout(wait, self.body.next()).await {
             Ok(Some(Ok(part))) => Ok(Some(part)),

@@ -4,18 +4,21 @@
 mod access;
 mod accounts;
 mod apps;
+mod backup;
 mod history;
 mod invitations;
 mod mirror;
 mod pairing;
 mod recovery;
 mod services;
+mod update;
 
 pub use access::{Action, Binding, Bindings, Explanation, NewBinding, Privilege, Question, Window};
 pub use apps::{
     AnyApps, AppDeviceChoice, Apps, Client, Clients, ConsentAnswer, ConsentQuestion, MadeAppToken, NewAppToken, NewClient, OauthError,
     OauthMetadata, Redirect, RevocationRequest, TokenRequest, Tokens,
 };
+pub use backup::{BackupEdit, BackupEnd, BackupFile, BackupRetention, BackupRun, BackupSchedule, BackupTarget, BackupWish, Backups};
 pub use history::{AuditCheck, AuditEntry, AuditGap, AuditPage};
 pub use invitations::{
     Clock, ClockWord, Gift, HouseRole, Invitation, InvitationCode, InvitationLook, Invitations, MadeInvitation, NewInvitation, Promised,
@@ -29,15 +32,22 @@ pub use pairing::{
     DeviceSettings, MadeDevice, Nearby, NearbyThing, NewDevice, NewPairing, Pairing, PairingConfirmation, PairingProblem, Pairings, Radio,
     RadioWifi, Scan, WifiChoice, WifiUse,
 };
-pub use recovery::{HomeRecoveryCode, Recovery, RecoveryBundle, RestoredHub};
+pub use recovery::{HomeRecoveryCode, Moves, MovingDevice, OrdersTaken, Recovery, RecoveryBundle, RestoredHub};
 pub use services::{
     NewService, NewSupport, PrivilegeRights, RoleRights, Roles, Scope, ScopeRights, ServiceAccount, ServiceEdit, ServiceSecret,
     ServiceWithSecret, Services, Support, SupportSessions, SupportedDevice, UserEdit,
 };
+pub use update::{HubUpdate, HubUpdateEnd, HubUpdateOutcome, HubUpdatePhase, OfferedHubRelease};
 mod handover;
 
 pub use handover::{Replacement, Transfer};
 mod clones;
+mod firmware;
+
+pub use firmware::{
+    ChosenFirmwarePolicy, DeviceFirmware, EndedOffer, Firmware, FirmwareApproval, FirmwareCache, FirmwarePolicy, FirmwareProgress,
+    FirmwareRelease, FirmwareStop, FirmwareVerdict, ImportedRelease, ImportingRelease, ModelFirmware,
+};
 
 pub use clones::{Evidence, EvidenceEntry, Lift};
 
@@ -340,8 +350,12 @@ pub struct Device {
     pub privilege: Option<String>,
     /// The attributes and commands that the right is restricted to, when it is.
     pub only: Option<Vec<String>>,
-    /// What to know before using it: that it is quarantined.
+    /// What to know before using it: that it is quarantined, or kept away from everything until it has been updated.
     pub warning: Option<String>,
+    /// The version of its firmware, if it has said it.
+    pub firmware: Option<String>,
+    /// Whether that is below the security minimum of its model.
+    pub behind: bool,
     /// The record's version: its `ETag`.
     pub version: u64,
 }
@@ -370,6 +384,8 @@ pub struct Twin {
     /// When each value was written.
     #[schema(value_type = Object)]
     pub metadata: Value,
+    /// Whether what the device runs is not safe any more: then it hears of nothing until it has been updated.
+    pub behind: bool,
 }
 
 /// What to merge into desired; null takes a value away (RFC 7396).
@@ -389,7 +405,7 @@ pub struct Command {
     /// With what.
     #[schema(value_type = Object)]
     pub args: Value,
-    /// `sent`, `running`, `done`, `failed` or `expired`.
+    /// `waiting` (connected, and it does not listen yet), `sent` (the device has it), `running`, `done`, `failed` or `expired`.
     pub status: String,
     /// What the device says about it.
     pub message: String,

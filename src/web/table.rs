@@ -2,7 +2,9 @@
 
 mod accounts;
 mod apps;
+mod backup;
 mod clones;
+mod firmware;
 mod history;
 mod house;
 mod invitations;
@@ -11,11 +13,13 @@ mod pairing;
 mod recovery;
 mod services;
 mod sharing;
+mod update;
 
 use super::Context;
 use super::caller::Session;
 use super::request::Request;
 use crate::net::problem::Problem;
+use crate::net::table::{self, Found, Listed};
 use std::pin::Pin;
 use std::sync::Arc;
 use warp::http::Method;
@@ -48,11 +52,6 @@ impl Verb {
             Verb::Patch => "PATCH",
             Verb::Delete => "DELETE",
         }
-    }
-
-    /// HEAD is a GET whose body is left out at the end.
-    fn is(self, method: &Method) -> bool {
-        method.as_str() == self.as_str() || (self == Verb::Get && method == Method::HEAD)
     }
 }
 
@@ -181,59 +180,37 @@ static AREAS: &[&[Call]] = &[
     history::CALLS,
     mirror::CALLS,
     recovery::CALLS,
+    backup::CALLS,
+    firmware::CALLS,
+    update::CALLS,
 ];
 
 /// All calls.
-pub(super) fn calls() -> impl Iterator<Item = &'static Call> {
+pub(super) fn calls() -> impl Iterator<Item = &'static Call> + Clone {
     AREAS.iter().copied().flatten()
 }
 
 /// Whether a call of any method has this path.
 pub(super) fn is_named(path: &str) -> bool {
-    calls().any(|call| parameters(call.path, path).is_some())
+    calls().any(|call| table::parameters(call.path, path).is_some())
 }
 
-/// What the table says of a request.
-pub(super) enum Found {
-    Call(&'static Call, Vec<String>),
-    /// The path is there, with these methods.
-    OtherMethods(String),
-    Nothing,
+/// Looks a request up.
+pub(super) fn find(method: &Method, path: &str) -> Found<Call> {
+    table::find(calls(), method, path)
 }
 
-/// Looks a request up. A path without parameters goes before one with them, and is then another resource: the methods of
-/// the one are not those of the other.
-pub(super) fn find(method: &Method, path: &str) -> Found {
-    let fitting = || calls().filter_map(|call| Some((call, parameters(call.path, path)?)));
-    let Some(fewest) = fitting().map(|(_, parameters)| parameters.len()).min() else { return Found::Nothing };
-    let mut others: Vec<&str> = Vec::new();
-    for (call, parameters) in fitting().filter(|(_, parameters)| parameters.len() == fewest) {
-        if call.verb.is(method) {
-            return Found::Call(call, parameters);
-        }
-        others.push(call.verb.as_str());
-    }
-    if others.contains(&"GET") {
-        others.push("HEAD");
-    }
-    Found::OtherMethods(others.join(", "))
-}
+impl Listed for Call {
+    /// A GET whose body is left out at the end.
+    const HEAD: bool = true;
 
-/// What stands in the places of the template's `{…}`, when the path fits it.
-fn parameters(template: &str, path: &str) -> Option<Vec<String>> {
-    let (mut found, mut given) = (Vec::new(), path.split('/'));
-    for expected in template.split('/') {
-        let segment = given.next()?;
-        if expected.starts_with('{') {
-            if segment.is_empty() {
-                return None;
-            }
-            found.push(segment.to_owned());
-        } else if expected != segment {
-            return None;
-        }
+    fn method(&self) -> &str {
+        self.verb.as_str()
     }
-    given.next().is_none().then_some(found)
+
+    fn path(&self) -> &str {
+        self.path
+    }
 }
 
 #[cfg(test)]

@@ -56,7 +56,8 @@ async fn a_provisional_device_is_attested_or_quarantined_once_the_cloud_has_answ
     let wish = json!({"url": look.url, "key": look.key, "region": look.region, "consent": [], "brands": [BRAND]});
     let (status, linked) = house.http("PUT", "/cloud", &house.owner_token, Some(wish)).await;
     assert_eq!(status, 200, "{linked}");
-    let expected = [(Trust::Attested, Standing::Ready), (Trust::Attested, Standing::Quarantined)];
+    // What the copy has said does not bring it an identity: its place stays that of a voucher.
+    let expected = [(Trust::Attested, Standing::Ready), (Trust::Provisional, Standing::Quarantined)];
     let both = async {
         while found(&house, &doors) != expected {
             // Whoever looks too slowly looks once more.
@@ -67,6 +68,8 @@ async fn a_provisional_device_is_attested_or_quarantined_once_the_cloud_has_answ
     if tokio::time::timeout(PATIENCE, both).await.is_err() {
         panic!("{:?} {}", found(&house, &doors), state().await);
     }
+    let notices = state().await["notices"].clone();
+    assert!(notices.as_array().unwrap().iter().any(|n| n["code"] == "wrong_tag" && n["device"] == doors[1].id.as_str()), "{notices}");
     house.hub.shut_down().await;
     rig.end().await;
 }

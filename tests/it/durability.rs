@@ -24,6 +24,7 @@ pub struct Process {
     child: Child,
     mqtt: Address,
     pub plain: SocketAddr,
+    pub https: SocketAddr,
 }
 
 impl Process {
@@ -41,10 +42,11 @@ impl Process {
         let said: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("the hub said `{line}`: {e}"));
         assert_eq!(said["setup_code"], Value::Null, "it has forgotten its owner");
         let plain = said["mqtt"].as_str().unwrap();
-        Process { child, mqtt: plain.parse().unwrap(), plain: plain.parse().unwrap() }
+        let https = said["https"].as_str().unwrap().parse().unwrap();
+        Process { child, mqtt: plain.parse().unwrap(), plain: plain.parse().unwrap(), https }
     }
 
-    async fn connect(&self, options: &ConnectOptions) -> Result<Client<Stream>, Error> {
+    pub async fn connect(&self, options: &ConnectOptions) -> Result<Client<Stream>, Error> {
         connect(&self.mqtt, options).await
     }
 

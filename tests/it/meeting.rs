@@ -5,7 +5,7 @@ use crate::house::{Device, House};
 use crate::remotes::refused;
 use hearthkey::domain::account::Role;
 use hearthkey::domain::binding::{Privilege, Terms};
-use hearthkey::service::{AppGrant, Grant, NewAppToken, Recipient, SessionToken};
+use hearthkey::service::{AppGrant, CommandRequest, Grant, NewAppToken, Recipient, SessionToken};
 use hearthkey::sim::mqtt::{Client, ConnectOptions, Error, Message, Qos};
 use hearthkey::sim::tls::Stream;
 use serde_json::{Value, json};
@@ -191,4 +191,43 @@ async fn what_a_person_called_an_app_that_an_owner_ended_goes_with_the_person() 
     assert_eq!(house.http("DELETE", &path, &house.owner_token, None).await.0, 200);
     assert_eq!(told().await, 0);
     assert!(house.hub.service().actor(&SessionToken::new(&mia_token), "test", crate::house::HERE).is_err());
+}
+
+#[tokio::test]
+async fn a_command_waits_until_its_device_listens_and_goes_no_further_than_its_connection() {
+    let house = House::new().await;
+    let door = house.device("garage-door").await;
+    house.claim(&door).await;
+    let service = house.hub.service();
+    let open = async || {
+        let request = CommandRequest { name: "open".into(), ..CommandRequest::default() };
+        service.command(&house.owner, &door.id, request).await.unwrap()
+    };
+    let status = |id: &str| service.command_view(&house.owner, &door.id, id).unwrap().status;
+    // Connected, and not subscribed yet: nobody has it, and nobody is told so.
+    let mut live = house.connect_device(&door).await;
+    let mut changes = service.changes();
+    let command = open().await;
+    assert_eq!(command.status, "waiting");
+    live.subscribe(&[(&door.topic("commands/+"), Qos::AtLeastOnce)]).await.unwrap();
+    let came = live.receive(SHORT).await.unwrap().expect("the command that waited");
+    assert_eq!(*came.topic, *door.topic("commands/open"));
+    assert_eq!(status(&command.id), "sent");
+    // Whoever listens has it at once.
+    assert_eq!(open().await.status, "sent");
+    // What waits ends with the connection, and is not done after a return.
+    drop(live);
+    let second = house.connect_device(&door).await;
+    let left = open().await;
+    assert_eq!(left.status, "waiting");
+    drop(second);
+    while status(&left.id) == "waiting" {
+        let _ = changes.recv().await;
+    }
+    assert_eq!(status(&left.id), "failed");
+    let mut third = house.connect_device(&door).await;
+    third.subscribe(&[(&door.topic("commands/+"), Qos::AtLeastOnce)]).await.unwrap();
+    assert_eq!(open().await.status, "sent");
+    let new: Value = serde_json::from_slice(&third.receive(SHORT).await.unwrap().expect("the new one").payload).unwrap();
+    assert_ne!(new["id"], left.id.as_str(), "what had waited was done after a return");
 }

@@ -1,5 +1,6 @@
 //! The page in a real browser: a person sets the hub up, claims a door by its typed code and opens it; every page about
-//! people and access, adding a device nearby, and the cloud, with answers made up. The steps are in `tests/rigs/ui`; here is the house they happen in.
+//! people and access, adding a device nearby, the cloud, firmware, backups and updates, with answers made up; a home and a
+//! real cloud, and a door that is really updated. The steps are in `tests/rigs/ui`; here is the house they happen in.
 
 use crate::house::{House, HouseOptions};
 use hearthkey::sim::device::{Backoff, Options, run};
@@ -53,6 +54,35 @@ async fn a_device_nearby_is_added_step_by_step_in_a_browser() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_is_linked_to_a_cloud_and_its_recovery_code_kept_step_by_step_in_a_browser() {
     let mut browser = browser("cloud.test.mjs");
+    browser.env("HEARTHKEY_DIST", env!("HEARTHKEY_UI_DIR"));
+    look_around(browser).await;
+}
+
+#[cfg(feature = "cloud")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_is_linked_to_a_real_cloud_lives_with_it_and_leaves_it_in_a_browser() {
+    let mut browser = browser("linked.test.mjs");
+    browser.env("HEARTHKEY", env!("CARGO_BIN_EXE_hearthkey"));
+    look_around(browser).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_is_kept_well_a_door_updated_and_a_backup_made_in_a_browser() {
+    let mut browser = browser("kept.test.mjs");
+    browser.env("HEARTHKEY", env!("CARGO_BIN_EXE_hearthkey"));
+    look_around(browser).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_becomes_another_version_and_goes_back_while_the_page_follows_it_in_a_browser() {
+    let mut browser = browser("renewed.test.mjs");
+    browser.env("HEARTHKEY", env!("CARGO_BIN_EXE_hearthkey"));
+    look_around(browser).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn firmware_backups_and_the_hub_s_own_update_are_told_and_chosen_step_by_step_in_a_browser() {
+    let mut browser = browser("upkeep.test.mjs");
     browser.env("HEARTHKEY_DIST", env!("HEARTHKEY_UI_DIR"));
     look_around(browser).await;
 }

@@ -54,6 +54,16 @@ fn the_tour_of_people_fails_at_every_step_that_is_broken() {
     fails_where_broken("people", 10);
 }
 
+#[test]
+fn the_tour_of_life_passes() {
+    passes("life", 6);
+}
+
+#[test]
+fn the_tour_of_life_fails_at_every_step_that_is_broken() {
+    fails_where_broken("life", 6);
+}
+
 #[cfg(feature = "sim")]
 #[test]
 fn the_tour_of_devices_nearby_passes() {

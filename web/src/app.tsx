@@ -19,9 +19,11 @@ const ActivityPage = later(() => import("./pages/activity.tsx").then((piece) => 
 const AddMqttPage = later(() => import("./pages/add-mqtt.tsx").then((piece) => piece.AddMqttPage));
 const AddPage = later(() => import("./pages/add.tsx").then((piece) => piece.AddPage));
 const AppsPage = later(() => import("./pages/apps.tsx").then((piece) => piece.AppsPage));
+const BackupsPage = later(() => import("./pages/backups.tsx").then((piece) => piece.BackupsPage));
 const ClaimPage = later(() => import("./pages/claim.tsx").then((piece) => piece.ClaimPage));
 const CloudPage = later(() => import("./pages/cloud.tsx").then((piece) => piece.CloudPage));
 const ConsentPage = later(() => import("./pages/consent.tsx").then((piece) => piece.ConsentPage));
+const FirmwarePage = later(() => import("./pages/firmware.tsx").then((piece) => piece.FirmwarePage));
 const HubPage = later(() => import("./pages/hub.tsx").then((piece) => piece.HubPage));
 const JoinPage = later(() => import("./pages/join.tsx").then((piece) => piece.JoinPage));
 const PeoplePage = later(() => import("./pages/people.tsx").then((piece) => piece.PeoplePage));
@@ -30,6 +32,7 @@ const ServicesPage = later(() => import("./pages/services.tsx").then((piece) => 
 const SettingsPage = later(() => import("./pages/settings.tsx").then((piece) => piece.SettingsPage));
 const SetupPage = later(() => import("./pages/setup.tsx").then((piece) => piece.SetupPage));
 const SupportPage = later(() => import("./pages/support.tsx").then((piece) => piece.SupportPage));
+const UpdatePage = later(() => import("./pages/update.tsx").then((piece) => piece.UpdatePage));
 
 export function App() {
   return (
@@ -91,6 +94,9 @@ function pageFor(page: string, id: string) {
   if (page === "hub") return <HubPage />;
   if (page === "apps" && mayClaim(me.value)) return <AppsPage />;
   if (page === "cloud" && me.value && !VENDOR_ROLES.includes(me.value.role)) return <CloudPage />;
+  if (page === "firmware" && owner) return <FirmwarePage />;
+  if (page === "backups" && owner) return <BackupsPage />;
+  if (page === "update" && owner) return <UpdatePage />;
   if (page === "services" && owner) return <ServicesPage />;
   if (page === "support" && owner) return <SupportPage />;
   return <DevicesPage />;

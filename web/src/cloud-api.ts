@@ -52,7 +52,7 @@ export const clouds = {
   makeCode: (password: string) => call<HomeCode>("POST", "/recovery", { password }),
   finishReview: () => call<void>("POST", "/recovery/review"),
 
-  awayKeys: async () => listOf<AwayKey>(await call<unknown>("GET", "/me/away"), "away"),
+  awayKeys: async () => listOf<AwayKey>(await call<unknown>("GET", "/me/away"), "keys"),
   makeAwayKey: (name: string, days: number) => call<{ id: string; token: string; url: string; until?: number }>("POST", "/me/away", { name, days }),
   endAwayKey: (id: string) => call<void>("DELETE", `/me/away/${enc(id)}`),
 };

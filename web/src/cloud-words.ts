@@ -2,6 +2,7 @@
 
 import { ago } from "./clock.ts";
 import { count, RETIRED, spanWords } from "./cloud-mark.ts";
+import { sizeWords } from "./sizes.ts";
 import type { Consent, MirrorState, Pending } from "./types.ts";
 
 const DAY = 86_400_000;
@@ -94,9 +95,14 @@ export interface Standing {
   next: string;
 }
 
+/** A sentence that another may follow. */
+function ended(text: string): string {
+  return text && !/[.!?…]$/.test(text.trim()) ? `${text.trim()}.` : text;
+}
+
 /** How the link stands, in a sentence, with what to do. */
 export function standing(state: MirrorState | undefined): Standing {
-  const say = (tone: Standing["tone"], title: string, detail = "", next = ""): Standing => ({ tone, title, detail, next });
+  const say = (tone: Standing["tone"], title: string, detail = "", next = ""): Standing => ({ tone, title, detail: ended(detail), next: ended(next) });
   const { phase, problem } = state ?? {};
   if (phase === "retired") return say("bad", RETIRED.title, RETIRED.detail, RETIRED.next);
   if (problem) {
@@ -186,9 +192,4 @@ export function copyWords({ made_at, bundle }: { made_at: number | null; bundle:
   if (bundle.up_to_date === false) parts.push(copied ? "a newer one follows by itself" : "out of date");
   if (bundle.without_waiting) parts.push("without devices that nobody has claimed: keep their makers' files");
   return parts.join(", ");
-}
-
-/** A size in the words of people. */
-export function sizeWords(bytes: number): string {
-  return bytes < 1_000_000 ? `${Math.max(1, Math.round(bytes / 1000))} kB` : `${(bytes / 1_000_000).toFixed(1)} MB`;
 }

@@ -4,7 +4,7 @@
 import { effect, signal } from "@preact/signals";
 import { api, EVENTS } from "./api.ts";
 import { skewFrom } from "./clock.ts";
-import { dropDevice, loadCloud, loadDevices, loadSupport, me, meetClock, meetDevice, support, takeCommand, takePairing, takeTwin } from "./store.ts";
+import { dropDevice, loadCloud, loadDevices, loadSupport, me, meetClock, meetDevice, support, takeCommand, takeNews, takePairing, takeTwin } from "./store.ts";
 import type { Command, Device, Pairing, SupportSession, Twin } from "./types.ts";
 
 export type LiveState = "off" | "connecting" | "live" | "lost";
@@ -72,6 +72,8 @@ function connect(): void {
     if (sessions) support.value = sessions;
     else void loadSupport();
   });
+  on<object>("cloud", () => void loadCloud());
+  for (const topic of ["firmware", "backup", "update"]) on<{ device_id?: string | null }>(topic, ({ device_id }) => takeNews(topic, device_id ?? ""));
   // The hub is heard, whatever the browser thinks of the network.
   events.addEventListener("ping", () => (live.value = "live"));
   on<object>("resync", () => {

@@ -36,6 +36,9 @@ export const reviewPending = signal(false);
 /** How the hub and its cloud stand; null while that is not known here. */
 export const cloud = signal<CloudState | null>(null);
 
+/** How often the hub has told that something is new, by topic (`firmware`, `backup`, `update`) and by topic and thing. Who shows it asks again. */
+export const news = signal<ReadonlyMap<string, number>>(new Map());
+
 let touched: Set<string> | null = null;
 
 export async function start(): Promise<void> {
@@ -180,6 +183,13 @@ export function takeCommand(command: Command): void {
   const later = laterCommand(known, command);
   if (later === known) return;
   commands.value = new Map(commands.value).set(command.id, later);
+}
+
+/** Takes that there is something new of a topic, and of which thing; without one it may be of any. */
+export function takeNews(topic: string, id = ""): void {
+  const next = new Map(news.value);
+  for (const key of [topic, `${topic}/${id}`]) next.set(key, (next.get(key) ?? 0) + 1);
+  news.value = next;
 }
 
 /** Takes what is told of a pairing, unless it has ended or something newer is known. */

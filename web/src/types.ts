@@ -44,6 +44,8 @@ export interface Device {
   title: string;
   trust: Trust;
   state: DeviceState;
+  /** Whether what it runs is not safe any more: it can do nothing but update. */
+  behind?: boolean;
   online: boolean;
   last_seen: number | null;
   name: string | null;
@@ -131,7 +133,7 @@ export interface Twin {
   version: number;
 }
 
-export type CommandStatus = "sent" | "running" | "done" | "failed" | "expired";
+export type CommandStatus = "waiting" | "sent" | "running" | "done" | "failed" | "expired";
 
 export interface Command {
   id: string;

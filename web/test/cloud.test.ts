@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { markOf, spanWords } from "../src/cloud-mark.ts";
-import { addressError, AT_FIRST, bulletinIn, bulletinOf, cloudAddress, COMES_IN, CONSENTS, consentToSend, copyWords, endOfCode, inFours, LEAVES, pendingWords, retryWords, sameSymbols, sizeWords, staleWords, standing, successWords } from "../src/cloud-words.ts";
+import { addressError, AT_FIRST, bulletinIn, bulletinOf, cloudAddress, COMES_IN, CONSENTS, consentToSend, copyWords, endOfCode, inFours, LEAVES, pendingWords, retryWords, sameSymbols, staleWords, standing, successWords } from "../src/cloud-words.ts";
+import { sizeWords } from "../src/sizes.ts";
 import type { CloudState, Consent } from "../src/types.ts";
 
 const NOW = 1_800_000_000_000;

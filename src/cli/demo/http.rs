@@ -49,6 +49,16 @@ impl Http {
         if let Some(body) = &body {
             request = request.json(body);
         }
+        Http::answer(request, path).await
+    }
+
+    /// Sends a file as it is.
+    pub(super) async fn upload(&self, path: &str, token: &str, file: Vec<u8>) -> anyhow::Result<Answer> {
+        let request = self.client.post(format!("{}{path}", self.base)).bearer_auth(token);
+        Http::answer(request.header("content-type", "application/octet-stream").body(file), path).await
+    }
+
+    async fn answer(request: reqwest::RequestBuilder, path: &str) -> anyhow::Result<Answer> {
         let response = request.send().await.with_context(|| format!("no answer to {path}"))?;
         let status = response.status().as_u16();
         let etag = response.headers().get("etag").and_then(|v| v.to_str().ok()).map(str::to_owned);

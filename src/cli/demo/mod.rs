@@ -4,6 +4,7 @@
 #[cfg(feature = "cloud")]
 mod away;
 mod http;
+mod life;
 #[cfg(feature = "sim")]
 mod nearby;
 mod people;

@@ -2,6 +2,7 @@
 
 use crate::factory::{BrandId, MintOptions, ModelName, RunChoice, SAMPLES, Workshop};
 use crate::sim::device::{self, Backoff, Control, Event, Options};
+use crate::sim::firmware;
 use crate::sim::identity::{DeviceSecret, HubId};
 use crate::sim::tls::Address;
 use anyhow::{Context, anyhow, bail};
@@ -155,11 +156,29 @@ impl Stage {
 
     /// Lets a device run, `speed` times as fast as life; its events go to `events` with its title.
     pub(super) fn start_device(&mut self, index: usize, speed: f64, events: Option<mpsc::Sender<(String, Event)>>) -> anyhow::Result<()> {
+        self.start_with(index, speed, events, None)
+    }
+
+    /// The same, of a device that takes firmware of its maker.
+    pub(super) fn start_updatable(&mut self, index: usize, events: mpsc::Sender<(String, Event)>) -> anyhow::Result<()> {
+        let root = firmware::read_root(&factory_dir(&self.dir).join(BRAND).join("brand.json")).map_err(anyhow::Error::msg)?;
+        let made_with = firmware::Options { page_port: Some(self.hub.https.port()), ..firmware::Options::new(root) };
+        self.start_with(index, 20.0, Some(events), Some(made_with))
+    }
+
+    fn start_with(
+        &mut self,
+        index: usize,
+        speed: f64,
+        events: Option<mpsc::Sender<(String, Event)>>,
+        firmware: Option<firmware::Options>,
+    ) -> anyhow::Result<()> {
         let (address, hub_id) = self.hub_as_devices_see_it()?;
         let flash = self.flash(index)?;
         let device = self.devices.get_mut(index).ok_or_else(|| anyhow!("there is no device {index}"))?;
         let mut options = Options::new(DeviceSecret::read(&device.secret)?, address, hub_id);
         options.state = Some(flash);
+        options.firmware = firmware;
         options.speed = speed;
         let (controls, pressed) = mpsc::channel(4);
         options.controls = Some(pressed);

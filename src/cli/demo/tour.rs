@@ -4,6 +4,7 @@
 #[cfg(feature = "cloud")]
 use super::away;
 use super::http::{Answer, Http};
+use super::life;
 #[cfg(feature = "sim")]
 use super::nearby;
 use super::people;
@@ -40,6 +41,8 @@ pub enum Tour {
     Devices,
     /// Who may use it: a guest, a remote, an app, support, revocation, a clone.
     People,
+    /// The life of things: a device becomes its next version, and nothing that is bad or old.
+    Life,
     /// A cloud brings identities; the link is cut and mended; a destroyed hub is replaced. Needs a build with the feature `cloud`.
     Cloud,
     /// A device nearby is paired over Bluetooth, and what only looks like it is refused. Needs a build with the feature `sim`.
@@ -52,6 +55,7 @@ impl Tour {
         match self {
             Tour::Devices => DEVICES,
             Tour::People => PEOPLE,
+            Tour::Life => LIFE,
             #[cfg(feature = "cloud")]
             Tour::Cloud => AWAY,
             #[cfg(not(feature = "cloud"))]
@@ -67,6 +71,7 @@ impl Tour {
         match self {
             Tour::Devices => "devices",
             Tour::People => "people",
+            Tour::Life => "life",
             Tour::Ble => "ble",
             Tour::Cloud => "cloud",
         }
@@ -96,6 +101,16 @@ steps! { PEOPLE in people:
     "roaming", "The lamp changes its network again and again, and is not taken for a clone", roaming;
     "clone", "Two things with the door's identity: quarantined, with evidence, and let out by the owner", clone;
     "audit", "The audit shows who did what through what, and is whole", audit;
+}
+
+// The hub's own updates and its backups come before "audit".
+steps! { LIFE in life:
+    "house", "A hub, an owner, and a claimed garage door that takes firmware of its maker", house;
+    "update", "The maker signs a release; the owner brings the file, no cloud is asked; the door becomes the next version", update;
+    "resumed", "The door loses its power in the middle of a download, and goes on at the byte it has", resumed;
+    "bad-image", "A changed image is refused by the hub; one that is not well is given up by the door", bad;
+    "old-image", "What is older is neither signed again nor offered", old;
+    "audit", "The audit shows what was taken in, offered, installed, confirmed and given up", audit;
 }
 
 #[cfg(feature = "sim")]

@@ -10,7 +10,7 @@ use crate::cloud::reply::Refused;
 use crate::domain::batch::Entry;
 use crate::domain::claim::ClaimHash;
 use crate::domain::ids::{DeviceId, HubId, ModelName};
-use crate::domain::keys::{DeviceKey, hub_scoped};
+use crate::domain::keys::{DeviceKey, Transcript, hub_scoped};
 
 /// An identity, its key still sealed.
 #[derive(Clone)]
@@ -75,11 +75,23 @@ impl Makers {
 }
 
 impl Known {
-    fn entry(self, region: &super::region::RegionKey, hub: &HubId) -> Result<Entry, String> {
+    /// Whether what a device said when this hub paired it was said with its key. Derived for this hub, and gone with the answer.
+    pub(super) fn shows(&self, region: &super::region::RegionKey, hub: &HubId, said: &Transcript) -> Result<bool, String> {
+        let device = DeviceId::parse(&self.device).map_err(|_| format!("{}: no device id", self.device))?;
+        Ok(said.shows(&hub_scoped(&self.device_key(region)?, hub), hub, &device))
+    }
+
+    /// The device's own key: for what is derived from it, and for nobody else.
+    pub(super) fn device_key(&self, region: &super::region::RegionKey) -> Result<DeviceKey, String> {
         let key = region.open_key(&[SEALED_AS, &self.device], &self.sealed).map_err(|error| format!("{}: {error}", self.device))?;
+        Ok(DeviceKey::from_bytes(*key))
+    }
+
+    fn entry(self, region: &super::region::RegionKey, hub: &HubId) -> Result<Entry, String> {
+        let key = self.device_key(region)?;
         let wrong = |_| format!("{}: not as it was uploaded", self.device);
         Ok(Entry {
-            hub_key: hub_scoped(&DeviceKey::from_bytes(*key), hub),
+            hub_key: hub_scoped(&key, hub),
             device_id: DeviceId::parse(&self.device).map_err(|_| format!("{}: no device id", self.device))?,
             model: ModelName::parse(&self.model).map_err(|_| format!("{}: no model", self.device))?,
             claim_hash: ClaimHash(self.claim_hash.as_slice().try_into().map_err(wrong)?),

@@ -10,6 +10,7 @@ pub(in crate::cloud) mod identities;
 pub(in crate::cloud) mod jobs;
 pub(in crate::cloud) mod ledger;
 pub(in crate::cloud) mod line;
+pub(in crate::cloud) mod moves;
 pub(in crate::cloud) mod region;
 pub(in crate::cloud) mod rule;
 pub(in crate::cloud) mod sightings;

@@ -2,11 +2,13 @@
 //! against the ledger of claims, and answered with the device's identity for that hub when the hub has only a voucher's word
 //! for it.
 //!
-//! Nothing is told about an id that a hub merely names: brand, model, hardware and serial, which stand in the brand's own
-//! voucher, must be those that the maker uploaded. And not more than so many an hour.
+//! Nothing is told about an id that a hub merely names: the hub shows what the device said when it was paired, and the tag in
+//! that is made with the device's key for that hub. One that does not hold is an answer too: the hub is told, and gets no key.
+//! And not more than so many an hour.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use data_encoding::BASE64URL_NOPAD;
 use deadpool_postgres::Transaction;
 use serde_json::Value;
 
@@ -17,12 +19,15 @@ use super::ledger::Report;
 use crate::cloud::people::tokens::fresh_id;
 use crate::cloud::reply::Refused;
 use crate::domain::ids::HubId;
-use crate::domain::mirror::wire::{Kind, Mark, Row};
+use crate::domain::keys::Transcript;
+use crate::domain::mirror::wire::{Forged, ItemBody, Kind, Mark, Paired, Row};
 
 /// Devices that are worked on at a time.
 const AT_A_TIME: i64 = 500;
 /// First sights of one hub that are answered in an hour.
 const SIGHTS_PER_HOUR: i64 = 500;
+/// Tags of one hub that do not hold, in an hour: then nothing more is answered until it is over.
+const FORGED_PER_HOUR: i64 = 20;
 const HOUR_MS: u64 = 3_600_000;
 /// After how long a device that is still provisional is answered once more, in ms: its hub may have been restored.
 const AGAIN_MS: u64 = 24 * HOUR_MS;
@@ -91,9 +96,20 @@ impl Reported {
         })
     }
 
-    fn is_provisional(&self) -> bool {
-        self.body.as_ref().is_some_and(|body| text(body, "trust") == "provisional")
+    /// What the device said when it was paired, if the hub could not check it.
+    fn said(&self) -> Option<Transcript> {
+        let body = self.body.as_ref().filter(|body| text(body, "trust") == "provisional")?;
+        serde_json::from_value::<Paired>(body.get("paired")?.clone()).ok()?.said()
     }
+}
+
+/// What is to be answered of what a hub shows.
+#[derive(Default)]
+struct Shown<'a> {
+    /// It has its key.
+    genuine: Vec<&'a str>,
+    /// It knows its code and lacks the key; with the tag.
+    forged: Vec<(&'a str, [u8; 32])>,
 }
 
 impl Makers {
@@ -147,8 +163,62 @@ impl Makers {
         Ok(reported.collect())
     }
 
+    /// Of what the hub has only a voucher's word for: what has shown its key, and what has shown that it lacks it.
+    fn shown<'a>(&self, hub: &HubId, reported: &'a [Reported], known: &HashMap<String, Known>) -> Shown<'a> {
+        let mut shown = Shown::default();
+        for one in reported {
+            let Some((known, said)) = known.get(&one.device).filter(|known| one.is(known)).zip(one.said()) else { continue };
+            match known.shows(&self.region, hub, &said) {
+                Ok(true) => shown.genuine.push(&one.device),
+                Ok(false) => shown.forged.push((&one.device, said.tag)),
+                Err(why) => tracing::error!(why, "an identity does not open"),
+            }
+        }
+        shown
+    }
+
+    /// Tells the hub, once for each tag, that it was not made with the device's key. What must wait.
+    async fn refuse_forged<'a>(
+        &self,
+        tx: &Transaction<'_>,
+        hub: &HubId,
+        forged: &[(&'a str, [u8; 32])],
+        known: &HashMap<String, Known>,
+    ) -> Result<Vec<&'a str>, Refused> {
+        let (id, now, mut later) = (hub.as_bytes().as_slice(), self.now(), Vec::new());
+        for (device, tag) in forged {
+            let told = "SELECT 1 FROM forged WHERE hub_id = $1 AND device_id = $2 AND tag = $3";
+            if tx.query_opt(told, &[&id, device, &tag.as_slice()]).await?.is_some() {
+                continue;
+            }
+            if forged_lately(tx, hub, now).await? >= FORGED_PER_HOUR {
+                later.push(*device);
+                continue;
+            }
+            let tag_text = BASE64URL_NOPAD.encode(tag);
+            let item = ItemBody::Forged(Forged { device: (*device).to_owned(), tag: tag_text });
+            match self.send_in(tx, hub, &fresh_id().map_err(|error| Refused::fault("no randomness", &error))?, &item).await {
+                Err(refused) if refused.problem.code == "full" => {
+                    later.push(*device);
+                    continue;
+                }
+                sent => sent?,
+            }
+            tx.execute(
+                "INSERT INTO forged (hub_id, device_id, tag, at) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (hub_id, device_id) DO UPDATE SET tag = excluded.tag, at = excluded.at",
+                &[&id, device, &tag.as_slice(), &now.cast_signed()],
+            )
+            .await?;
+            let brand = known.get(*device).map_or("", |known| known.brand.as_str());
+            let doer = Doer { who: format!("hub:{hub}"), ..Doer::cloud(brand) };
+            acts::append(tx, now, doer.denied("identity.sight", (*device).to_owned(), "wrong_tag")).await?;
+        }
+        Ok(later)
+    }
+
     /// Makes batches of what the hub has only a voucher's word for, and puts aside what must wait.
-    async fn answer(&self, hub: &HubId, reported: Vec<Reported>, known: &std::collections::HashMap<String, Known>) -> Result<(), Refused> {
+    async fn answer(&self, hub: &HubId, reported: Vec<Reported>, known: &HashMap<String, Known>) -> Result<(), Refused> {
         let (id, now) = (hub.as_bytes().as_slice(), self.now());
         let at = now.cast_signed();
         let mut client = self.shards.of_hub(hub).await?;
@@ -163,11 +233,13 @@ impl Makers {
             .await?
             .get(0);
         let mut left = usize::try_from((SIGHTS_PER_HOUR - lately).max(0)).unwrap_or(0);
-        let provisional: Vec<&str> = reported
-            .iter()
-            .filter(|one| one.is_provisional() && known.get(&one.device).is_some_and(|known| one.is(known)))
-            .map(|one| one.device.as_str())
-            .collect();
+        let shown = self.shown(hub, &reported, known);
+        let mut later: Vec<&str> = self.refuse_forged(&tx, hub, &shown.forged, known).await?;
+        let forged = forged_lately(&tx, hub, now).await?;
+        if forged >= FORGED_PER_HOUR {
+            left = 0;
+        }
+        let provisional = shown.genuine;
         let answered: Vec<String> = tx
             .query(
                 "SELECT device_id FROM assignments WHERE hub_id = $1 AND device_id = ANY($2) AND at > $3",
@@ -178,7 +250,6 @@ impl Makers {
             .map(|row| row.get(0))
             .collect();
         let mut by_brand: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        let mut later: Vec<&str> = Vec::new();
         for device in provisional.into_iter().filter(|device| !answered.iter().any(|done| done == device)) {
             let Some(known) = known.get(device) else { continue };
             if left > 0 {
@@ -221,6 +292,12 @@ impl Makers {
         tx.commit().await?;
         Ok(())
     }
+}
+
+/// Tags of a hub that did not hold, in the last hour.
+async fn forged_lately(tx: &Transaction<'_>, hub: &HubId, now: u64) -> Result<i64, tokio_postgres::Error> {
+    let statement = "SELECT count(*) FROM forged WHERE hub_id = $1 AND at > $2";
+    Ok(tx.query_one(statement, &[&hub.as_bytes().as_slice(), &now.saturating_sub(HOUR_MS).cast_signed()]).await?.get(0))
 }
 
 /// Puts a batch on the list of what is to be made.

@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use tokio_postgres::Row;
 use zeroize::Zeroizing;
 
@@ -219,7 +220,8 @@ impl Makers {
         require(&right, Privilege::Administer)?;
         let client = self.shards.of_hub(&person.hub).await?;
         let mut shown = Vec::new();
-        for (_, _, body) in rights_to(&client, &person.hub, device).await? {
+        let refused = refused_on(&client, &person.hub, device).await?;
+        for (key, _, body) in rights_to(&client, &person.hub, device).await? {
             let subject = body.get("subject").and_then(Value::as_str).unwrap_or_default();
             let mut right = json!({"subject": subject, "terms": body.get("terms"), "granted_at": body.get("granted_at")});
             if let Some(id) = subject.strip_prefix("user:")
@@ -227,6 +229,10 @@ impl Makers {
                 && let Some(members) = right.as_object_mut()
             {
                 members.insert("username".to_owned(), account.get("username").cloned().unwrap_or(Value::Null));
+            }
+            // Somebody wished to end it from away, and the hub did not.
+            if let (Some(refusal), Some(members)) = (refused.get(&key), right.as_object_mut()) {
+                members.insert("refused".to_owned(), refusal.clone());
             }
             shown.push(right);
         }
@@ -329,6 +335,14 @@ impl Makers {
         tx.commit().await?;
         Ok(asked)
     }
+}
+
+/// The rights on a device that a hub has refused to end, by their keys.
+async fn refused_on(client: &tokio_postgres::Client, hub: &HubId, device: &str) -> Result<BTreeMap<String, Value>, Refused> {
+    let statement = "SELECT key, code, at FROM refused_marks WHERE hub_id = $1 AND kind = 'binding' AND starts_with(key, $2)";
+    let rows = client.query(statement, &[&hub.as_bytes().as_slice(), &format!("{device}/")]).await?;
+    let refusal = |row: &Row| json!({"code": row.get::<_, String>(1), "at": row.get::<_, i64>(2)});
+    Ok(rows.iter().map(|row| (row.get(0), refusal(row))).collect())
 }
 
 fn require(right: &Right, least: Privilege) -> Result<(), Refused> {

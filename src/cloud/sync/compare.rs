@@ -93,7 +93,10 @@ async fn compute(exchange: &Exchange<'_>, tx: &Transaction<'_>, kind: Kind) -> R
     let statement = tx.prepare_cached("SELECT kind, key, gen, ver, origin, body FROM rows WHERE hub_id = $1 AND kind = $2").await?;
     let found = tx.query(&statement, &[&exchange.id(), &kind.word()]).await?;
     let rows: Vec<Row> = found.iter().map(|row| rows::read(kind, row)).collect::<Result<_, _>>()?;
-    let statement = tx.prepare_cached("SELECT key, gen FROM marks WHERE hub_id = $1 AND kind = $2").await?;
+    // What the hub has refused counts at both ends as if it stood.
+    let both = "SELECT key, gen FROM marks WHERE hub_id = $1 AND kind = $2 \
+         UNION ALL SELECT key, gen FROM refused_marks WHERE hub_id = $1 AND kind = $2";
+    let statement = tx.prepare_cached(both).await?;
     let mut marks = Vec::new();
     for row in tx.query(&statement, &[&exchange.id(), &kind.word()]).await? {
         marks.push(Mark { kind, key: row.try_get(0)?, generation: number(row.try_get(1)?), at: 0, by: String::new() });

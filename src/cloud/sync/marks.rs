@@ -26,6 +26,7 @@ struct Known {
 pub(super) async fn from_hub(exchange: &Exchange<'_>, tx: &Transaction<'_>, marks: &[Mark]) -> Result<(), Refused> {
     let (taken, too_far) = sift(tx, exchange.id(), marks).await?;
     write(tx, &exchange.hub.id, &taken, Some(exchange.hub.epoch)).await?;
+    hub_has(tx, exchange.id(), marks).await?;
     let most = exchange.context.config.limits.items_per_hub;
     for mark in too_far.iter().take(ALARMS_MAX) {
         let alarm = Alarm {
@@ -51,7 +52,15 @@ pub(in crate::cloud) async fn from_here(tx: &Transaction<'_>, hub: &HubId, mark:
         return Err(Refused::fault("a mark made here is too far", &mark.generation));
     }
     write(tx, hub, &taken, None).await?;
+    // Somebody wishes it again: the hub looks again.
+    let statement = tx.prepare_cached("DELETE FROM refused_marks WHERE hub_id = $1 AND kind = $2 AND key = $3").await?;
+    tx.execute(&statement, &[&hub.as_bytes().as_slice(), &mark.kind.word(), &mark.key]).await?;
     Ok(!taken.is_empty())
+}
+
+/// Takes the marks of the stolen hub that this one follows; they have been checked there. The hub's row is locked by the caller.
+pub(in crate::cloud) async fn from_before(tx: &Transaction<'_>, hub: &HubId, marks: &[Mark]) -> Result<(), Refused> {
+    write(tx, hub, marks, None).await
 }
 
 /// Of these marks, those to take, one for each entity; and those that are too far.
@@ -109,11 +118,11 @@ async fn write(tx: &Transaction<'_>, hub: &HubId, marks: &[Mark], sent_in: Optio
     let cursors: Vec<i64> = (first..).take(marks.len()).map(signed_number).collect();
     let statement = tx
         .prepare_cached(
-            "INSERT INTO marks (hub_id, kind, key, gen, at, by_, cursor, sent_in) \
-             SELECT $1, kind, key, gen, at, by_, cursor, $8 FROM \
+            "INSERT INTO marks (hub_id, kind, key, gen, at, by_, cursor, sent_in, made_here) \
+             SELECT $1, kind, key, gen, at, by_, cursor, $8::bigint, $8::bigint IS NULL FROM \
              unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[]) AS m (kind, key, gen, at, by_, cursor) \
              ON CONFLICT (hub_id, kind, key) DO UPDATE SET gen = excluded.gen, at = excluded.at, by_ = excluded.by_, \
-             cursor = excluded.cursor, sent_in = excluded.sent_in WHERE marks.gen < excluded.gen",
+             cursor = excluded.cursor, sent_in = excluded.sent_in, made_here = excluded.made_here WHERE marks.gen < excluded.gen",
         )
         .await?;
     tx.execute(&statement, &[&hub, &kinds, &keys, &generations, &times, &by, &cursors, &sent_in.map(signed_number)]).await?;
@@ -127,6 +136,22 @@ async fn write(tx: &Transaction<'_>, hub: &HubId, marks: &[Mark], sent_in: Optio
     tx.execute(&statement, &[&hub, &kinds, &keys, &generations]).await?;
     let statement = tx.prepare_cached("UPDATE kinds SET digest = NULL WHERE hub_id = $1 AND kind = ANY($2)").await?;
     tx.execute(&statement, &[&hub, &kinds]).await?;
+    Ok(())
+}
+
+/// The hub has these marks itself: none of them is refused any more, and none can be.
+async fn hub_has(tx: &Transaction<'_>, hub: &[u8], marks: &[Mark]) -> Result<(), Refused> {
+    let (kinds, keys): (Vec<&str>, Vec<&str>) = marks.iter().map(|m| (m.kind.word(), m.key.as_str())).unzip();
+    let generations: Vec<i64> = marks.iter().map(|m| signed_number(m.generation)).collect();
+    for statement in [
+        "UPDATE marks SET made_here = false FROM unnest($2::text[], $3::text[], $4::bigint[]) AS m (kind, key, gen) \
+         WHERE marks.hub_id = $1 AND marks.kind = m.kind AND marks.key = m.key AND marks.gen <= m.gen AND made_here",
+        "DELETE FROM refused_marks r USING unnest($2::text[], $3::text[], $4::bigint[]) AS m (kind, key, gen) \
+         WHERE r.hub_id = $1 AND r.kind = m.kind AND r.key = m.key AND r.gen <= m.gen",
+    ] {
+        let statement = tx.prepare_cached(statement).await?;
+        tx.execute(&statement, &[&hub, &kinds, &keys, &generations]).await?;
+    }
     Ok(())
 }
 

@@ -12,9 +12,13 @@ use std::collections::BTreeMap;
 
 use super::wire::{Kind, Mark};
 use crate::domain::cbor::{self, CborError, Record};
+use crate::domain::keys::COUNTER_MAX;
 
 /// How a journal begins.
 pub const MAGIC: [u8; 8] = *b"hkjrnl1\n";
+/// Sign-in counters are noted ahead, up to the next multiple of this: a device that signs in often costs one record, and
+/// one sync, in so many sign-ins.
+pub const COUNTER_STEP: u64 = 32;
 /// Bytes of a record's content at most.
 pub const RECORD_MAX: usize = 4096;
 const HASH: usize = 8;
@@ -25,7 +29,7 @@ const HEAD: usize = 4 + HASH;
 pub enum Entry {
     /// Something was ended.
     Mark(Mark),
-    /// A device has used its sign-in counter up to this one.
+    /// A device has used no sign-in counter above this one; it is noted ahead of what was used, see [`reserved`].
     Counter {
         /// The device.
         device: String,
@@ -50,8 +54,19 @@ pub enum Entry {
     },
     /// The hub has served under this epoch.
     Epoch(u64),
+    /// The database beside the journal was opened for the so-manieth time: one that knows a lower number is an older copy.
+    Run(u64),
+    /// Whose journal it is: the id of the hub.
+    Hub([u8; 16]),
     /// What a later version has written.
     Unknown(u64),
+}
+
+/// Up to where a device's sign-in counter is noted when it has used `counter`. A function of the counter alone, so that who
+/// has the counter knows what was noted for it.
+#[must_use]
+pub fn reserved(counter: u64) -> u64 {
+    (counter / COUNTER_STEP).saturating_add(1).saturating_mul(COUNTER_STEP).min(COUNTER_MAX)
 }
 
 impl Entry {
@@ -74,6 +89,8 @@ impl Entry {
                 cbor::map([(0, Value::from(4)), (1, Value::from(*epoch)), (2, Value::from(*seq)), (3, cbor::bytes(hash))])
             }
             Entry::Epoch(epoch) => cbor::map([(0, Value::from(5)), (1, Value::from(*epoch))]),
+            Entry::Run(run) => cbor::map([(0, Value::from(6)), (1, Value::from(*run))]),
+            Entry::Hub(id) => cbor::map([(0, Value::from(7)), (1, cbor::bytes(id))]),
             Entry::Unknown(_) => return None,
         };
         let content = cbor::encode(content);
@@ -101,6 +118,8 @@ impl Entry {
                 hash: record.take(3, "hash")?.fixed()?,
             },
             5 => Entry::Epoch(record.take(1, "epoch")?.uint()?),
+            6 => Entry::Run(record.take(1, "number")?.uint()?),
+            7 => Entry::Hub(record.take(1, "hub")?.fixed()?),
             other => Entry::Unknown(other),
         })
     }
@@ -141,6 +160,26 @@ impl<'a> Reader<'a> {
         self.at < self.bytes.len() && self.record().is_none()
     }
 
+    /// Reads any bytes, from the first record in them that holds: what is left of a file whose beginning is damaged.
+    #[must_use]
+    pub fn within(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { bytes, at: 0 }
+    }
+
+    /// Passes over bytes that do not hold, to the next record that does; false when there is none. Every record only ever
+    /// raises something, so one that follows damage is as good as any.
+    pub fn pass_damage(&mut self) -> bool {
+        let from = self.at;
+        while self.at < self.bytes.len() {
+            if self.record().is_some() {
+                return true;
+            }
+            self.at += 1;
+        }
+        self.at = from;
+        false
+    }
+
     fn record(&self) -> Option<(usize, &'a [u8])> {
         let rest = self.bytes.get(self.at..)?;
         let (length, rest) = rest.split_first_chunk::<4>()?;
@@ -176,6 +215,10 @@ pub struct Known {
     pub heads: BTreeMap<u64, (u64, [u8; 32])>,
     /// The highest epoch; 0 for none.
     pub epoch: u64,
+    /// How often the database was opened; 0 before it was counted.
+    pub run: u64,
+    /// Whose it is.
+    pub hub: Option<[u8; 16]>,
 }
 
 impl Known {
@@ -193,13 +236,39 @@ impl Known {
             Entry::Resets { device, count } => raise(self.resets.entry(device).or_default(), count),
             Entry::Head { epoch, seq, hash } => {
                 let head = self.heads.entry(epoch).or_insert((seq, hash));
-                if seq > head.0 {
+                // An entry that the power cut off is followed by another one with its number.
+                if seq >= head.0 {
                     *head = (seq, hash);
                 }
             }
             Entry::Epoch(epoch) => raise(&mut self.epoch, epoch),
+            Entry::Run(run) => raise(&mut self.run, run),
+            Entry::Hub(id) => self.hub = Some(id),
             Entry::Unknown(_) => {}
         }
+    }
+
+    /// Whether the record says more than what is known.
+    #[must_use]
+    pub fn is_raised_by(&self, entry: &Entry) -> bool {
+        match entry {
+            Entry::Mark(mark) => self.marks.get(&(mark.kind, mark.key.clone())).map_or(0, |known| known.generation) < mark.generation,
+            Entry::Counter { device, counter } => self.counters.get(device).is_none_or(|known| known < counter),
+            Entry::Resets { device, count } => self.resets.get(device).is_none_or(|known| known < count),
+            Entry::Head { epoch, seq, hash } => {
+                self.heads.get(epoch).is_none_or(|known| known.0 < *seq || (known.0 == *seq && known.1 != *hash))
+            }
+            Entry::Epoch(epoch) => self.epoch < *epoch,
+            Entry::Run(run) => self.run < *run,
+            Entry::Hub(id) => self.hub != Some(*id),
+            Entry::Unknown(_) => false,
+        }
+    }
+
+    /// Where the audit of the newest epoch ended.
+    #[must_use]
+    pub fn newest_head(&self) -> Option<(u64, [u8; 32])> {
+        self.heads.last_key_value().map(|(_, place)| *place)
     }
 
     /// The records that say all of it.
@@ -209,7 +278,8 @@ impl Known {
         let resets = self.resets.iter().map(|(device, count)| Entry::Resets { device: device.clone(), count: *count });
         let heads = self.heads.iter().map(|(epoch, (seq, hash))| Entry::Head { epoch: *epoch, seq: *seq, hash: *hash });
         let epoch = (self.epoch > 0).then_some(Entry::Epoch(self.epoch));
-        marks.chain(counters).chain(resets).chain(heads).chain(epoch)
+        let run = (self.run > 0).then_some(Entry::Run(self.run));
+        self.hub.map(Entry::Hub).into_iter().chain(marks).chain(counters).chain(resets).chain(heads).chain(epoch).chain(run)
     }
 }
 
@@ -229,6 +299,8 @@ mod tests {
             Entry::Head { epoch: 2, seq: 40, hash: [7; 32] },
             Entry::Epoch(2),
             mark(2),
+            Entry::Run(4),
+            Entry::Hub([3; 16]),
         ]
     }
 
@@ -301,6 +373,50 @@ mod tests {
         all.reverse();
         assert_eq!(fold(all), known);
         assert_eq!(fold(known.entries().collect()), known);
+    }
+
+    #[test]
+    fn what_follows_damage_in_the_midst_is_found() {
+        let whole = file(&entries());
+        let ends: Vec<usize> = (0..=entries().len()).map(|n| file(&entries()[..n]).len()).collect();
+        for (n, bounds) in ends.windows(2).enumerate() {
+            let mut changed = whole.clone();
+            changed[bounds[0]..bounds[1]].fill(0xAA);
+            let mut reader = Reader::new(&changed).unwrap();
+            let mut found: Vec<Entry> = reader.by_ref().collect();
+            let more = reader.pass_damage();
+            found.extend(reader);
+            let mut left = entries();
+            left.remove(n);
+            assert_eq!((found, more), (left, n + 1 < entries().len()), "record {n}");
+        }
+        // Also when it no longer begins as a journal does.
+        let mut reader = Reader::within(&whole[3..]);
+        assert!(reader.pass_damage());
+        assert_eq!(reader.collect::<Vec<_>>(), entries());
+    }
+
+    #[test]
+    fn only_what_says_more_raises_what_is_known() {
+        let mut known = Known::default();
+        for entry in entries() {
+            assert_eq!(known.is_raised_by(&entry), entry != mark(2), "{entry:?}");
+            known.take(entry.clone());
+            assert!(!known.is_raised_by(&entry));
+        }
+        assert!(known.is_raised_by(&mark(4)) && known.is_raised_by(&Entry::Hub([4; 16])) && !known.is_raised_by(&Entry::Unknown(9)));
+        assert_eq!((known.newest_head(), known.run), (Some((40, [7; 32])), 4));
+    }
+
+    #[test]
+    fn a_counter_is_noted_ahead_in_steps() {
+        assert_eq!([0, 1, 31, 32, 33].map(reserved), [32, 32, 32, 64, 64]);
+        assert!((0..200).all(|counter| reserved(counter) > counter && reserved(counter) <= counter + COUNTER_STEP));
+        assert_eq!(
+            (reserved(COUNTER_MAX), reserved(u64::MAX)),
+            (COUNTER_MAX, COUNTER_MAX),
+            "a device can still name one that is not below it"
+        );
     }
 
     proptest::proptest! {

@@ -113,17 +113,13 @@ impl RecoveryCode {
     /// That secret as an age identity, `AGE-SECRET-KEY-1…`.
     #[must_use]
     pub fn age_identity(&self, hub: &HubId) -> Zeroizing<String> {
-        let secret = self.bundle_secret(hub);
-        #[expect(clippy::expect_used, reason = "Bech32 refuses only what is longer than its code, and 32 bytes are not")]
-        Zeroizing::new(bech32::encode_upper::<Bech32>(IDENTITY, &*secret).expect("32 bytes"))
+        age_identity(&self.bundle_secret(hub))
     }
 
     /// Its public half, to which the bundle is encrypted, `age1…`: what hub and cloud keep.
     #[must_use]
     pub fn age_recipient(&self, hub: &HubId) -> String {
-        let secret = StaticSecret::from(*self.bundle_secret(hub));
-        #[expect(clippy::expect_used, reason = "Bech32 refuses only what is longer than its code, and 32 bytes are not")]
-        bech32::encode::<Bech32>(RECIPIENT, PublicKey::from(&secret).as_bytes()).expect("32 bytes")
+        age_recipient(&self.bundle_secret(hub))
     }
 
     fn derive(&self, hub: &HubId, info: &[u8]) -> Zeroizing<[u8; 32]> {
@@ -132,6 +128,21 @@ impl RecoveryCode {
         Hkdf::<Sha256>::new(Some(hub.as_bytes()), &*self.0).expand(info, &mut *okm).expect("a short output");
         okm
     }
+}
+
+/// An X25519 secret as an age identity, `AGE-SECRET-KEY-1…`.
+#[must_use]
+pub fn age_identity(secret: &[u8; 32]) -> Zeroizing<String> {
+    #[expect(clippy::expect_used, reason = "Bech32 refuses only what is longer than its code, and 32 bytes are not")]
+    Zeroizing::new(bech32::encode_upper::<Bech32>(IDENTITY, secret).expect("32 bytes"))
+}
+
+/// The public half of an X25519 secret as an age recipient, `age1…`.
+#[must_use]
+pub fn age_recipient(secret: &[u8; 32]) -> String {
+    let secret = StaticSecret::from(*secret);
+    #[expect(clippy::expect_used, reason = "Bech32 refuses only what is longer than its code, and 32 bytes are not")]
+    bech32::encode::<Bech32>(RECIPIENT, PublicKey::from(&secret).as_bytes()).expect("32 bytes")
 }
 
 impl fmt::Display for RecoveryCode {

@@ -1,6 +1,8 @@
 //! What hub and cloud tell each other, as JSON (`docs/protocol/mirror.md`). Binary values are base64url without padding,
 //! times ms since 1970.
 
+use crate::domain::keys::Transcript;
+use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -98,6 +100,23 @@ pub struct Mark {
     pub by: String,
 }
 
+/// A mark that came from the cloud and that the hub has refused: what it names is in force, and says so in its row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedMark {
+    /// Of which kind.
+    pub kind: Kind,
+    /// Which.
+    pub key: String,
+    /// Up to which generation it was refused.
+    #[serde(rename = "gen")]
+    pub generation: u64,
+    /// Up to which generation it is over at the hub all the same; 0 when none is.
+    #[serde(default)]
+    pub stands: u64,
+    /// A word for programs: why.
+    pub code: String,
+}
+
 /// What the hub's clock says, and how far it can be believed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockReading {
@@ -164,12 +183,25 @@ pub struct SyncRequest {
     /// Audit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditRange>,
+    /// Marks of the cloud that the hub does not take.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<RefusedMark>,
     /// How items ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub done: Vec<Done>,
     /// Digests by kind, hex, when nothing else waits to be sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<BTreeMap<Kind, String>>,
+}
+
+/// Move orders for devices of a stolen hub.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MoveOrders {
+    /// The order, base64url, by device id.
+    pub orders: BTreeMap<String, String>,
+    /// There are more, after the last device.
+    #[serde(default)]
+    pub more: bool,
 }
 
 /// Something that comes down, in the order of cursors.
@@ -194,11 +226,52 @@ pub enum ItemBody {
     Batch(BatchOffer),
     /// For owners.
     Notice(Notice),
+    /// A device that is not the one its voucher speaks of.
+    Forged(Forged),
     /// A signed bulletin of revocations, base64url.
     Bulletin {
         /// The statement.
         bulletin: String,
     },
+}
+
+/// What a device said when a hub paired it that could not check it, for the cloud that can: `paired` in the device's row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paired {
+    /// The handshake hash of the pairing, base64url.
+    pub h: String,
+    /// The attestation tag, base64url.
+    pub tag: String,
+    /// The reset counter that the device said.
+    pub resets: u64,
+    /// The firmware that it said.
+    pub firmware: String,
+}
+
+impl Paired {
+    /// As it is sent.
+    #[must_use]
+    pub fn of(said: &Transcript) -> Paired {
+        let text = |bytes: &[u8; 32]| BASE64URL_NOPAD.encode(bytes);
+        Paired { h: text(&said.h), tag: text(&said.tag), resets: said.resets, firmware: said.firmware.clone() }
+    }
+
+    /// As it is checked; `None` for what no pairing can have said.
+    #[must_use]
+    pub fn said(&self) -> Option<Transcript> {
+        let bytes = |text: &str| BASE64URL_NOPAD.decode(text.as_bytes()).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+        let firmware = Some(&self.firmware).filter(|text| text.chars().count() <= 64)?;
+        Some(Transcript { h: bytes(&self.h)?, tag: bytes(&self.tag)?, resets: self.resets, firmware: firmware.clone() })
+    }
+}
+
+/// A device whose attestation tag does not hold: it knows the code of its label and lacks the key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forged {
+    /// Which.
+    pub device: String,
+    /// The tag, base64url: of what the device has said since, this says nothing.
+    pub tag: String,
 }
 
 /// What a person away from home, or the system account, wishes.

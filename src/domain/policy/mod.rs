@@ -93,6 +93,8 @@ pub enum Reason {
     Quarantined,
     /// It is critical, and the device has not proved its key.
     NotAttested,
+    /// What the device runs is not safe any more: it can only be updated.
+    Behind,
     /// The hub has taken another's place and does not know what was revoked since.
     ReviewPending,
     /// The right came from outside, where it can be ended, and the hub has not heard from there for too long.
@@ -124,6 +126,9 @@ impl Reason {
             Reason::NotAttested => {
                 "this can hurt, and the device has not proved that it is genuine; an owner can import its maker's batch, then pair it again"
             }
+            Reason::Behind => {
+                "what this device runs is not safe any more, and it is kept away from everything until it has been updated: who administers it can let it update"
+            }
             Reason::ReviewPending => {
                 "this hub has taken the place of a broken one and does not know yet what was revoked in the meantime: connect it to the internet, or ask an owner to look through who has which right"
             }
@@ -153,6 +158,7 @@ impl Reason {
             Reason::Suspended => "suspended",
             Reason::Quarantined => "quarantined",
             Reason::NotAttested => "not_attested",
+            Reason::Behind => "behind",
             Reason::ReviewPending => "review_pending",
             Reason::PolicyStale => "policy_stale",
         }
@@ -192,6 +198,8 @@ pub struct Facts<'a> {
     pub standing: Standing,
     /// Whether it has proved its key.
     pub attested: bool,
+    /// Whether what it runs is below the security minimum of its model.
+    pub behind: bool,
     /// The attribute or command in question; `None` when it is about the device as a whole.
     pub name: Option<&'a str>,
     /// How old the knowledge of revocations from outside is, in ms; 0 with no cloud linked.
@@ -300,6 +308,7 @@ fn of_holder(facts: &Facts<'_>, holder: &Holder<'_>, action: Action, now: &Momen
         Standing::Suspended if drives => Reason::Suspended,
         // Only owners keep a quarantined device.
         Standing::Quarantined if holder.role != Some(Role::Owner) => Reason::Quarantined,
+        _ if drives && facts.behind => Reason::Behind,
         // Who has shown a code may be a copy of the thing behind which the door is.
         _ if action == Action::OperateCritical && !facts.attested => Reason::NotAttested,
         _ => Reason::Bound,

@@ -16,6 +16,9 @@ pub enum PublishVerdict {
     Handle,
     /// Refuse it.
     Deny,
+    /// Refuse it where the protocol can say so, and else pass over it: firmware that is to be replaced goes on as it always
+    /// did, and an end of its connection would be the end of its update.
+    Ignore,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +61,9 @@ impl Rights {
             | Place::RebaseResponse
             | Place::ProofChallenge
             | Place::ProofResponse
+            | Place::FirmwareReport
+            | Place::FirmwareGet
+            | Place::FirmwareGiven
             | Place::Reserved => false,
             Place::Presence => true,
             Place::Command(name) | Place::CommandResult(name) => self.covers(name),
@@ -76,6 +82,8 @@ enum Holder {
     Device(Box<str>, Bound),
     /// A device that may only answer a re-base challenge.
     Rebase(Box<str>),
+    /// A device whose firmware is not safe any more: it may do nothing but become another version.
+    Update(Box<str>),
     /// A person, an app or a service: the rooms of the devices it is bound to.
     Bound(Bound),
 }
@@ -98,6 +106,12 @@ impl Table {
     #[must_use]
     pub fn of_rebase(id: &str) -> Table {
         Table { holder: Holder::Rebase(id.into()), valid_until: u64::MAX }
+    }
+
+    /// A device that may only update its firmware.
+    #[must_use]
+    pub fn of_update(id: &str) -> Table {
+        Table { holder: Holder::Update(id.into()), valid_until: u64::MAX }
     }
 
     /// A person, an app or a service, from the facts of each device it has a binding to.
@@ -130,12 +144,23 @@ impl Table {
         let Some(at) = locate(topic) else { return PublishVerdict::Deny };
         let verdict = match &self.holder {
             Holder::Device(id, _) if **id == *at.device => match at.place {
-                Place::ShadowRequest { .. } | Place::CommandResult(_) | Place::ClaimHello | Place::ProofResponse => PublishVerdict::Handle,
+                Place::ShadowRequest { .. }
+                | Place::CommandResult(_)
+                | Place::ClaimHello
+                | Place::ProofResponse
+                | Place::FirmwareReport
+                | Place::FirmwareGet => PublishVerdict::Handle,
                 Place::Telemetry => PublishVerdict::Deliver,
                 _ => PublishVerdict::Deny,
             },
             Holder::Rebase(id) if **id == *at.device && at.place == Place::RebaseResponse => PublishVerdict::Handle,
             Holder::Rebase(_) => PublishVerdict::Deny,
+            Holder::Update(id) if **id == *at.device => match at.place {
+                Place::FirmwareReport | Place::FirmwareGet => PublishVerdict::Handle,
+                // Retained or not: it may be what its firmware says every minute.
+                _ => PublishVerdict::Ignore,
+            },
+            Holder::Update(_) => PublishVerdict::Deny,
             Holder::Device(_, rights) | Holder::Bound(rights) => {
                 rights.get(at.device).map_or(PublishVerdict::Deny, |r| r.publish(at.place))
             }
@@ -152,6 +177,8 @@ impl Table {
             Holder::Device(id, rights) => named_device(filter)
                 .is_some_and(|device| crate::domain::topic::lies_in_room(filter, device) && (device == &**id || may_view(rights, device))),
             Holder::Rebase(id) => locate(filter).is_some_and(|at| at.device == &**id && at.place == Place::RebaseChallenge),
+            // It names the places in its own room as it always did: nothing comes from there until it may.
+            Holder::Update(id) => crate::domain::topic::lies_in_room(filter, id),
             Holder::Bound(rights) => named_device(filter).is_none_or(|device| may_view(rights, device)),
         }
     }
@@ -164,6 +191,7 @@ impl Table {
             // Its own results are for the others.
             Holder::Device(id, _) if **id == *at.device => !matches!(at.place, Place::CommandResult(_)),
             Holder::Rebase(id) => &**id == at.device && at.place == Place::RebaseChallenge,
+            Holder::Update(id) => &**id == at.device && at.place == Place::FirmwareGiven,
             Holder::Device(_, rights) | Holder::Bound(rights) => rights.get(at.device).is_some_and(|r| r.receive(at.place)),
         }
     }

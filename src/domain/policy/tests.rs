@@ -21,7 +21,16 @@ fn binding(privilege: Privilege) -> Binding {
 
 fn facts(binding: Option<&Binding>) -> Facts<'_> {
     let holder = Holder { active: true, role: Some(Role::Member), binding, revoked_generation: 0, from_cloud: false };
-    Facts { holder, behalf: None, standing: Standing::Ready, attested: true, name: None, policy_age_ms: 0, review_pending: false }
+    Facts {
+        holder,
+        behalf: None,
+        standing: Standing::Ready,
+        attested: true,
+        behind: false,
+        name: None,
+        policy_age_ms: 0,
+        review_pending: false,
+    }
 }
 
 fn owned(binding: &Binding) -> Facts<'_> {
@@ -281,6 +290,7 @@ proptest! {
             behalf: None,
             standing: standings[usize::from(standing)],
             attested,
+            behind: false,
             name: None,
             policy_age_ms: 0,
             review_pending: false,

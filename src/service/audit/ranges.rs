@@ -1,6 +1,7 @@
 //! The audit on its way to the cloud: ranges of the chain, with the hub's signed words about its cuts and its end. What
 //! stands beside the chain stays in the house.
 
+use super::gaps::gaps;
 use super::{CUT, END, head, identity};
 use crate::domain::audit::Entry;
 use crate::domain::audit::chain::{Point, PointKind};
@@ -25,11 +26,18 @@ pub(in crate::service) fn range_after(tx: &Tx<'_>, sent: u64, budget: usize, now
     // Of what has been cut, the hub's own word tells the cloud that nothing was taken out.
     let cut_to = cut.as_ref().and_then(|c| Point::read(&c.statement).ok()).map_or(0, |point| point.place.0);
     // A chain that ends before what was sent is another one.
-    let after = if sent > head.seq { 0 } else { sent }.max(cut_to);
+    let mut after = if sent > head.seq { 0 } else { sent }.max(cut_to);
+    let (gaps, mut passed) = (gaps(tx)?, None);
+    if let Some((_, (statement, place))) = gaps.iter().find(|(from, (_, place))| (**from..=place.0).contains(&(after + 1))) {
+        after = place.0;
+        passed = Some(statement.clone());
+    }
+    // A range has no gap in its midst.
+    let end = gaps.range(after + 1..).next().map_or_else(|| END.to_vec(), |(from, _)| from.to_be_bytes().to_vec());
     if head.seq <= after {
         return Ok(None);
     }
-    let rows = tx.rows(<Entry as Record>::TABLE, &(after + 1).to_be_bytes(), END, RANGE_MAX, false)?;
+    let rows = tx.rows(<Entry as Record>::TABLE, &(after + 1).to_be_bytes(), &end, RANGE_MAX, false)?;
     let (mut items, mut first, mut last, mut left) = (Vec::new(), None, after, budget);
     for (_, entry) in tx.decode_all::<Entry>(rows)? {
         last = entry.seq;
@@ -55,8 +63,9 @@ pub(in crate::service) fn range_after(tx: &Tx<'_>, sent: u64, budget: usize, now
     };
     let signed = if last == head.seq { identity(tx)? } else { None };
     let point = signed.map(|identity| BASE64URL_NOPAD.encode(&Point::sign(&identity, PointKind::End, (head.seq, head.hash), now)));
-    let cuts = cut.filter(|_| sent < cut_to).map(|c| BASE64URL_NOPAD.encode(&c.statement));
-    Ok(Some((AuditRange { from, prev: HEXLOWER.encode(&previous), items, head: point, cuts: cuts.into_iter().collect() }, last)))
+    let cuts = cut.filter(|_| sent < cut_to).map(|c| c.statement).into_iter().chain(passed);
+    let cuts = cuts.map(|statement| BASE64URL_NOPAD.encode(&statement));
+    Ok(Some((AuditRange { from, prev: HEXLOWER.encode(&previous), items, head: point, cuts: cuts.collect() }, last)))
 }
 
 /// How many entries the cloud does not have.

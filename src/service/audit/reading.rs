@@ -1,5 +1,6 @@
 //! Reading the audit: pages, exports, and checking the whole chain; each in steps that are bounded whatever is asked.
 
+use super::gaps::gaps;
 use super::{BLOCK, CUT, END, HEAD, append, done, identity};
 use crate::domain::audit::chain::{Broken, Head, Point, PointKind, Verdict, Verifier, Why};
 use crate::domain::audit::export::{EntryLine, Line, gap_line};
@@ -258,7 +259,14 @@ impl Lines {
                     write(&mut out, &Line::End { seq, hash: HEXLOWER.encode(&hash), statement });
                     self.stage = Stage::Over;
                 }
+                let gaps = gaps(view)?;
                 for (key, entry) in rows {
+                    if let Some((statement, place)) = gaps.get(&self.next).filter(|_| entry.seq > self.next)
+                        && let Ok(line) = gap_line(self.next, statement)
+                    {
+                        write(&mut out, &line);
+                        self.last = Some(*place);
+                    }
                     self.next = entry.seq.saturating_add(1);
                     self.last = Some((entry.seq, entry.hash));
                     if !self.filter.may_want(&entry) {
@@ -298,10 +306,10 @@ fn follow(store: &Store) -> Result<AuditCheck, StoreError> {
     let mut form = 1;
     loop {
         let from = if verifier.seen().entries == 0 { 0 } else { verifier.next() };
-        let (cut, rows, head) = store.read::<_, StoreError>(|v| {
+        let (cut, rows, head, gaps) = store.read::<_, StoreError>(|v| {
             let rows = v.decode_all::<Entry>(v.rows(<Entry as Record>::TABLE, &from.to_be_bytes(), END, BLOCK, false)?)?;
             let rows = rows.into_iter().map(|(key, e)| Ok((v.get::<Beside>(&key)?, key, e))).collect::<Result<Vec<_>, StoreError>>()?;
-            Ok((v.get::<AuditCut>(CUT)?, rows, v.get::<Head>(HEAD)?))
+            Ok((v.get::<AuditCut>(CUT)?, rows, v.get::<Head>(HEAD)?, gaps(v)?))
         })?;
         let done = rows.is_empty();
         let held = cut.map_or(Ok(()), |cut| verifier.cut(&cut.statement)).and_then(|()| {
@@ -309,6 +317,9 @@ fn follow(store: &Store) -> Result<AuditCheck, StoreError> {
                 form = entry.version;
                 if key != &entry.seq.to_be_bytes() {
                     return Err(Broken { seq: verifier.next(), why: Why::Changed });
+                }
+                if let Some((statement, _)) = gaps.get(&verifier.next()).filter(|_| entry.seq > verifier.next()) {
+                    verifier.cut(statement)?;
                 }
                 verifier.entry(entry, beside.as_ref())
             })

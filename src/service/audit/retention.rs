@@ -56,6 +56,7 @@ fn cut(tx: &Tx<'_>, target: u64, now: u64) -> Result<bool, Refusal> {
     }
     let Some(place) = last else { return Ok(false) };
     tx.put(CUT, &AuditCut { statement: Point::sign(&identity, PointKind::Cut, place, now) })?;
+    super::gaps::forget_before(tx, place.0)?;
     tx.put(HEAD, &head)?;
     let more = head.bytes > target && !full;
     if !more {

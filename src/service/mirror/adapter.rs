@@ -145,6 +145,12 @@ impl Service {
         let _ = self.mirror.look.set(look);
     }
 
+    /// How the link stands, as the adapter last told.
+    #[must_use]
+    pub fn mirror_state(&self) -> MirrorState {
+        lock(&self.mirror.state).clone()
+    }
+
     /// The adapter tells how the link stands.
     pub fn mirror_reports(&self, state: MirrorState) {
         let before = std::mem::replace(&mut *lock(&self.mirror.state), state.clone());

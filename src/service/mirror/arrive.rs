@@ -201,6 +201,7 @@ impl Service {
                 self.changed(Change::Cloud);
                 Done { id: item.id.clone(), ok: true, code: "done".into(), detail: String::new() }
             }
+            ItemBody::Forged(forged) => self.forged_came(&item.id, forged).await?,
             ItemBody::Bulletin { bulletin } => match self.bulletin(bulletin).await {
                 Ok(_) => Done { id: item.id.clone(), ok: true, code: "done".into(), detail: String::new() },
                 Err(Refusal::Store(fault)) => return Err(fault.into()),

@@ -2,6 +2,7 @@
 //! acknowledged it, so that what goes out twice is the same, byte by byte.
 
 use super::link::{link_in, progress_in, switch_in};
+use super::marks;
 use super::rows::{Teller, Told, prefix_in, sent_key, tables_of};
 use super::{Prepared, Ticket};
 use crate::domain::account::User;
@@ -137,7 +138,7 @@ fn as_prepared(epoch: u64, batch: u64, body: Vec<u8>) -> Option<Prepared> {
 impl Building<'_> {
     /// Whether nothing of what is mirrored is in it.
     fn is_quiet(&self) -> bool {
-        self.request.revoke.is_empty() && self.request.put.is_empty() && self.request.twin.is_empty()
+        self.request.revoke.is_empty() && self.request.refused.is_empty() && self.request.put.is_empty() && self.request.twin.is_empty()
     }
 
     /// Whether a part of this size still fits; then it is counted.
@@ -227,7 +228,18 @@ impl Building<'_> {
             }
             return Ok(true);
         }
+        let mut told = false;
+        if table == MirrorMark::TABLE
+            && let Some(refused) = marks::refusal(tx, key)?
+        {
+            if self.request.refused.len() >= MARKS_MAX || !self.fits(&refused) {
+                return Ok(false);
+            }
+            self.request.refused.push(refused);
+            told = true;
+        }
         match self.teller.tell(tx, table, key)? {
+            Told::Nothing if told => {}
             Told::Ended(mark) => {
                 if self.request.revoke.len() >= MARKS_MAX || !self.fits(&mark) {
                     return Ok(false);

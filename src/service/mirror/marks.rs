@@ -8,9 +8,11 @@ use super::rows::{highest, marked, parse_binding};
 use crate::domain::account::{User, UserId};
 use crate::domain::audit::Outcome;
 use crate::domain::binding::{Binding, RevocationMark, Subject};
+use crate::domain::device::Household;
 use crate::domain::ids::DeviceId;
 use crate::domain::mirror::merge::{Raise, raise};
-use crate::domain::mirror::wire::{Kind, MARKS_MAX, Mark, Notice};
+use crate::domain::mirror::wire::{Kind, MARKS_MAX, Mark, Notice, RefusedMark};
+use crate::domain::twin::Twin;
 use crate::service::bindings::{add_apps, bindings_of, end_account_in, given_by, keep_an_administrator, revoke_all, revoke_in, with_them};
 use crate::service::{Refusal, audit};
 use crate::store::tables::{AwayKey, BindingIndex, MirrorMark, RefusedRow, binding_key, entity_key, subject_prefix};
@@ -67,11 +69,11 @@ pub(in crate::service) fn end_life_of(tx: &Tx<'_>, device: &DeviceId, by: &str, 
 }
 
 /// Raises the mark of what has no table of marks of its own. It only ever grows.
-pub(super) fn raise_to(tx: &Tx<'_>, kind: Kind, key: &str, generation: u64, by: &str, now: u64) -> Result<(), StoreError> {
+pub(in crate::service) fn raise_to(tx: &Tx<'_>, kind: Kind, key: &str, generation: u64, by: &str, now: u64) -> Result<(), StoreError> {
     let at = entity_key(kind, key);
     let known = tx.get::<MirrorMark>(&at)?;
-    let (before, refused) = known.map_or((0, 0), |m| (m.generation, m.refused));
-    tx.put(&at, &MirrorMark { generation: before.max(generation), refused, at: now, by: by.to_owned() })
+    let (before, refused, why) = known.map_or((0, 0, String::new()), |m| (m.generation, m.refused, m.why));
+    tx.put(&at, &MirrorMark { generation: before.max(generation), refused, why, at: now, by: by.to_owned() })
 }
 
 /// Takes the marks of a reply or of a bulletin, in one transaction and before everything else.
@@ -79,8 +81,9 @@ pub(super) fn take_marks(tx: &Tx<'_>, marks: &[Mark], now: u64) -> Result<Marked
     let (mut out, mut refused) = (Marked::default(), 0);
     for mark in marks.iter().take(MARKS_MAX) {
         if let Err(no) = take_mark(tx, mark, now, &mut out)? {
-            refused += 1;
-            refuse(tx, mark, &no, refused <= TOLD_MAX, now)?;
+            let new = !known_as_refused(tx, mark)?;
+            refused += usize::from(new);
+            refuse(tx, mark, &no, new && refused <= TOLD_MAX, now)?;
         }
     }
     if refused > TOLD_MAX {
@@ -93,10 +96,6 @@ pub(super) fn take_marks(tx: &Tx<'_>, marks: &[Mark], now: u64) -> Result<Marked
 fn take_mark(tx: &Tx<'_>, mark: &Mark, now: u64, out: &mut Marked) -> Result<Result<(), No>, StoreError> {
     if mark.key.is_empty() || mark.key.len() > KEY_MAX || mark.key.chars().any(char::is_control) {
         return Ok(Err(MALFORMED));
-    }
-    let known = tx.get::<MirrorMark>(&entity_key(mark.kind, &mark.key))?;
-    if known.is_some_and(|m| m.refused >= mark.generation) {
-        return Ok(Ok(()));
     }
     let stands = Mark { generation: standing_mark(tx, mark)?, ..mark.clone() };
     match raise(Some(&stands), highest(tx, mark.kind, &mark.key)?, mark) {
@@ -117,13 +116,50 @@ fn take_mark(tx: &Tx<'_>, mark: &Mark, now: u64, out: &mut Marked) -> Result<Res
     Ok(taken)
 }
 
+/// Whether such a mark was refused before, and owners have been told.
+fn known_as_refused(tx: &Tx<'_>, mark: &Mark) -> Result<bool, StoreError> {
+    Ok(tx.get::<MirrorMark>(&entity_key(mark.kind, &mark.key))?.is_some_and(|m| m.refused >= mark.generation))
+}
+
 /// The mark that stands here.
 fn standing_mark(tx: &Tx<'_>, mark: &Mark) -> Result<u64, StoreError> {
-    match (mark.kind, parse_binding(&mark.key)) {
+    standing_on(tx, mark.kind, &mark.key)
+}
+
+/// Up to which generation an entity is over here.
+pub(super) fn standing_on<R: Read>(rows: &R, kind: Kind, key: &str) -> Result<u64, StoreError> {
+    match (kind, parse_binding(key)) {
         (Kind::Binding, Some((device, subject))) => {
-            Ok(tx.get::<RevocationMark>(&binding_key(&device, &subject))?.map_or(0, |m| m.generation))
+            Ok(rows.get::<RevocationMark>(&binding_key(&device, &subject))?.map_or(0, |m| m.generation))
         }
-        (kind, _) => marked(tx, kind, &mark.key),
+        (kind, _) => marked(rows, kind, key),
+    }
+}
+
+/// What the hub tells the cloud of a refused mark, unless that has been taken since.
+pub(super) fn refusal<R: Read>(rows: &R, key: &[u8]) -> Result<Option<RefusedMark>, StoreError> {
+    let Some(row) = rows.get::<MirrorMark>(key)? else { return Ok(None) };
+    let text = std::str::from_utf8(key).unwrap_or_default();
+    let Some((word, entity)) = text.split_once('\0') else { return Ok(None) };
+    let Ok(kind) = Kind::parse(word) else { return Ok(None) };
+    let stands = standing_on(rows, kind, entity)?;
+    let mark = || RefusedMark { kind, key: entity.to_owned(), generation: row.refused, stands, code: row.why.clone() };
+    Ok((row.refused > stands).then(mark))
+}
+
+/// The cloud has forgotten the row that its mark was to end: it is sent again, behind the refusal.
+fn send_row_again(tx: &Tx<'_>, mark: &Mark) -> Result<(), StoreError> {
+    match mark.kind {
+        Kind::Binding => match parse_binding(&mark.key) {
+            Some((device, subject)) => tx.send_again(Binding::TABLE, &binding_key(&device, &subject)),
+            None => Ok(()),
+        },
+        Kind::Device => {
+            tx.send_again(Household::TABLE, mark.key.as_bytes())?;
+            tx.send_again(Twin::TABLE, &[mark.key.as_bytes(), b"\0"].concat())
+        }
+        Kind::User => tx.send_again(User::TABLE, mark.key.as_bytes()),
+        Kind::Away | Kind::Twin => Ok(()),
     }
 }
 
@@ -221,16 +257,15 @@ fn take_away_key(tx: &Tx<'_>, mark: &Mark, now: u64) -> Result<Result<(), No>, S
     Ok(Ok(()))
 }
 
-/// Notes a refused mark: for owners, in the audit, and so that it is not told again and again.
+/// Notes a refused mark: for the cloud, for owners, in the audit, and so that people are not told again and again.
 fn refuse(tx: &Tx<'_>, mark: &Mark, no: &No, told: bool, now: u64) -> Result<(), StoreError> {
     if no.kept && tx.count(MirrorMark::TABLE)? < KEPT_MAX {
         let at = entity_key(mark.kind, &mark.key);
         let known = tx.get::<MirrorMark>(&at)?;
-        let row = MirrorMark {
-            refused: mark.generation,
-            ..known.unwrap_or(MirrorMark { generation: 0, refused: 0, at: now, by: String::new() })
-        };
-        tx.put(&at, &row)?;
+        let known = known.unwrap_or(MirrorMark { generation: 0, refused: 0, why: String::new(), at: now, by: String::new() });
+        // Put again also when nothing changes: the cloud has not heard it, or has forgotten it.
+        tx.put(&at, &MirrorMark { refused: known.refused.max(mark.generation), why: no.code.to_owned(), ..known })?;
+        send_row_again(tx, mark)?;
     }
     if !told {
         return Ok(());

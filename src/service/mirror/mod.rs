@@ -10,6 +10,7 @@ mod arrive;
 mod away;
 mod batch;
 mod figures;
+mod forged;
 mod link;
 mod marks;
 mod news;
@@ -25,8 +26,10 @@ pub use link::NewLink;
 pub use view::{CloudStatus, NoticeView, Pending};
 
 pub(super) use away::end_away_keys_of;
-pub(super) use marks::end_life_of;
+pub(super) use marks::{end_life_of, raise_to};
+pub(super) use news::put_own_notice;
 pub(super) use requests::is_from_cloud;
+pub(super) use rows::{marked, parse_binding};
 
 use crate::domain::mirror::wire::CloudView;
 use std::sync::{Arc, Mutex, OnceLock};

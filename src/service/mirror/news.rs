@@ -42,6 +42,15 @@ pub(super) fn put_notice(tx: &Tx<'_>, notice: &Notice) -> Result<(), StoreError>
     add(tx, NOTICES, &NoticeRow { notice, seen: false })
 }
 
+/// Keeps a notice of the hub itself, whose text tells one from another.
+pub(in crate::service) fn put_own_notice(tx: &Tx<'_>, notice: &Notice) -> Result<(), StoreError> {
+    let known = tx.scan_back::<NoticeRow>(END, NOTICES)?;
+    if known.iter().any(|(_, row)| !row.seen && row.notice.text == notice.text) {
+        return Ok(());
+    }
+    add(tx, NOTICES, &NoticeRow { notice: notice.clone(), seen: false })
+}
+
 /// Lists what was refused, for owners.
 pub(super) fn list_refused(tx: &Tx<'_>, row: &RefusedRow) -> Result<(), StoreError> {
     add(tx, REFUSED, row)

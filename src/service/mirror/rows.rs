@@ -2,13 +2,13 @@
 
 use crate::domain::account::User;
 use crate::domain::binding::{Binding, RevocationMark, Subject};
-use crate::domain::device::{Household, Registered, ResetCounter};
+use crate::domain::device::{Household, Origin, Registered, ResetCounter};
 use crate::domain::ids::DeviceId;
 use crate::domain::mirror::digest::Digest;
 use crate::domain::mirror::merge::body_hash;
-use crate::domain::mirror::wire::{Consent, Kind, Mark, Row};
+use crate::domain::mirror::wire::{Consent, Kind, Mark, Paired, Row};
 use crate::domain::twin::Twin;
-use crate::store::tables::{AwayKey, MirrorMark, Sent, binding_key, entity_key, kind_prefix};
+use crate::store::tables::{AwayKey, FirmwareFacts, MirrorMark, PairingTranscript, Sent, binding_key, entity_key, kind_prefix};
 use crate::store::{Read, Record, StoreError, Table};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -53,7 +53,7 @@ pub(super) struct Teller<'a> {
 }
 
 /// The highest mark of an entity that has no table of marks of its own.
-pub(super) fn marked<R: Read>(rows: &R, kind: Kind, key: &str) -> Result<u64, StoreError> {
+pub(in crate::service) fn marked<R: Read>(rows: &R, kind: Kind, key: &str) -> Result<u64, StoreError> {
     Ok(rows.get::<MirrorMark>(&entity_key(kind, key))?.map_or(0, |m| m.generation))
 }
 
@@ -63,7 +63,7 @@ pub(super) fn wire_binding(device: &DeviceId, subject: &Subject) -> String {
 }
 
 /// The same, read.
-pub(super) fn parse_binding(key: &str) -> Option<(DeviceId, Subject)> {
+pub(in crate::service) fn parse_binding(key: &str) -> Option<(DeviceId, Subject)> {
     let (device, subject) = key.split_once('/')?;
     Some((DeviceId::parse(device).ok()?, Subject::parse(subject)?))
 }
@@ -109,6 +109,14 @@ impl Teller<'_> {
             "trust": registered.origin.trust(), "resets": rows.get::<ResetCounter>(key)?.unwrap_or_default().counter,
         });
         set(&mut body, "claimed_at", household.claimed_at);
+        if registered.origin == Origin::Voucher {
+            // The cloud checks it, and sends the identity of a device that has its key alone.
+            set(&mut body, "paired", rows.get::<PairingTranscript>(key)?.map(|kept| Paired::of(&kept.transcript)));
+        }
+        if let Some(runs) = rows.get::<FirmwareFacts>(key)? {
+            set(&mut body, "firmware", Some(runs.version).filter(|version| !version.is_empty()));
+            set(&mut body, "rel", Some(runs.rel));
+        }
         if self.consent.contains(&Consent::Devices) {
             set(&mut body, "standing", Some(household.standing));
             set(&mut body, "name", Some(household.name).filter(|n| !n.is_empty()));

@@ -160,6 +160,11 @@ impl Inner {
         if self.open.iter().any(|e| e.running) { None } else { self.open.iter_mut().find(|e| e.step == PairingStep::Queued) }
     }
 
+    /// Whether one is under way, or waits for the radio.
+    pub(super) fn has_work(&self) -> bool {
+        self.open.iter().any(|e| e.running || !e.step.is_last())
+    }
+
     pub(super) fn queued(&self) -> usize {
         self.open.iter().filter(|e| e.step == PairingStep::Queued).count()
     }

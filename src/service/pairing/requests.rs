@@ -85,6 +85,12 @@ pub struct NewPairing {
 }
 
 impl Service {
+    /// Whether a device is being paired, or waits to be.
+    #[must_use]
+    pub fn is_pairing(&self) -> bool {
+        self.pairings.lock().has_work()
+    }
+
     /// Takes a pairing into the queue.
     ///
     /// # Errors

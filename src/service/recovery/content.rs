@@ -114,7 +114,7 @@ fn is_of_identity(table: Table) -> bool {
 
 /// The secrets as another hub gets them: with what hashes are keyed with, and without the key that signs for the mirror,
 /// which is this box's alone.
-fn handed_on(secrets: &HubSecrets, pepper: &[u8; 32]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+pub(in crate::service) fn handed_on(secrets: &HubSecrets, pepper: &[u8; 32]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
     let mut secrets = secrets.clone();
     secrets.mirror_seed = [0; 32];
     secrets.pepper = Some(*pepper);
@@ -133,7 +133,7 @@ pub(super) fn encoded<T: Record>(row: &T) -> Result<Zeroizing<Vec<u8>>, StoreErr
 }
 
 /// A row from its value.
-pub(super) fn decoded<T: Record>(value: &[u8]) -> Result<T, ContentError> {
+pub(in crate::service) fn decoded<T: Record>(value: &[u8]) -> Result<T, ContentError> {
     ciborium::from_reader(value).map_err(|_| ContentError::Damaged("a row is not what its table holds"))
 }
 

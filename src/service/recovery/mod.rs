@@ -2,17 +2,26 @@
 //! stands to the one before it and the one after it.
 //!
 //! The code is shown once; hub and cloud keep its public halves alone. What is in the bundle is [`content`]'s, when it is
-//! made [`bundle`]'s, making a hub from it [`restore`]'s, and stepping down [`retired`]'s.
+//! made [`bundle`]'s, making a hub from it [`restore`]'s, what an older database takes from its journal [`replay`]'s, and
+//! stepping down [`retired`]'s. A hub that was stolen is another matter: the one that follows it is [`stolen`]'s, and what its
+//! devices are told [`moves`]'.
 
 mod bundle;
 mod content;
+mod moves;
+mod replay;
 mod restore;
 mod retired;
+mod stolen;
 #[cfg(test)]
 mod tests;
 
 pub use content::About;
+pub(super) use content::handed_on;
+pub use moves::{MoveView, MovingDevice, OrdersTaken, told_in};
+pub use replay::{Replayed, catch_up, replay, replay_journal};
 pub use restore::{BundleError, NewLife, OpenedBundle, begun_in, fill, open_bundle};
+pub use stolen::{Successor, fill_successor};
 
 use super::rights::require_role;
 use super::{Actor, Refusal, Service, SessionToken, audit, random};
@@ -95,6 +104,20 @@ pub struct RecoveryView {
     pub too_large: bool,
     /// By what this hub has taken another's place.
     pub restored: Option<RestoredView>,
+}
+
+/// What was revoked since is known from a newer source: the review that a restore would need is not.
+///
+/// # Errors
+/// The store's fault.
+pub async fn finish_review_in(store: &crate::store::Store, now: u64) -> Result<(), Refusal> {
+    let event = audit::event("hub", "recovery.marks_known", "hub", crate::domain::audit::Outcome::Done, "journal", "", "console");
+    let end = move |tx: &crate::store::Tx<'_>| {
+        let Some(restored) = tx.get::<Restored>(Restored::ROW)?.filter(|r| r.review) else { return Ok(()) };
+        tx.put(Restored::ROW, &Restored { review: false, ..restored })?;
+        audit::append(tx, now, event.clone()).map(|_| ())
+    };
+    Ok(store.write::<_, StoreError, _>(end).await?)
 }
 
 pub(super) fn no_code() -> Refusal {

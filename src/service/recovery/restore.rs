@@ -140,7 +140,7 @@ fn decrypted(code: &RecoveryCode, hub: &HubId, bundle: &[u8]) -> Result<Zeroizin
 }
 
 impl OpenedBundle {
-    fn content(&self) -> &[u8] {
+    pub(super) fn content(&self) -> &[u8] {
         BundleSeal::part(&self.whole).map_or(&[], |(_, content)| content)
     }
 

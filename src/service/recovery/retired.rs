@@ -2,7 +2,9 @@
 //! one serves nobody, after a restart too: two hubs with one identity would lead devices and people astray.
 
 use crate::domain::audit::Outcome;
+use crate::domain::ids::HubId;
 use crate::domain::mirror::statement::EpochStatement;
+use crate::domain::rehome::RehomeStatement;
 use crate::service::{Change, Refusal, Service, audit};
 use crate::store::tables::{HubSecrets, RecoveryKeys, Retired};
 use crate::store::{Read, StoreError};
@@ -28,7 +30,7 @@ impl Service {
         self.recovery.retired.subscribe()
     }
 
-    /// Reads an epoch statement that somebody showed. When it is signed by this household's recovery key, for this hub and
+    /// Reads a statement of an epoch, or of a theft, that somebody showed. When it is signed by this household's recovery key, for this hub and
     /// an epoch above its own, the hub steps down: all sessions are ended when this returns. Anything else changes
     /// nothing, whoever shows it. Whether the hub has stepped down.
     ///
@@ -42,11 +44,10 @@ impl Service {
                 let keys = tx.get::<RecoveryKeys>(RecoveryKeys::ROW)?;
                 let own = tx.get::<HubSecrets>(HubSecrets::ROW)?.map(|secrets| secrets.epoch);
                 let (Some(keys), Some(own)) = (keys, own) else { return Ok(false) };
-                let read = EpochStatement::verify(&keys.public, &shown).ok();
-                let Some(read) = read.filter(|read| read.hub == hub && read.epoch > own) else { return Ok(false) };
+                let Some(epoch) = ended_by(&keys.public, &hub, &shown).filter(|epoch| *epoch > own) else { return Ok(false) };
                 if tx.get::<Retired>(Retired::ROW)?.is_none() {
-                    tx.put(Retired::ROW, &Retired { at: now, epoch: read.epoch, statement: shown.clone() })?;
-                    let detail = format!("epoch {} of another hub, this one has {own}", read.epoch);
+                    tx.put(Retired::ROW, &Retired { at: now, epoch, statement: shown.clone() })?;
+                    let detail = format!("epoch {epoch} of another hub, this one has {own}");
                     audit::append(tx, now, audit::event("hub", "hub.retired", "hub", Outcome::Done, "epoch_stale", detail, "hub"))?;
                 }
                 Ok(true)
@@ -62,4 +63,14 @@ impl Service {
         }
         Ok(stepped)
     }
+}
+
+/// The epoch with which a statement of the household's recovery key ends the hub: under its id by another box, or, when it
+/// was stolen, by a hub with another id.
+fn ended_by(recovery: &[u8; 32], hub: &HubId, shown: &[u8]) -> Option<u64> {
+    if let Ok(read) = EpochStatement::verify(recovery, shown) {
+        return (read.hub == *hub).then_some(read.epoch);
+    }
+    let (read, _) = RehomeStatement::verify(recovery, shown).ok()?;
+    (read.hub == *hub).then_some(read.epoch)
 }

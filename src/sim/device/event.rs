@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::sim::firmware;
+use crate::sim::identity::HubId;
 use crate::sim::things::{Kind, Refusal};
 use crate::sim::tls::Address;
 
@@ -123,6 +125,20 @@ pub enum Event {
     },
     /// Another has taken its place at the hub; it has answered that it is still there.
     PlaceTaken,
+    /// Its hub was stolen, and its maker has told it which one follows: it belongs there from now on.
+    Moved {
+        /// The new hub.
+        hub: HubId,
+        /// The number of the order.
+        counter: u64,
+    },
+    /// A hub had an order to move for it that it does not take.
+    MoveRefused {
+        /// Why.
+        reason: String,
+    },
+    /// Its firmware has got on.
+    Firmware(firmware::Event),
     /// The connection is gone.
     Disconnected {
         /// Reason code of the hub's DISCONNECT (MQTT 5).
@@ -188,6 +204,9 @@ impl fmt::Display for Event {
             Self::CommandResult { id, status, message: None } => write!(f, "command {id}: {status}"),
             Self::CommandResult { id, status, message: Some(message) } => write!(f, "command {id}: {status}: {message}"),
             Self::PlaceTaken => write!(f, "another thing has taken its place at the hub; it has said that it is still here"),
+            Self::Moved { hub, counter } => write!(f, "told by its maker to move to the hub {hub} (order {counter})"),
+            Self::MoveRefused { reason } => write!(f, "an order to move was refused: {reason}"),
+            Self::Firmware(event) => event.fmt(f),
             Self::Disconnected { reason, .. } => write!(f, "{reason}"),
             Self::Retrying { after } => write!(f, "next try in {:.1} s", after.as_secs_f64()),
             Self::Stopped => write!(f, "switched off"),

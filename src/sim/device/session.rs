@@ -10,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::event::{Event, SignIn};
+use super::firmware::{Line, fetched};
 use super::{Control, Device, DeviceError, End, random};
 use crate::sim::mqtt::{self, Client, Message, Publish, Qos};
 use crate::sim::things::Outcome;
@@ -35,17 +36,18 @@ pub(super) struct Work {
 }
 
 pub(super) struct Session<'a> {
-    device: &'a mut Device,
-    client: Client<Stream>,
+    pub(super) device: &'a mut Device,
+    pub(super) client: Client<Stream>,
     with: SignIn,
     /// `things/<id>/`
-    room: String,
+    pub(super) room: String,
     /// The nonce of the last hello.
     nonce: Option<[u8; 32]>,
     twin: Twin,
     /// The result at the head of the queue is on its way under this packet identifier.
     result_sent: Option<(u16, Instant)>,
     last_tick: Instant,
+    pub(super) line: Line,
 }
 
 /// What the hub knows of the thing.
@@ -67,7 +69,7 @@ struct Report {
 }
 
 /// Why a step of a session cannot go on.
-enum Stop {
+pub(super) enum Stop {
     Device(DeviceError),
     Link(mqtt::Error),
 }
@@ -77,7 +79,7 @@ impl<'a> Session<'a> {
         let room = format!("things/{}/", device.secret.device_id);
         let now = Instant::now();
         let twin = Twin { known: Map::new(), sent: None, dirty: true, not_before: now, version: 0 };
-        Self { device, client, with, room, nonce: None, twin, result_sent: None, last_tick: now }
+        Self { device, client, with, room, nonce: None, twin, result_sent: None, last_tick: now, line: Line::new() }
     }
 
     /// Lives until the connection ends or `shutdown`.
@@ -107,6 +109,7 @@ impl<'a> Session<'a> {
                     Ok(event) => self.event(event),
                     Err(error) => Err(Stop::Link(error)),
                 },
+                piece = fetched(&mut self.line.fetch) => self.firmware_piece(piece),
                 _ = ticker.tick() => self.tick(),
             };
             match step.and_then(|end| self.send().map(|()| end)) {
@@ -121,6 +124,7 @@ impl<'a> Session<'a> {
                 self.device.leave_behind(self.client);
                 Ok(End::Roamed)
             }
+            Ok(End::PowerCut) => Ok(End::PowerCut),
             Ok(end) => {
                 let _ = self.client.disconnect(0).await;
                 Ok(end)
@@ -144,10 +148,14 @@ impl<'a> Session<'a> {
         if self.with == SignIn::Token {
             filters.push(format!("{}claim/credential", self.room));
         }
+        if self.device.firmware.is_some() {
+            filters.extend(Self::FIRMWARE_TOPICS.map(|topic| format!("{}{topic}", self.room)));
+        }
         let wanted: Vec<(&str, Qos)> = filters.iter().map(|filter| (filter.as_str(), Qos::AtLeastOnce)).collect();
         let codes = self.client.subscribe(&wanted).await?;
         for (filter, code) in filters.iter().zip(codes) {
             if code >= 0x80 {
+                self.line.narrowed = true;
                 self.device.tell(Event::SubscriptionRefused { filter: filter.clone(), code });
             }
         }
@@ -160,8 +168,11 @@ impl<'a> Session<'a> {
             self.client.start_publish(&Message::new(format!("{}claim/hello", self.room), hello, Qos::AtLeastOnce))?;
             self.device.tell(Event::WaitingToBeClaimed);
         }
-        self.send()?;
-        Ok(None)
+        let end = self.firmware_begins()?;
+        if end.is_none() {
+            self.send()?;
+        }
+        Ok(end)
     }
 
     /// Whether this is a re-base session, which only its challenge tells. A hub answers in order, so a challenge comes
@@ -220,7 +231,7 @@ impl<'a> Session<'a> {
             mqtt::Event::Publish(publish) => self.message(&publish),
             mqtt::Event::PubAck { pid, code } => {
                 self.acknowledged(pid, code);
-                Ok(None)
+                self.firmware_acknowledged(pid, code)
             }
             _ => Ok(None),
         }
@@ -236,6 +247,7 @@ impl<'a> Session<'a> {
             "shadow/update/rejected" => self.rejected(&publish.payload),
             "claim/credential" => return self.credential(&publish.payload),
             "proof/challenge" => self.still_here(&publish.payload)?,
+            _ if Self::FIRMWARE_TOPICS.contains(&topic) => return self.firmware_message(topic, publish),
             _ => {
                 if let Some(name) = topic.strip_prefix("commands/") {
                     self.command(name, publish)?;
@@ -376,6 +388,12 @@ impl<'a> Session<'a> {
             }
             Control::Reset => device.flash.reset().map_err(DeviceError::from)?,
             Control::LoseFlash => device.flash.lose().map_err(DeviceError::from)?,
+            Control::Firmware(fault, present) => {
+                if let Some(firmware) = &mut device.firmware {
+                    firmware.put(fault, present);
+                }
+                return Ok(None);
+            }
             Control::Reconnect => {}
             Control::Roam => return Ok(Some(End::Roamed)),
         }
@@ -393,7 +411,7 @@ impl<'a> Session<'a> {
         if oldest.into_iter().flatten().any(|at| now.duration_since(at) > ACK_WITHIN) {
             return Err(Stop::Link(mqtt::Error::Deadline("PUBACK", ACK_WITHIN)));
         }
-        Ok(None)
+        self.firmware_tick(now)
     }
 
     /// Puts what is to be told into the send buffer: one report and one result at a time, each until it is acknowledged.
@@ -416,7 +434,7 @@ impl<'a> Session<'a> {
         {
             self.result_sent = self.client.start_publish(message)?.map(|pid| (pid, now));
         }
-        Ok(())
+        self.firmware_send()
     }
 
     fn acknowledged(&mut self, pid: u16, code: u8) {

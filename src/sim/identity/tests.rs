@@ -206,3 +206,24 @@ fn a_hub_id_is_read_as_it_is_written() {
     assert!(id.to_string().to_uppercase().parse::<HubId>().is_err());
     assert!("short".parse::<HubId>().is_err());
 }
+
+/// The published order to move is read here as it was written there.
+#[test]
+fn the_published_move_order_holds() {
+    let all: serde_json::Value = serde_json::from_str(include_str!("../../../docs/protocol/rehome-vectors.json")).unwrap();
+    let text = |name: &str| all["order"][name].as_str().expect(name).to_owned();
+    let hex = |name: &str| data_encoding::HEXLOWER.decode(text(name).as_bytes()).expect(name);
+    let born = serde_json::json!({
+        "v": 1, "device_id": text("device_id"), "brand": "acme", "model": "lamp", "hardware": "A", "serial": "1",
+        "device_key": BASE64URL_NOPAD.encode(&hex("device_key")),
+    });
+    let secret = DeviceSecret::parse(born.to_string().as_bytes()).unwrap();
+    let hub = |raw: &[u8]| HubId::from_bytes(raw.try_into().unwrap());
+    let from = hub(&data_encoding::HEXLOWER.decode(all["order"]["from"][0].as_str().unwrap().as_bytes()).unwrap());
+    let counter = all["order"]["counter"].as_u64().unwrap();
+    let read = secret.open_order(&hex("order"), counter - 1, from).unwrap();
+    assert_eq!((read.counter, read.to, read.ca), (counter, hub(&hex("to")), hex("ca_certificate")));
+    assert_eq!(read.addresses, [all["order"]["addresses"][0].as_str().unwrap()]);
+    assert_eq!(secret.open_order(&hex("order"), counter, from), Err(MoveError::Counter));
+    assert_eq!(secret.open_order(&hex("order"), 0, read.to), Err(MoveError::OtherHub));
+}

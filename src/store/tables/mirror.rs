@@ -175,6 +175,9 @@ pub struct MirrorMark {
     /// Up to where the cloud says so, and this hub does not.
     #[serde(default)]
     pub refused: u64,
+    /// Why it was refused: a word for programs.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
     /// When it was last raised, ms since 1970.
     pub at: u64,
     /// By whom: a subject's text.

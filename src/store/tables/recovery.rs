@@ -34,6 +34,18 @@ impl ChangeCount {
     pub const ROW: &[u8] = b"hub";
 }
 
+/// How often this database was opened. The journal beside it knows that too, and by it an older copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunCount {
+    /// How often.
+    pub count: u64,
+}
+
+impl RunCount {
+    /// The key of the only row.
+    pub const ROW: &[u8] = b"hub";
+}
+
 /// The newest bundle that was handed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundleSent {
@@ -91,4 +103,36 @@ pub struct Retired {
 impl Retired {
     /// The key of the only row.
     pub const ROW: &[u8] = b"hub";
+}
+
+/// This hub follows one that was stolen, under an identity of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Following {
+    /// Since when, ms since 1970.
+    pub at: u64,
+    /// The stolen hub, by its id.
+    pub old: String,
+    /// The statement of the recovery code that says so.
+    #[serde(with = "serde_bytes_vec")]
+    pub statement: Vec<u8>,
+    /// This hub's own word to whom devices are to move, for their makers.
+    #[serde(with = "serde_bytes_vec")]
+    pub request: Vec<u8>,
+    /// A cloud has taken the statement, or none is linked.
+    pub told: bool,
+}
+
+impl Following {
+    /// The key of the only row.
+    pub const ROW: &[u8] = b"hub";
+}
+
+/// An order to move, as its device reads it; to the hub it is sealed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredOrder {
+    /// Its number: of two, the higher stands.
+    pub counter: u64,
+    /// The order.
+    #[serde(with = "serde_bytes_vec")]
+    pub order: Vec<u8>,
 }

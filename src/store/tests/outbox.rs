@@ -103,7 +103,9 @@ async fn every_mirrored_row_that_is_put_or_deleted_is_noted_once() {
     assert!(is_noted(&store, RevocationMark { generation: 1, at: 1, by: String::new() }, RevocationMark::TABLE).await);
     assert!(is_noted(&store, person(), User::TABLE).await);
     assert!(is_noted(&store, Twin::default(), Twin::TABLE).await);
-    assert!(is_noted(&store, MirrorMark { generation: 1, refused: 0, at: 1, by: String::new() }, MirrorMark::TABLE).await);
+    assert!(
+        is_noted(&store, MirrorMark { generation: 1, refused: 0, why: String::new(), at: 1, by: String::new() }, MirrorMark::TABLE).await
+    );
     let away = AwayKey { id: "a".into(), user: user(), name: "phone".into(), hash: [1; 32], created_at: 1, until: 2 };
     assert!(is_noted(&store, away, AwayKey::TABLE).await);
     // What is said of a device beside its row is noted with the row, as soon as there is one.

@@ -54,3 +54,42 @@ pub struct Recovery {
     /// By what this hub has taken another's place.
     pub restored: Option<RestoredHub>,
 }
+
+/// A device of a stolen hub that has not come over yet.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MovingDevice {
+    /// Which.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// Its order is here: it comes when it looks for its hub.
+    pub ordered: bool,
+    /// No maker's key is in it: it is set up by hand again.
+    pub by_hand: bool,
+}
+
+/// Of the devices of a stolen hub that this one follows.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Moves {
+    /// The stolen hub's id.
+    pub old: String,
+    /// Since when this one follows it, ms since 1970.
+    pub since: u64,
+    /// The cloud that is linked has ended the stolen one.
+    pub told: bool,
+    /// What makers are given where there is no cloud of theirs: one line.
+    pub request: String,
+    /// How many of its devices are at home here.
+    pub here: u64,
+    /// Those that are not, at most 1,000.
+    pub waiting: Vec<MovingDevice>,
+}
+
+/// What has become of a maker's file of move orders.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OrdersTaken {
+    /// Orders that are kept.
+    pub taken: u64,
+    /// Those for devices that are not this home's, or older than what is here.
+    pub passed_over: u64,
+}

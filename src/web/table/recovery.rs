@@ -26,4 +26,23 @@ pub(super) static CALLS: &[Call] = &[
     })
     .gives(&[(204, Nothing)])
     .refuses(&[403, 409]),
+    Call::signed_in(Get, "/api/v1/recovery/moves", "Which devices of a stolen hub have come over, and what makers are asked", |c, _, s| {
+        Box::pin(recovery::moves(c, s))
+    })
+    .gives(&[(200, Json("Moves"))])
+    .refuses(&[403, 404]),
+    Call::signed_in(Post, "/api/v1/recovery/moves", "Take in a maker's file of move orders", |c, r, s| {
+        Box::pin(recovery::take_moves(c, r, s))
+    })
+    .takes(Body::File)
+    .gives(&[(200, Json("OrdersTaken"))])
+    .refuses(&[403, 404, 413]),
+    Call::open(
+        Get,
+        "/rehome/{device}",
+        "The order for a device of a stolen hub to move to this one; only the device can read it",
+        |c, r| Box::pin(recovery::order(c, r)),
+    )
+    .gives(&[(200, File)])
+    .refuses(&[404, 429]),
 ];

@@ -2,7 +2,7 @@
 
 use super::rig::{Rig, TestHub, mark, row};
 use hearthkey::domain::mirror::digest::Digest;
-use hearthkey::domain::mirror::wire::{Consent, Done, Kind, Mark, Row};
+use hearthkey::domain::mirror::wire::{Consent, Done, Kind, Mark, RefusedMark, Row};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -256,5 +256,40 @@ async fn a_hub_that_asks_too_often_is_told_to_wait_and_others_are_not() {
     let mut other = rig.hub(2);
     assert_eq!(other.link(&[Consent::Devices]).await.status, 201);
     other.sync(|_| {}).await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_mark_that_the_hub_refuses_is_shown_as_refused_and_what_it_named_as_it_is() {
+    let rig = Rig::start().await;
+    let mut hub = rig.linked(1).await;
+    let (key, own) = ("lamp/user:2", "lamp/user:3");
+    let right = |key: &str| row(Kind::Binding, key, 1, 1, json!({"device": "lamp", "terms": {"privilege": "view"}}));
+    hub.sync(|b| b.put = vec![right(key), right(own)]).await;
+    let operator = rig.operator().await;
+    operator.sign_bulletin(&hub.id.to_string(), &[format!("binding:{key}")]).await.unwrap();
+    operator.close().await;
+    assert_eq!(body_of(&rig, &hub, "binding", key).await, None);
+    let came = hub.sync(|_| {}).await.revoke;
+    assert_eq!(came.iter().map(|m| (m.key.as_str(), m.generation)).collect::<Vec<_>>(), [(key, 1)]);
+    // The hub has ended the other one itself; put back to an older state, it can take neither word back.
+    hub.sync(|b| b.revoke = vec![mark(Kind::Binding, own, 1)]).await;
+    let no = |key: &str| RefusedMark { kind: Kind::Binding, key: key.into(), generation: 1, stands: 0, code: "last_administrator".into() };
+    hub.sync(|b| (b.refused, b.put) = (vec![no(key), no(own)], vec![right(key), right(own)])).await;
+    assert!(body_of(&rig, &hub, "binding", key).await.is_some(), "what the hub keeps is shown as ended");
+    assert_eq!(body_of(&rig, &hub, "binding", own).await, None, "what the hub had ended itself has come back");
+    let shown = "SELECT code FROM refused_marks WHERE hub_id = $1 AND key = $2";
+    let code = rig.database().await.query_one(shown, &[&hub.id.as_bytes().as_slice(), &key]).await.unwrap();
+    assert_eq!(code.get::<_, String>(0), "last_administrator");
+    // Both ends count it as a mark, and agree.
+    let marks = [mark(Kind::Binding, key, 1), mark(Kind::Binding, own, 1)];
+    let digest = Digest::of(Kind::Binding, [right(key)].iter(), marks.iter()).hex();
+    assert!(hub.sync(|b| b.digest = Some(BTreeMap::from([(Kind::Binding, digest)]))).await.resync.is_empty());
+    // Wished again, it comes down again.
+    let operator = rig.operator().await;
+    operator.sign_bulletin(&hub.id.to_string(), &[format!("binding:{key}")]).await.unwrap();
+    operator.close().await;
+    assert_eq!(hub.sync(|_| {}).await.revoke.len(), 1);
+    assert_eq!(rig.count("refused_marks", &hub).await, 1);
     rig.end().await;
 }

@@ -3,8 +3,10 @@
 
 mod audits;
 mod crashes;
+mod database_tls;
 mod exchange;
 mod linking;
 mod replacement;
 pub mod rig;
+mod several;
 mod wakes;

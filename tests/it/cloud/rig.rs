@@ -35,7 +35,7 @@ fn place() -> PathBuf {
     if built.ancestors().all(open) && built.as_os_str().len() < 60 { built } else { std::env::temp_dir() }
 }
 
-fn new_dir(name: &str) -> PathBuf {
+pub fn new_dir(name: &str) -> PathBuf {
     let dir = place().join(format!("{name}-{}", uuid::Uuid::now_v7().simple()));
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o711)).unwrap();
@@ -51,6 +51,9 @@ pub async fn prepared_dir() -> Dir {
     if !template.exists() {
         let making = new_dir("hkm");
         let cloud = Cloud::start(config(&making)).await.unwrap();
+        // Each cloud of the tests has keys of its own.
+        let facts = "DELETE FROM facts WHERE name IN ('cloud key', 'region key')";
+        database_in(&making).await.execute(facts, &[]).await.unwrap();
         cloud.shut_down().await;
         std::fs::rename(&making, &template).unwrap();
     }
@@ -60,6 +63,15 @@ pub async fn prepared_dir() -> Dir {
     // With owners and modes: PostgreSQL insists on both.
     assert!(Command::new("cp").arg("-a").arg(&from).arg(&dir).status().unwrap().success());
     Dir(dir)
+}
+
+/// The database of the cloud that runs in this directory.
+async fn database_in(dir: &Path) -> tokio_postgres::Client {
+    let mut config = tokio_postgres::Config::new();
+    config.host_path(dir.join("postgres/socket")).user("hearthkey").dbname("hearthkey");
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
 }
 
 /// As a test has it.
@@ -114,11 +126,7 @@ impl Rig {
 
     /// The database itself.
     pub async fn database(&self) -> tokio_postgres::Client {
-        let mut config = tokio_postgres::Config::new();
-        config.host_path(self.dir.0.join("postgres/socket")).user("hearthkey").dbname("hearthkey");
-        let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
-        tokio::spawn(connection);
-        client
+        database_in(&self.dir.0).await
     }
 
     pub async fn count(&self, table: &str, hub: &TestHub) -> i64 {
@@ -275,9 +283,12 @@ impl TestHub {
     }
 
     pub async fn unlink(&self) -> Signed {
+        self.call("DELETE", &self.own(""), self.unlink_body()).await
+    }
+
+    pub fn unlink_body(&self) -> Vec<u8> {
         let statement = UnlinkStatement { hub: self.id, at_s: now_s() }.sign(&self.identity);
-        let body = json!({"unlink": BASE64URL_NOPAD.encode(&statement)});
-        self.call("DELETE", &self.own(""), body.to_string().into_bytes()).await
+        json!({"unlink": BASE64URL_NOPAD.encode(&statement)}).to_string().into_bytes()
     }
 
     pub fn own(&self, rest: &str) -> String {

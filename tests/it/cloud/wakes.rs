@@ -5,9 +5,9 @@ use futures_util::StreamExt;
 use sse_stream::SseByteStream;
 use std::pin::Pin;
 
-type Events = Pin<Box<dyn futures_util::Stream<Item = u64> + Send>>;
+pub type Events = Pin<Box<dyn futures_util::Stream<Item = u64> + Send>>;
 
-async fn stream(hub: &TestHub, cursor: u64) -> Events {
+pub async fn stream(hub: &TestHub, cursor: u64) -> Events {
     let (request, _) = hub.signed("GET", &hub.own(&format!("/wake?cursor={cursor}")), Vec::new(), now_s());
     let reply = request.send().await.unwrap();
     assert_eq!(reply.status().as_u16(), 200);
@@ -18,7 +18,7 @@ async fn stream(hub: &TestHub, cursor: u64) -> Events {
     }))
 }
 
-async fn next(events: &mut Events) -> Option<u64> {
+pub async fn next(events: &mut Events) -> Option<u64> {
     tokio::time::timeout(PATIENCE, events.next()).await.expect("a word in time")
 }
 

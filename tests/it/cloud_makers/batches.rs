@@ -2,12 +2,13 @@
 
 use std::io::Read;
 
-use super::rig::{Hub, Rig, device_key, device_row, lines};
+use super::rig::{Hub, Rig, device_key, device_row, lines, paired_row};
 use data_encoding::HEXLOWER;
 use hearthkey::cloud::Scope;
+use hearthkey::domain::account::Role;
 use hearthkey::domain::batch::{Entry, HEADER_MAX, VerifiedManifest, frame_length};
 use hearthkey::domain::keys::hub_scoped;
-use hearthkey::domain::mirror::wire::{BatchOffer, Item, ItemBody};
+use hearthkey::domain::mirror::wire::{BatchOffer, Item, ItemBody, SyncRequest};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -71,32 +72,86 @@ async fn a_hub_gets_the_devices_that_are_assigned_to_it_with_keys_for_it_alone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_seen_with_a_voucher_alone_is_answered_and_a_guessed_id_is_not() {
+async fn a_device_that_has_shown_its_key_is_answered_and_a_guessed_id_is_not() {
     let rig = Rig::start().await;
     let token = rig.token("acme", &[Scope::UploadIdentities]).await;
     rig.upload(&token, "all", 0, true, lines("acme", 0, 20)).await.good();
     let hub = rig.hub(1, &[]).await;
-    let mut guessed = device_row("lamp-000002", 1, 1, "provisional", 0);
+    let mut guessed = paired_row(&hub.id, 2, &device_key(2), 1);
     guessed.body["serial"] = json!("S-of-another");
-    let mut unnamed = device_row("lamp-000003", 1, 1, "provisional", 0);
+    let mut unnamed = paired_row(&hub.id, 3, &device_key(3), 1);
     unnamed.body.as_object_mut().unwrap().remove("serial");
+    let mut broken = paired_row(&hub.id, 6, &device_key(6), 1);
+    broken.body["paired"]["tag"] = json!("no tag");
     let rows = vec![
-        device_row("lamp-000001", 1, 1, "provisional", 0),
+        paired_row(&hub.id, 1, &device_key(1), 1),
         guessed,
         unnamed,
+        broken,
+        // Everything that stands on its label and in its voucher, and nothing that it has said.
+        device_row("lamp-000007", 1, 1, "provisional", 0),
         device_row("lamp-000004", 1, 1, "attested", 0),
-        device_row("lamp-999999", 1, 1, "provisional", 0),
+        paired_row(&hub.id, 999_999, &device_key(999_999), 1),
     ];
     hub.put(rows).await;
     let (items, _) = hub.next().await;
+    assert_eq!(items.len(), 1, "{items:?}");
     let entries = read(&hub, offer(&items)).await;
     assert_eq!(entries.iter().map(|entry| entry.device_id.as_str()).collect::<Vec<_>>(), ["lamp-000001"]);
     assert_eq!(entries[0].hub_key, hub_scoped(&device_key(1), &hub.id));
     // Said once; the next new one is another matter.
-    hub.put(vec![device_row("lamp-000001", 1, 2, "provisional", 0), device_row("lamp-000005", 1, 1, "provisional", 0)]).await;
+    hub.put(vec![paired_row(&hub.id, 1, &device_key(1), 2), paired_row(&hub.id, 5, &device_key(5), 1)]).await;
     let (items, _) = hub.next().await;
     let entries = read(&hub, offer(&items)).await;
     assert_eq!(entries.iter().map(|entry| entry.device_id.as_str()).collect::<Vec<_>>(), ["lamp-000005"]);
     drop(hub);
+    rig.stop().await;
+}
+
+/// The devices whose tags did not hold, in items that came down.
+fn forged(items: &[Item]) -> Vec<&str> {
+    let devices = items.iter().filter_map(|item| match &item.body {
+        ItemBody::Forged(forged) => Some(forged.device.as_str()),
+        _ => None,
+    });
+    devices.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_does_not_hold_brings_no_key_and_its_hub_is_told_once() {
+    let rig = Rig::start().await;
+    let token = rig.token("acme", &[Scope::UploadIdentities]).await;
+    rig.upload(&token, "all", 0, true, lines("acme", 0, 60)).await.good();
+    let (hub, other) = (rig.hub(1, &[]).await, rig.hub(2, &[]).await);
+    // Made by a copy without the key; and taken from what the device said to another hub.
+    let copy = paired_row(&hub.id, 1, &device_key(77), 1);
+    let overheard = paired_row(&other.id, 2, &device_key(2), 1);
+    hub.put(vec![copy, overheard, paired_row(&hub.id, 3, &device_key(3), 1)]).await;
+    let (mut items, _) = hub.next().await;
+    while !items.iter().any(|item| matches!(item.body, ItemBody::Batch(_))) {
+        items.extend(hub.next().await.0);
+    }
+    assert_eq!(forged(&items), ["lamp-000001", "lamp-000002"]);
+    let entries = read(&hub, offer(&items)).await;
+    assert_eq!(entries.iter().map(|entry| entry.device_id.as_str()).collect::<Vec<_>>(), ["lamp-000003"], "a forged tag brought a key");
+    // The same again is known; paired anew with the genuine device, it is answered.
+    hub.put(vec![paired_row(&hub.id, 1, &device_key(77), 2), paired_row(&hub.id, 2, &device_key(2), 2)]).await;
+    let (items, _) = hub.next().await;
+    assert!(forged(&items).is_empty(), "{items:?}");
+    assert_eq!(read(&hub, offer(&items)).await[0].device_id.as_str(), "lamp-000002");
+    // Who shows forged ones again and again is answered no more for an hour, with genuine ones neither.
+    let many = (10..50).map(|n| paired_row(&hub.id, n, &device_key(n + 1000), 1)).collect();
+    hub.put(many).await;
+    let told = forged(&hub.next().await.0).len();
+    assert!(told < 20, "{told}");
+    hub.put(vec![paired_row(&hub.id, 5, &device_key(5), 1)]).await;
+    other.put(vec![paired_row(&other.id, 6, &device_key(6), 1)]).await;
+    let (items, _) = other.next().await;
+    assert_eq!(offer(&items).devices, 1);
+    assert!(hub.sync(SyncRequest::default()).await.items.is_empty());
+    let acts = rig.vendor("acme", "anna", Role::Developer).await;
+    let acts = rig.call("GET", "/v1/vendor/acts", &acts, Value::Null).await.good();
+    assert!(acts.to_string().contains("wrong_tag"), "{acts}");
+    drop((hub, other));
     rig.stop().await;
 }

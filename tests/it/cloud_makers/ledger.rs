@@ -1,6 +1,6 @@
 //! One device, two homes: what the ledger makes of it, and who is told.
 
-use super::rig::{Hub, Rig, device_row, lines};
+use super::rig::{Hub, Rig, device_key, device_row, lines, paired_row};
 use hearthkey::cloud::Scope;
 use hearthkey::domain::mirror::wire::{ItemBody, Kind};
 
@@ -25,8 +25,8 @@ async fn two_homes_with_one_identity_are_both_told_and_a_reset_device_moves() {
     rig.upload(&token, "all", 0, true, lines("acme", 0, 20)).await.good();
     let (first, second) = (rig.hub(1, &[]).await, rig.hub(2, &[]).await);
     // The first claim stands. To wait until the ledger has it, a marker goes the same way.
-    let settled = async |hub: &Hub<'_>, n: u32| {
-        hub.put(vec![device_row(&format!("lamp-{n:06}"), 1, 1, "provisional", 0)]).await;
+    let settled = async |hub: &Hub<'_>, n: u64| {
+        hub.put(vec![paired_row(&hub.id, n, &device_key(n), 1)]).await;
         let (items, _) = hub.next().await;
         assert!(items.iter().all(|item| matches!(item.body, ItemBody::Batch(_))), "{items:?}");
     };

@@ -11,11 +11,11 @@ use data_encoding::BASE64URL_NOPAD;
 use ed25519_dalek::SigningKey;
 use hearthkey::cloud::{Clock, Cloud, Config, NewService, NewVendor, Operator, Scope};
 use hearthkey::domain::account::Role;
-use hearthkey::domain::ids::{BrandId, HubId};
-use hearthkey::domain::keys::DeviceKey;
+use hearthkey::domain::ids::{BrandId, DeviceId, HubId};
+use hearthkey::domain::keys::{DeviceKey, Transcript, hub_scoped, pair_tag};
 use hearthkey::domain::mirror::signature::{RequestParts, sign_request};
 use hearthkey::domain::mirror::statement::LinkStatement;
-use hearthkey::domain::mirror::wire::{Consent, Item, Kind, Mark, Row, SyncReply, SyncRequest};
+use hearthkey::domain::mirror::wire::{Consent, Item, Kind, Mark, Paired, Row, SyncReply, SyncRequest};
 use hearthkey::factory::Workshop;
 use serde_json::{Value, json};
 
@@ -347,4 +347,14 @@ pub fn device_row(id: &str, generation: u64, version: u64, trust: &str, resets: 
         "resets": resets, "claimed_at": 1_700_000_000_000u64, "firmware": "1.0", "name": "Lamp", "room": "Hall",
     });
     row(Kind::Device, id, generation, version, body)
+}
+
+/// A device's row at a hub that has paired it on the word of its voucher: with what it said, made with this key.
+pub fn paired_row(hub: &HubId, n: u64, key: &DeviceKey, version: u64) -> Row {
+    let id = format!("lamp-{n:06}");
+    let mut row = device_row(&id, 1, version, "provisional", 0);
+    let (key, device) = (hub_scoped(key, hub), DeviceId::parse(&id).unwrap());
+    let tag = pair_tag(&key, hub, &device, &[4; 32], 0, "1.0");
+    row.body["paired"] = serde_json::to_value(Paired::of(&Transcript { h: [4; 32], tag, resets: 0, firmware: "1.0".into() })).unwrap();
+    row
 }

@@ -59,7 +59,7 @@ fn may_hear(watcher: &str, room: char, place: &str) -> bool {
     let is_itself = watcher.len() == 1 && watcher.starts_with(room);
     let mut levels = place.split('/');
     match (levels.next().unwrap_or_default(), levels.next()) {
-        ("claim" | "rebase" | "proof" | "bound", _) => is_itself,
+        ("claim" | "rebase" | "proof" | "bound" | "firmware", _) => is_itself,
         ("commands", _) if is_itself => !place.ends_with("/result"),
         ("commands", Some(name)) => hearers(room, name).contains(watcher),
         ("presence", None) => viewers(room).contains(&watcher) || (room == 'D' && watcher == "part"),

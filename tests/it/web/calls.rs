@@ -287,6 +287,8 @@ async fn answers_have_the_members_that_the_description_names() {
     check("Devices", &get("devices").await);
     check("Evidence", &get(&format!("devices/{id}/evidence")).await);
     check("Device", &get(&format!("devices/{id}")).await);
+    check("DeviceFirmware", &get(&format!("devices/{id}/firmware")).await);
+    check("Firmware", &get("firmware").await);
     check("Twin", &get(&format!("devices/{id}/twin")).await);
     check("Model", &get("models/acme/thermostat").await);
     let brands = get("brands").await;
@@ -298,7 +300,7 @@ async fn answers_have_the_members_that_the_description_names() {
     check("AuditCheck", &get("audit/verify").await);
     let command = json!({"name": "boost", "args": {"minutes": 10}});
     check("Command", &home.call(&home.owner, &format!("POST /api/v1/devices/{id}/commands"), Some(command)).await.json());
-    assert_eq!(checked, 15);
+    assert_eq!(checked, 17);
 }
 
 #[tokio::test]

@@ -5,37 +5,17 @@
 //   HEARTHKEY_SHOTS  a directory for screenshots (optional)
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import qrcode from "qrcode-generator";
-import { comesTo, launch, shot, visitor } from "./house.mjs";
-import { answers, IMPROV, LABEL, MARA, NEARBY, ORIGIN, pairing, pretend, RADIO } from "./stub.mjs";
+import { comesTo, shot } from "./house.mjs";
+import { done, event as tell, isFocused as focused, look as lookAt, sent } from "./looking.mjs";
+import { answers, IMPROV, LABEL, NEARBY, pairing, RADIO } from "./stub.mjs";
 
-const dist = process.env.HEARTHKEY_DIST;
-assert.ok(dist, "HEARTHKEY_DIST says where the built page is");
 const [, DEVICE, SYMBOLS] = LABEL.split(":");
 const CODE = SYMBOLS.replace(/(.{3})(?=.)/g, "$1-");
-let browser;
-let complaints = [];
-before(async () => (browser = await launch()));
-after(() => browser?.close());
-
-async function look(hash, { me = MARA, some = {}, ...window } = {}) {
-  complaints = [];
-  const page = await visitor(browser, complaints, { origin: ORIGIN, timezoneId: "Europe/Berlin", ...window });
-  // The page's own reader is what is looked at here, also in a browser that brings one.
-  await page.addInitScript(() => delete window.BarcodeDetector);
-  const asked = await pretend(page, dist, answers(me, some));
-  await page.goto(`${ORIGIN}/${hash}`);
-  await page.locator("h1").waitFor();
-  return { page, asked };
-}
-const done = async (page) => {
-  await page.context().close();
-  assert.deepEqual(complaints, []);
-};
-const sent = (asked, method, path) => asked.filter((each) => each.method === method && each.path === path);
-const event = (page, what) => page.evaluate((data) => window.events.dispatchEvent(new MessageEvent("pairing", { data })), JSON.stringify(what));
-const focused = (locator) => locator.evaluate((each) => each === document.activeElement);
+// The page's own reader is what is looked at here, also in a browser that brings one.
+const look = (hash, how) => lookAt(hash, { ...how, prepare: (page) => page.addInitScript(() => delete window.BarcodeDetector) });
+const event = (page, what) => tell(page, "pairing", what);
 const whole = (page) => page.getByText("complete and free of typing errors").waitFor();
 
 /** A picture of a label as a phone takes it: turned, with a shadow across it and noise. PNG. */

@@ -5,33 +5,14 @@
 //   HEARTHKEY_SHOTS  a directory for screenshots (optional)
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { comesTo, launch, shot, visitor } from "./house.mjs";
-import { ADA, answers, FAILING, HOME_CODE, IDA, LINKED, LOOK, MARA, NOW, ORIGIN, pretend, REDUCED, TOM } from "./stub.mjs";
+import { test } from "node:test";
+import { comesTo, shot } from "./house.mjs";
+import { done, isFocused, look as lookAt, sent } from "./looking.mjs";
+import { ADA, answers, FAILING, HOME_CODE, IDA, LINKED, LOOK, MARA, NOW, REDUCED, TOM } from "./stub.mjs";
 
-const dist = process.env.HEARTHKEY_DIST;
-assert.ok(dist, "HEARTHKEY_DIST says where the built page is");
 const DAY = 86_400_000;
 const MADE = { made_at: NOW - DAY, bundle: { at: NOW - DAY, bytes: 41_200 } };
-let browser;
-let complaints = [];
-before(async () => (browser = await launch()));
-after(() => browser?.close());
-
-async function look({ me = MARA, hash = "#/cloud", some = {}, ...window } = {}) {
-  complaints = [];
-  const page = await visitor(browser, complaints, { origin: ORIGIN, timezoneId: "Europe/Berlin", ...window });
-  const asked = await pretend(page, dist, answers(me, some));
-  await page.goto(`${ORIGIN}/${hash}`);
-  await page.locator("h1").waitFor();
-  return { page, asked };
-}
-const done = async (page) => {
-  await page.context().close();
-  assert.deepEqual(complaints, []);
-};
-const sent = (asked, method, path) => asked.filter((each) => each.method === method && each.path === path);
-const isFocused = (locator) => locator.evaluate((each) => each === document.activeElement);
+const look = ({ hash = "#/cloud", ...how } = {}) => lookAt(hash, how);
 /** A hub that is linked once it has been asked to. */
 function linking(some = {}) {
   let view = { linked: false };
@@ -314,7 +295,7 @@ test("a member makes a key for away, which shows once, and ends it; a bulletin i
     width: 360,
     some: {
       "GET /cloud": REDUCED,
-      "GET /me/away": () => ({ away: keys }),
+      "GET /me/away": () => ({ keys }),
       "POST /me/away": ({ name, days }) => {
         keys = [...keys, { id: "w2", name, until: NOW + days * DAY }];
         return answers()["POST /me/away"];

@@ -5,30 +5,11 @@
 //   HEARTHKEY_SHOTS  a directory for screenshots (optional)
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { comesTo, launch, shot, visitor } from "./house.mjs";
-import { ADA, answers, DOOR, FAILING, IDA, IMPROV, LINKED, MARA, ORIGIN, pairing, pretend, RADIO, REDUCED, SUPPORT } from "./stub.mjs";
-
-const dist = process.env.HEARTHKEY_DIST;
-assert.ok(dist, "HEARTHKEY_DIST says where the built page is");
-let browser;
-let complaints = [];
-before(async () => (browser = await launch()));
-after(() => browser?.close());
-
-async function look(hash, { me = MARA, some = {}, ...window } = {}) {
-  complaints = [];
-  const page = await visitor(browser, complaints, { origin: ORIGIN, timezoneId: "Europe/Berlin", ...window });
-  const asked = await pretend(page, dist, answers(me, some));
-  await page.goto(`${ORIGIN}/${hash}`);
-  await page.locator("h1").waitFor();
-  return { page, asked };
-}
-const done = async (page) => {
-  await page.context().close();
-  assert.deepEqual(complaints, []);
-};
-const sent = (asked, method, path) => asked.filter((each) => each.method === method && each.path === path);
+import { test } from "node:test";
+import { comesTo, shot } from "./house.mjs";
+import { done, event, look, sent } from "./looking.mjs";
+import { ADA, answers, DOOR, FAILING, IDA, IMPROV, LINKED, MARA, ORIGIN, pairing, RADIO, REDUCED, SUPPORT } from "./stub.mjs";
+import { BACKUPS, BEHIND, DOWNLOADING, FAILED_BACKUP, FIRMWARE, HISTORY, NO_BACKUPS, OFFERED, ROLLED_BACK, UPDATED, waits } from "./upkeep.mjs";
 
 const trusted = (trust) => ({ "GET /devices": { devices: [{ ...DOOR, trust }] }, "GET /devices/:id": { ...DOOR, trust } });
 
@@ -71,6 +52,17 @@ const PAGES = {
   "cloud-replaced": { hash: "#/cloud", some: { "GET /cloud": { ...LINKED, retired: true } } },
   "cloud-silent": { hash: "#/", some: { "GET /cloud": FAILING } },
   "sign-in-replaced": { hash: "#/", me: null, some: { "GET /hub": { ...answers()["GET /hub"], retired: true } } },
+  firmware: { hash: "#/firmware", some: { "GET /firmware": FIRMWARE, "GET /devices/:id/firmware": waits("ask") } },
+  "firmware-importing": { hash: "#/firmware", some: { "GET /firmware": { ...FIRMWARE, models: [], importing: { brand: "acme", model: "gate-2", rel: 6, version: "1.6.0", received: 400_000, size: 1_240_006 } } } },
+  "device-firmware": { hash: `#/device/${DOOR.id}`, some: { "GET /devices/:id/firmware": waits("ask", { history: HISTORY, own_policy: true }) } },
+  "device-behind": { hash: `#/device/${DOOR.id}`, some: { "GET /devices/:id/firmware": BEHIND } },
+  backups: { hash: "#/backups", some: { "GET /backups": BACKUPS } },
+  "backups-none": { hash: "#/backups", some: { "GET /backups": NO_BACKUPS } },
+  "backups-failed": { hash: "#/backups", some: { "GET /backups": FAILED_BACKUP } },
+  update: { hash: "#/update", some: { "GET /update": { ...UPDATED, offered: OFFERED } } },
+  "update-downloading": { hash: "#/update", some: { "GET /update": DOWNLOADING } },
+  "update-rolled-back": { hash: "#/update", some: { "GET /update": ROLLED_BACK } },
+  "update-none": { hash: "#/update", some: { "GET /update": [409, "conflict", "this hub does not update itself", "…"] } },
   "time-in-doubt": { hash: "#/", some: { "POST /hub/clock": { now: 1, grade: "none", time_zone: "Europe/Berlin", contradicted: true } } },
 };
 
@@ -146,8 +138,7 @@ test("an app gets nothing that is not ticked, and only reading unless more is ch
   await page.waitForURL(/^https:\/\/calendar\.example/);
   const [{ body }] = sent(asked, "POST", "/oauth/consents");
   assert.deepEqual([body.devices, body.state, body.code_challenge, body.deny], [[{ id: DOOR.id, privilege: "view" }], "s?1", "abc", undefined]);
-  complaints = complaints.filter((each) => !each.includes("calendar.example"));
-  await done(page);
+  await done(page, "calendar.example");
 });
 
 test("a support session shows on every page to everybody it concerns, and one tap ends it", async () => {
@@ -176,7 +167,7 @@ test("an event opens the banner on a page that is open already", async () => {
   await page.getByRole("heading", { level: 3, name: "Garage" }).waitFor();
   await comesTo(page.getByRole("region", { name: "Support session" }), 0);
   open = SUPPORT;
-  await page.evaluate(() => window.events.dispatchEvent(new MessageEvent("support", { data: "{}" })));
+  await event(page, "support", {});
   await page.getByRole("region", { name: "Support session" }).waitFor();
   await done(page);
 });

@@ -107,7 +107,7 @@ export function answers(me = MARA, some = {}) {
     "POST /cloud/sync": [202],
     "GET /recovery": { made_at: null, bundle: null },
     "POST /recovery": HOME_CODE,
-    "GET /me/away": { away: [{ id: "w1", name: "My phone", until: NOW + 60 * DAY }] },
+    "GET /me/away": { keys: [{ id: "w1", name: "My phone", until: NOW + 60 * DAY }] },
     "POST /me/away": { id: "w2", token: "hka1.k3q7m2n4p5r6s7t2u3v4w5x6y7.2Yp0QmZt7w1Jc5r8XfUe3n6Lk9Hb4Gs2Yp0QmZt7w1J", url: "https://eu.cloud.example" },
     "POST /cloud/bulletin": { marks: 2 },
     "GET /me/sessions": {
@@ -180,14 +180,11 @@ export async function pretend(page, dist, given) {
     const request = route.request();
     const url = new URL(request.url());
     if (url.origin !== ORIGIN) return route.fulfill({ status: 200, contentType: "text/html", body: "<title>elsewhere</title>elsewhere" });
-    if (!url.pathname.startsWith("/api/")) {
-      const file = join(dist, url.pathname === "/" ? "index.html" : url.pathname);
-      if (!existsSync(file)) return route.fulfill({ status: 404, body: "" });
-      return route.fulfill({ status: 200, headers: { "content-type": TYPES[extname(file)] ?? "text/plain", "content-security-policy": CSP }, body: readFileSync(file) });
-    }
+    if (!url.pathname.startsWith("/api/")) return give(route, dist, url.pathname);
     const path = url.pathname.slice("/api/v1".length);
     const method = request.method();
-    const body = request.postDataJSON?.() ?? null;
+    // A file stays what it is.
+    const body = request.headers()["content-type"]?.includes("octet-stream") ? request.postDataBuffer() : (request.postDataJSON?.() ?? null);
     asked.push({ method, path, body, query: url.searchParams });
     const key = Object.keys(given).find((each) => matches(each, method, path));
     let answer = key === undefined ? [method === "GET" ? 404 : 204] : given[key];
@@ -199,6 +196,17 @@ export async function pretend(page, dist, given) {
     return route.fulfill({ status, contentType: "application/problem+json", body: JSON.stringify({ code: what ?? "not_found", detail: detail ?? "There is nothing here.", next: next ?? "Go back.", status }) });
   });
   return asked;
+}
+
+function give(route, dist, path) {
+  const file = join(dist, path === "/" ? "index.html" : path);
+  if (!existsSync(file)) return route.fulfill({ status: 404, body: "" });
+  return route.fulfill({ status: 200, headers: { "content-type": TYPES[extname(file)] ?? "text/plain", "content-security-policy": CSP }, body: readFileSync(file) });
+}
+
+/** Lets `page` see the built page in `dist` in place of the one that the hub has in it; everything else the hub answers. */
+export async function withPageOf(page, dist) {
+  await page.route(/^https:\/\/[^/]+\/(?!api\/)/, (route) => give(route, dist, new URL(route.request().url()).pathname));
 }
 
 function matches(key, method, path) {

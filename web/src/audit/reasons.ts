@@ -36,6 +36,7 @@ const REASONS: Record<string, string> = {
   not_covered: "Their right is to other functions of the device.",
   used_up: "All the uses of their right were spent.",
   person_may_not: "The app may, but not the person it acts for.",
+  behind: "What the device runs is not safe any more: it can only be updated.",
   not_attested: "It can hurt, and the device has not proved that it is genuine.",
   // From outside.
   no_consent: "No owner has agreed that this may come from outside.",

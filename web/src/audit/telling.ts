@@ -5,6 +5,7 @@ import type { AuditEntry, Privilege } from "../types.ts";
 import { ACCESS_SENTENCES } from "./access-telling.ts";
 import { CLOUD_SENTENCES, whoseRight } from "./cloud-telling.ts";
 import { actorPart, cut, devicePart, personName, titleIn, triedName, type Known, type Part } from "./names.ts";
+import { UPKEEP_SENTENCES } from "./upkeep-telling.ts";
 import { RIGHTS } from "../rights.ts";
 import { countedBefore, explain } from "./reasons.ts";
 
@@ -55,6 +56,7 @@ export function plainText(parts: Part[]): string {
 const SENTENCES: Record<string, Sentence> = {
   ...ACCESS_SENTENCES,
   ...CLOUD_SENTENCES,
+  ...UPKEEP_SENTENCES,
   "hub.setup": ({ who, denied }) => ({ parts: denied ? [who, " tried to set up this hub."] : [who, " set up this hub and became its owner."] }),
   "session.open": ({ who, denied, known, entry }) => ({
     parts: denied ? entry.actor === "?" ? ["Somebody tried to sign in."] : ["Somebody tried to sign in as ", { name: `“${triedName(known, entry.actor)}”` }, "."] : [who, " signed in."],

@@ -26,7 +26,8 @@ export function AwayKeys() {
   const [keys, setKeys] = useState<AwayKey[] | null>(null);
   const [made, setMade] = useState<Made | null>(null);
   const load = () => loading.run(async () => setKeys(await clouds.awayKeys()));
-  useEffect(() => void load(), []);
+  // A key may also be ended from away, which arrives with what the cloud brings.
+  useEffect(() => void load(), [cloud.value?.last_success]);
   const consent = cloud.value?.consent;
   return (
     <section class="panel" aria-labelledby="away-heading">

@@ -24,6 +24,7 @@ export function Badges({ device }: { device: Device }) {
   return (
     <ul class="badges" aria-label="Trust and state">
       {state && <li class={`badge ${state.tone}`} title={state.means}>{state.label}</li>}
+      {device.behind && <li class="badge bad" title="What it runs is not safe any more: it can do nothing but update.">Behind</li>}
       {trust && <li class={`badge ${trust.tone}`} title={trust.means}>{trust.label}</li>}
     </ul>
   );

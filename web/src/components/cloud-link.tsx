@@ -4,7 +4,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { access } from "../access-api.ts";
-import { asProblem } from "../api.ts";
+import { asProblem, Problem } from "../api.ts";
 import { clouds, type CloudView } from "../cloud-api.ts";
 import { AT_FIRST, addressError, cloudAddress, consentToSend, inFours } from "../cloud-words.ts";
 import { announcement, cloud, loadCloud } from "../store.ts";
@@ -66,7 +66,15 @@ function Address({ first, url, onFound }: { first: boolean; url: string; onFound
     event.preventDefault();
     setTried(true);
     if (error) return (event.currentTarget as HTMLFormElement).querySelector<HTMLInputElement>("[name=cloud]")?.focus();
-    void task.run(async () => onFound(await clouds.look(cloudAddress(typed))));
+    void task.run(async () => {
+      try {
+        onFound(await clouds.look(cloudAddress(typed)));
+      } catch (error) {
+        const { status, code, title, detail, next } = asProblem(error);
+        // Nobody tries again by itself what somebody has only looked at.
+        throw new Problem(status, code, title, detail, code === "unreachable" && status === 502 ? "Check the address, and this home's connection to the Internet, then look again." : next);
+      }
+    });
   }
   return (
     <Step title="Which cloud" first={first}>

@@ -22,10 +22,11 @@ interface TextFieldProps extends FieldProps {
   maxLength?: number;
   list?: string;
   placeholder?: string;
+  inputMode?: "numeric" | "url";
   onLeave?: () => void;
 }
 
-export function TextField({ label, name, value, onText, autocomplete = "off", hint, error, type = "text", optional, exact, mono, maxLength, list, placeholder, onLeave }: TextFieldProps) {
+export function TextField({ label, name, value, onText, autocomplete = "off", hint, error, type = "text", optional, exact, mono, maxLength, list, placeholder, inputMode, onLeave }: TextFieldProps) {
   const id = useId();
   return (
     <div class="field">
@@ -43,6 +44,7 @@ export function TextField({ label, name, value, onText, autocomplete = "off", hi
         maxLength={maxLength}
         list={list}
         placeholder={placeholder}
+        inputMode={inputMode}
         aria-describedby={`${id}-hint`}
         aria-invalid={error ? true : undefined}
       />

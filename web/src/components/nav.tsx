@@ -13,7 +13,7 @@ export function Nav() {
         <Item to="devices" icon="home" label="Devices" also={["device", "claim", "add", "add-mqtt"]} />
         {owner && <Item to="activity" icon="list" label="Activity" />}
         {owner && <Item to="people" icon="people" label="People" />}
-        <Item to="settings" icon="settings" label="Settings" also={["hub", "apps", "services", "support", "cloud"]} />
+        <Item to="settings" icon="settings" label="Settings" also={["hub", "apps", "services", "support", "cloud", "firmware", "backups", "update"]} />
       </ul>
     </nav>
   );

@@ -11,7 +11,7 @@ export function SettingsNav() {
     ["hub", "This hub"],
     ...(me.value && !VENDOR_ROLES.includes(me.value.role) ? [["cloud", "Cloud"] as [string, string]] : []),
     ...(mayClaim(me.value) ? [["apps", "Apps"] as [string, string]] : []),
-    ...(owner ? [["services", "Services"] as [string, string], ["support", "Support"] as [string, string]] : []),
+    ...(owner ? [["services", "Services"] as [string, string], ["support", "Support"] as [string, string], ["firmware", "Firmware"] as [string, string], ["backups", "Backups"] as [string, string], ["update", "Update"] as [string, string]] : []),
   ];
   return (
     <nav class="sub-nav" aria-label="Settings">

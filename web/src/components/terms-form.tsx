@@ -6,9 +6,10 @@ import { present } from "../clock.ts";
 import { humanise } from "../controls.ts";
 import { ENDINGS, endOf, lasting, localTime, mayGive, RIGHTS, type Ending } from "../rights.ts";
 import { hubClock } from "../store.ts";
-import { DAY_NAMES, DAYS, usesOf, windowError } from "../terms.ts";
+import { usesOf, windowError } from "../terms.ts";
 import type { Model, Privilege, Terms, Window } from "../types.ts";
 import { Hint, TextField } from "./field.tsx";
+import { WindowFields } from "./window-fields.tsx";
 
 /** Terms as they are being chosen. */
 export interface Draft {
@@ -142,20 +143,9 @@ function Weekly({ windows, set, error }: { windows: Window[]; set: (windows: Win
       <legend>Only at these times of the week</legend>
       {windows.map((window, at) => (
         <div class="window" key={at} role="group" aria-label={`Time ${at + 1}`}>
-          <div class="days">
-            {DAYS.map((day) => (
-              <label key={day}>
-                <input class="visually-hidden" type="checkbox" checked={window.days.includes(day)} onChange={(event) => change(at, { ...window, days: DAYS.filter((each) => (each === day ? event.currentTarget.checked : window.days.includes(each))) })} />
-                <span>{DAY_NAMES[day]}</span>
-              </label>
-            ))}
-          </div>
-          <div class="times">
-            <label>From <input type="time" required value={window.from} onInput={(event) => change(at, { ...window, from: event.currentTarget.value })} /></label>
-            <label>to <input type="time" required value={window.to} onInput={(event) => change(at, { ...window, to: event.currentTarget.value })} /></label>
+          <WindowFields window={window} set={(next) => change(at, next)}>
             <button type="button" class="text-button" aria-label={`Leave out time ${at + 1}`} onClick={() => set(windows.filter((_, index) => index !== at))}>Leave out</button>
-          </div>
-          {window.to === window.from ? <p class="hint">The whole day.</p> : window.to < window.from && <p class="hint">Until {window.to} on the next day.</p>}
+          </WindowFields>
         </div>
       ))}
       {windows.length < 14 && <button type="button" class="button small" onClick={() => set([...windows, { days: ["mon", "tue", "wed", "thu", "fri"], from: "08:00", to: "18:00" }])}>{windows.length === 0 ? "Choose days and times" : "Another time"}</button>}

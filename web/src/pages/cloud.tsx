@@ -38,10 +38,11 @@ export function CloudPage() {
   useEffect(() => {
     void load();
     if (!owner) return;
-    void loadRecovery();
     // Without names, those who wanted something from away are “somebody”.
     loadPeople().catch(() => {});
   }, []);
+  // The recovery copy is made when hub and cloud have spoken.
+  useEffect(() => void (owner && loadRecovery()), [view?.linked, view?.last_success]);
   useEffect(() => {
     const timer = setInterval(() => document.hidden || void load(), busy ? BUSY_MS : CALM_MS);
     return () => clearInterval(timer);

@@ -15,6 +15,7 @@ import { devices, loadModel, loadTwin, me, modelKey, models, takeDevice, twins }
 import type { Device } from "../types.ts";
 
 const DeviceCare = later(() => import("../components/device-care.tsx").then((piece) => piece.DeviceCare));
+const DeviceFirmware = later(() => import("../components/device-firmware.tsx").then((piece) => piece.DeviceFirmware));
 const Quarantine = later(() => import("../components/quarantine.tsx").then((piece) => piece.Quarantine));
 const Sharing = later(() => import("../components/sharing.tsx").then((piece) => piece.Sharing));
 
@@ -46,6 +47,7 @@ export function DevicePage({ id }: { id: string }) {
       <Standing device={device} />
       <Trusted device={device} />
       {device.state !== "waiting" && <Live device={device} task={task} />}
+      {device.state !== "waiting" && device.privilege !== null && <DeviceFirmware key={device.id} device={device} />}
       {device.state !== "waiting" && <Sharing key={device.id} device={device} />}
       <Facts device={device} />
       <DeviceCare device={device} />

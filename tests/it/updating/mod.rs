@@ -1,0 +1,8 @@
+//! New versions of the hub: from the vendor and from a file, tried, kept, given up; and `hearthkey doctor`.
+
+mod cuts;
+mod doctor;
+mod files;
+mod rig;
+mod supervised;
+mod vendor;
