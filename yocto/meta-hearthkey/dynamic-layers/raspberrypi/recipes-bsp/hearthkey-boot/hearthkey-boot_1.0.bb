@@ -8,6 +8,8 @@ LIC_FILES_CHKSUM = "file://${COMMON_LICENSE_DIR}/MIT;md5=0835ade698e0bcf8506ecda
 
 SRC_URI = ""
 
+S = "${UNPACKDIR}"
+
 inherit deploy nopackages
 
 COMPATIBLE_MACHINE = "^rpi$"

@@ -36,8 +36,8 @@ do_install() {
         bbfatal "RAUC_KEYRING_FILE names no file with certificates: set it in local.conf to an absolute path (SECURITY.md)"
     fi
     install -D -m 0644 ${HEARTHKEY_RAUC_KEYRING} ${D}${sysconfdir}/rauc/keyring.pem
-    sed 's/@MACHINE@/${MACHINE}/' ${S}/system.conf > ${B}/system.conf
-    install -D -m 0644 ${B}/system.conf ${D}${sysconfdir}/rauc/system.conf
+    install -D -m 0644 ${S}/system.conf ${D}${sysconfdir}/rauc/system.conf
+    sed -i 's/@MACHINE@/${MACHINE}/' ${D}${sysconfdir}/rauc/system.conf
     install -D -m 0755 ${S}/rauc-raspberrypi ${D}${libexecdir}/hearthkey/rauc-raspberrypi
     install -D -m 0755 ${S}/hearthkey-good ${D}${libexecdir}/hearthkey/good
     install -D -m 0644 ${S}/tmpfiles.conf ${D}${nonarch_libdir}/tmpfiles.d/hearthkey-rauc.conf
