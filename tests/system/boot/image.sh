@@ -14,7 +14,7 @@ if [[ -r /etc/os-release ]]; then
     # shellcheck source=/dev/null
     suite=$(. /etc/os-release && [[ ${ID:-} == debian ]] && echo "${VERSION_CODENAME:-$OLDEST}" || echo "$OLDEST")
 fi
-readonly PACKAGES=linux-image-$arch,kmod,systemd-sysv,systemd,udev,dbus,busybox-static,bash,dash,coreutils,sed,grep,util-linux,mount,procps,curl,ca-certificates,tzdata,libnss-systemd
+readonly PACKAGES=base-files,base-passwd,linux-image-$arch,kmod,systemd-sysv,systemd,udev,dbus,busybox-static,bash,dash,coreutils,sed,grep,util-linux,mount,procps,curl,ca-certificates,tzdata,libnss-systemd
 readonly UNUSED="boot usr/share/doc usr/share/man usr/share/locale usr/share/info usr/share/lintian usr/share/bug usr/share/perl
     usr/share/perl5 usr/bin/perl var/cache var/lib/apt etc/initramfs-tools usr/share/initramfs-tools"
 
@@ -76,7 +76,21 @@ for unit in systemd-firstboot systemd-timesyncd systemd-networkd apt-daily.timer
     ln -sf /dev/null "$root/etc/systemd/system/$unit$(case $unit in *.timer) ;; *) echo .service ;; esac)"
 done
 mv "$root/kernel" "$root/initrd" "$OUT/" 2>/dev/null || { cp "$root/kernel" "$root/initrd" "$OUT/"; rm "$root/kernel" "$root/initrd"; }
-"$MKE2FS" -q -t ext4 -L root -E root_owner=0:0 -d "$root" "$OUT/root.ext4" 1200M'
+# Without what is mounted in it meanwhile.
+tree=$root/tree
+mkdir "$tree"
+for entry in "$root"/* "$root"/.[!.]*; do
+    case ${entry##*/} in
+        tree | proc | sys | dev | run | tmp) ;;
+        *) if [ -e "$entry" ] || [ -L "$entry" ]; then mv "$entry" "$tree/"; fi ;;
+    esac
+done
+mkdir "$tree/proc" "$tree/sys" "$tree/dev" "$tree/run"
+mkdir -m 1777 "$tree/tmp"
+"$MKE2FS" -q -t ext4 -L root -E root_owner=0:0 -d "$tree" "$OUT/root.ext4" 1200M >/dev/null
+# mmdebstrap tidies up in it.
+rmdir "$tree/proc" "$tree/sys" "$tree/dev" "$tree/run" "$tree/tmp"
+mv "$tree"/* "$root/"'
 
 export REMOVE=$UNUSED INIT=$here/init PACK=$here/../ble/pack.py OUT=$building
 DEPMOD=$(PATH=$PATH:/usr/sbin:/sbin command -v depmod) MKE2FS=$(PATH=$PATH:/usr/sbin:/sbin command -v mke2fs)
