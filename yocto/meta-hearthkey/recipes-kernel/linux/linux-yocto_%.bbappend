@@ -1,0 +1,3 @@
+FILESEXTRAPATHS:prepend:hearthkey := "${THISDIR}/files:"
+
+SRC_URI:append:hearthkey = " file://hearthkey.cfg"
