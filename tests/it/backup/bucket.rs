@@ -3,9 +3,7 @@
 use super::{PASSWORD, by_code, create, data_dir, lived_in, order};
 use crate::house::{HERE, config};
 use crate::matrix::python;
-use hearthkey::hub::{
-    Hub, NewBackup, Retention, SystemBox, Target, fetch_chain, list_backups, restore, verify_backups,
-};
+use hearthkey::hub::{Hub, NewBackup, Retention, SystemBox, Target, fetch_chain, list_backups, restore, verify_backups};
 use serde_json::{Value, json};
 use std::process::Stdio;
 use std::sync::Arc;
