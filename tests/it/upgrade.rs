@@ -18,6 +18,7 @@ use hearthkey::sim::mqtt::{Client, ConnectOptions, Message, Qos};
 use hearthkey::sim::tls::{Address, Security, Stream, Trust, dial};
 use serde_json::{Value, json};
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +52,6 @@ fn unpacked(version: &Path) -> (TempDir, Config, Value) {
     for name in ["hub.journal", "master.key"] {
         fs::copy(version.join(name), config.data_dir.join(name)).unwrap();
     }
-    use std::os::unix::fs::PermissionsExt;
     for (path, mode) in [(config.data_dir.clone(), 0o700), (config.data_dir.join("master.key"), 0o600)] {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     }

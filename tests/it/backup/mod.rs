@@ -1,6 +1,8 @@
 //! Backups of a real hub: made while it runs, restored on another box, rehearsed; what is refused; and what a sudden death
 //! in the middle of one leaves.
 
+mod bucket;
+
 use crate::durability::Process;
 use crate::house::{House, config};
 use hearthkey::domain::account::Role;
@@ -210,4 +212,16 @@ async fn a_hub_that_dies_in_the_middle_leaves_no_half_file_that_counts_as_a_back
     let rehearsal = Rehearsal { files, secrets: by_code(&code), person: None, scratch: free.path().join("scratch") };
     assert!(rehearse(&config, rehearsal).await.unwrap().holds());
     drop(keep);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_backups_are_switched_off_nobody_waits_for_one() {
+    let house = House::with(|config| config.backup.enabled = false).await;
+    let folder = tempfile::tempdir().unwrap();
+    let new = NewBackup { target: Some(Some(target(folder.path()))), ..NewBackup::default() };
+    house.hub.service().set_backups_by_console(new).await.unwrap();
+    let body = json!({"password": "correct horse battery"});
+    let (status, problem) = house.http("POST", "/api/v1/backups", &house.owner_token, Some(body)).await;
+    assert!(status == 409 && problem["detail"].as_str().unwrap().contains("switched off"), "{status}: {problem}");
+    house.hub.shut_down().await;
 }

@@ -31,9 +31,9 @@ impl<'a> Lamp<'a> {
     async fn of(house: &House, device: &'a Device) -> Lamp<'a> {
         let mut client = house.try_device(device, Version::V5, device.next_counter()).await.expect("a sign-in was refused");
         let update = device.topic("shadow/update");
-        let granted =
-            client.subscribe(&[(&format!("{update}/accepted"), Qos::AtLeastOnce), (&format!("{update}/rejected"), Qos::AtLeastOnce)]);
-        assert_eq!(granted.await.unwrap(), [1, 1]);
+        let (accepted, rejected) = (format!("{update}/accepted"), format!("{update}/rejected"));
+        let granted = client.subscribe(&[(&accepted, Qos::AtLeastOnce), (&rejected, Qos::AtLeastOnce)]).await;
+        assert_eq!(granted.unwrap(), [1, 1]);
         Lamp { device, client }
     }
 
