@@ -105,7 +105,7 @@ boot() {
     guest=$!
 }
 seen() { # PATTERN: the last line that has it
-    grep -a "$1" "$work/console" | tail -n 1 | tr -d '\r'
+    tr -d '\r' <"$work/console" | grep -a "$1" | tail -n 1 || true
 }
 # Waits for a pattern on the console; the box may end meanwhile.
 await() {
