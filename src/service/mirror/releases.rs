@@ -138,7 +138,7 @@ impl Service {
             return Ok(taken);
         }
         let other = format!("it is release {} of {}/{}, and not the one that the cloud told of", taken.rel, taken.brand, taken.model);
-        Err(Refusal::Conflict(other.into()))
+        Err(Refusal::Conflict(other))
     }
 
     /// A release could not be taken, and why; whether to try again later. What is wrong with the file itself is not tried

@@ -117,7 +117,8 @@ pub(in crate::cli::demo) async fn reconnect(story: &mut Story, broken: bool) -> 
     let (owner, door) = (story.owner.clone(), story.door.clone());
     wait_for_state(story, &door, "ready").await?;
     let twin = story.call("GET", &format!("/devices/{door}/twin"), Some(&owner), None).await?;
-    ensure!(reported(&twin.body).to_string() == kept(story, "reported")?, "the twin is not as it was");
+    let now = reported(&twin.body).to_string();
+    ensure!(now == kept(story, "reported")?, "the twin is not as it was");
     runs(story, 3).await?;
     ensure!(closes(story, &owner).await?, "the door does not obey its owner");
     let gus = json!({"username": "gus", "password": "blau und 3 Äpfel im Korb"});
