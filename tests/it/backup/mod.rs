@@ -146,18 +146,18 @@ async fn an_owner_sets_and_orders_backups_with_the_password_again() {
     let (_, token) = house.person("otto", Role::Owner).await;
     let (_, guest) = house.person("gina", Role::Guest).await;
     let settings = json!({"password": PASSWORD, "retention": {"daily": 1, "weekly": 0, "monthly": 0}, "schedule": {"minute": 210, "every_days": 1, "full_every_days": 7}});
-    assert_eq!(house.http("PUT", "/api/v1/backup", &guest, Some(settings.clone())).await.0, 403);
+    assert_eq!(house.http("PUT", "/backup", &guest, Some(settings.clone())).await.0, 403);
     let wrong = json!({"password": "wrong", "schedule": null});
-    assert_eq!(house.http("PUT", "/api/v1/backup", &token, Some(wrong)).await.0, 422);
-    let (status, view) = house.http("PUT", "/api/v1/backup", &token, Some(settings)).await;
+    assert_eq!(house.http("PUT", "/backup", &token, Some(wrong)).await.0, 422);
+    let (status, view) = house.http("PUT", "/backup", &token, Some(settings)).await;
     assert_eq!((status, &view["target"]["kind"]), (200, &json!("folder")), "{view}");
     let relative = json!({"password": PASSWORD, "target": {"kind": "folder", "path": "here"}});
-    assert_eq!(house.http("PUT", "/api/v1/backup", &token, Some(relative)).await.0, 422);
+    assert_eq!(house.http("PUT", "/backup", &token, Some(relative)).await.0, 422);
     let mut run = house.hub.service().backup_run();
-    let (status, _) = house.http("POST", "/api/v1/backups", &token, Some(json!({"password": PASSWORD}))).await;
+    let (status, _) = house.http("POST", "/backups", &token, Some(json!({"password": PASSWORD}))).await;
     assert_eq!(status, 202);
     run.wait_for(|run| run.ended == 1).await.unwrap();
-    let (_, view) = house.http("GET", "/api/v1/backups", &token, None).await;
+    let (_, view) = house.http("GET", "/backups", &token, None).await;
     assert_eq!(view["backups"][0]["good"], true, "{view}");
     assert_eq!(view["failed"], Value::Null);
     // A folder that is gone is told with what to do.
@@ -165,7 +165,7 @@ async fn an_owner_sets_and_orders_backups_with_the_password_again() {
     std::fs::write(folder.path(), b"a file now").unwrap();
     let failed = ask_running(&data_dir(&house), &Ask::CreateBackup { full: false }, |_| {}).await.unwrap().unwrap_err();
     assert!(!failed.is_empty());
-    let (_, view) = house.http("GET", "/api/v1/backups", &token, None).await;
+    let (_, view) = house.http("GET", "/backups", &token, None).await;
     assert_eq!(view["failed"]["detail"], json!(failed));
     std::fs::remove_file(folder.path()).unwrap();
     std::fs::create_dir(folder.path()).unwrap();
