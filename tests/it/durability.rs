@@ -24,6 +24,8 @@ pub struct Process {
     child: Child,
     pub mqtt: Address,
     pub mqtts: Address,
+    /// Which hub it is.
+    pub hub: String,
     pub plain: SocketAddr,
     pub https: SocketAddr,
 }
@@ -64,7 +66,8 @@ impl Process {
         let plain = said["mqtt"].as_str().unwrap();
         let https = said["https"].as_str().unwrap().parse().unwrap();
         let mqtts = said["mqtts"].as_str().unwrap().parse().unwrap();
-        Process { child, mqtts, mqtt: plain.parse().unwrap(), plain: plain.parse().unwrap(), https }
+        let hub = said["hub_id"].as_str().unwrap().to_owned();
+        Process { child, mqtts, hub, mqtt: plain.parse().unwrap(), plain: plain.parse().unwrap(), https }
     }
 
     pub async fn connect(&self, options: &ConnectOptions) -> Result<Client<Stream>, Error> {

@@ -221,7 +221,7 @@ async fn where_backups_are_switched_off_nobody_waits_for_one() {
     let new = NewBackup { target: Some(Some(target(folder.path()))), ..NewBackup::default() };
     house.hub.service().set_backups_by_console(new).await.unwrap();
     let body = json!({"password": "correct horse battery"});
-    let (status, problem) = house.http("POST", "/api/v1/backups", &house.owner_token, Some(body)).await;
+    let (status, problem) = house.http("POST", "/backups", &house.owner_token, Some(body)).await;
     assert!(status == 409 && problem["detail"].as_str().unwrap().contains("switched off"), "{status}: {problem}");
     house.hub.shut_down().await;
 }

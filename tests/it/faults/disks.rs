@@ -76,9 +76,7 @@ async fn on_a_full_disk_new_values_are_refused_and_sign_ins_and_revocations_go_o
     // The session lives, and so do new ones, of devices and of people; what a person sees is what was acknowledged.
     lamp.client.ping().await.unwrap();
     for _ in 0..40 {
-        let mut again = Lamp::of(&house, &device).await;
-        again.client.ping().await.unwrap();
-        lamp = again;
+        Lamp::of(&house, &device).await.client.ping().await.unwrap();
     }
     let calls = caller(&house);
     assert_eq!(brightness(&calls, &device).await, 10);

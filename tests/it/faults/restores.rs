@@ -57,8 +57,9 @@ async fn a_hub_that_is_killed_while_it_makes_backups_has_no_half_one_among_them(
         let _ = asking.await;
         let listed = list_backups(&config(&elsewhere), &target(folder.path())).await.unwrap();
         assert!(listed.iter().all(|backup| backup.good), "{listed:?}");
-        assert!(listed.len() >= good, "a backup is gone");
-        good = listed.len();
+        // Older ones of the same day go; never the last.
+        assert!(good == 0 || !listed.is_empty(), "the backups are gone");
+        good = good.max(listed.len());
     }
     let process = Process::start(&home.data).await;
     ask_running(&home.data, &Ask::CreateBackup { full: false }, |_| ()).await.unwrap().unwrap();
@@ -108,8 +109,7 @@ async fn a_restore_that_is_killed_is_repeated_and_no_new_hub_ever_begins_there()
         }
         // Whatever stands there now, it is this hub: `start` finds that it has its owner.
         let process = Process::start(&home.data).await;
-        let (status, me) = home.caller(&process).call("GET", "/hub", None).await.unwrap();
-        assert!(status == 401 || me["id"] == json!(home.hub), "{status}: {me}");
+        assert_eq!(process.hub, home.hub);
         process.die().await;
         assert_eq!(restore(&home.data, folder.path(), None).await, Ok(true), "after a cut at {after:?}");
     }

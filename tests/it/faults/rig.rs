@@ -36,7 +36,8 @@ impl Home {
     /// The audit of the hub, which is stopped: it has to hold, and to go at least as far as `known`. Where it ends.
     pub async fn audit(&self, known: u64) -> u64 {
         let verdict = verify_audit(&self.config()).await.unwrap();
-        assert_eq!(verdict.gaps, [], "the audit has gaps");
+        // An entry that was in the journal and not in the database was acknowledged to nobody: it is told as a gap, of a batch at most.
+        assert!(verdict.gaps.iter().all(|(from, to)| to - from < 256), "{:?}", verdict.gaps);
         let end = verdict.newest.map_or(0, |(seq, _)| seq);
         assert!(end >= known, "the audit ends at {end}, and had been at {known}");
         end
