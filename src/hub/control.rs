@@ -39,19 +39,21 @@ pub enum Ask {
     ShowBackups,
 }
 
-/// Serves the socket until `shutdown`. Where it cannot be made, the hub goes on without.
-pub(super) async fn serve(dir: &Path, service: Arc<Service>, shutdown: CancellationToken) {
+/// Makes the socket, before anybody is told that the hub serves: who asks from then on is heard. Where it cannot be made, the
+/// hub goes on without.
+pub(super) fn bind(dir: &Path) -> Option<UnixListener> {
     let path = dir.join(SOCKET_FILE);
     // The lock on the database says that no other hub is here: one that is left is of a hub that has ended.
     let _ = std::fs::remove_file(&path);
     let bound = UnixListener::bind(&path).and_then(|l| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map(|()| l));
-    let listener = match bound {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::warn!(%error, path = %path.display(), "there is no socket for `hearthkey backup`: use the page, or stop the hub first");
-            return;
-        }
+    let told = |error: &std::io::Error| {
+        tracing::warn!(%error, path = %path.display(), "there is no socket for `hearthkey backup`: use the page, or stop the hub first");
     };
+    bound.inspect_err(told).ok()
+}
+
+/// Serves the socket until `shutdown`.
+pub(super) async fn serve(listener: UnixListener, dir: &Path, service: Arc<Service>, shutdown: CancellationToken) {
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
@@ -65,7 +67,7 @@ pub(super) async fn serve(dir: &Path, service: Arc<Service>, shutdown: Cancellat
         }
     }
     open.shutdown().await;
-    let _ = std::fs::remove_file(&path);
+    let _ = std::fs::remove_file(dir.join(SOCKET_FILE));
 }
 
 async fn converse(mut stream: UnixStream, service: Arc<Service>) {

@@ -313,7 +313,9 @@ impl Hub {
         self.tasks.spawn(backup::run(service.clone(), config.backup.clone(), config.data_dir.clone(), shutdown.clone()));
         if config.backup.enabled {
             let dir = config.data_dir.clone();
-            self.tasks.spawn(async move { control::serve(&dir, service, shutdown).await });
+            if let Some(listener) = control::bind(&dir) {
+                self.tasks.spawn(async move { control::serve(listener, &dir, service, shutdown).await });
+            }
         }
         self.tasks.spawn(check_audit(self.service.clone(), self.shutdown.clone()));
         self.tasks.spawn(run_clock(self.service.clone(), certificates, self.shutdown.clone()));
