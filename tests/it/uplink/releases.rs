@@ -112,5 +112,5 @@ async fn a_cloud_that_lies_brings_no_firmware_and_owners_are_told() {
     let refused = house.http("GET", "/audit?limit=500&action=firmware.import", &house.owner_token, None).await.1;
     assert_eq!(refused["entries"].as_array().unwrap().iter().filter(|e| e["outcome"] == "denied").count(), 2, "{refused}");
     assert_eq!(cloud.faults(), Vec::<String>::new());
-    assert_eq!(json!(cloud.all().iter().filter(|s| s.is_sync()).last().unwrap().sync().fw.is_some()), json!(true));
+    assert_eq!(json!(cloud.all().iter().rfind(|s| s.is_sync()).unwrap().sync().fw.is_some()), json!(true));
 }
