@@ -68,7 +68,7 @@ async fn who_leaves_the_maker_is_out_at_once_and_nobody_comes_from_elsewhere() {
     let token = rig.vendor("acme", "sam", Role::Support).await;
     let from = |source| rig.client_from(source).get(rig.url("/v1/vendor/me")).bearer_auth(&token).header("x-forwarded-for", "127.0.0.1");
     let me = rig.ask(from("127.0.0.1")).await.good();
-    assert_eq!((&me["role"], &me["may"]), (&json!("support"), &json!(["summary", "search", "see_hub", "bulletin"])));
+    assert_eq!((&me["role"], &me["may"]), (&json!("support"), &json!(["summary", "search", "see_hub", "bulletin", "see_releases"])));
     rig.ask(from("127.0.0.2")).await.refused(401, "signed_out");
     let sign_in = |source, password: &str| {
         let body = json!({"username": "sam", "password": password});

@@ -136,6 +136,9 @@ async fn a_hub_that_is_killed_in_the_midst_of_everything_has_lost_nothing_and_br
         }
         giver.check(&caller).await;
         maker.check(&caller, &home).await;
+        // Each right that was given or taken, and said to be, stands in the audit, whatever gaps a death has left.
+        let written = caller.audited("binding.grant").await + caller.audited("binding.revoke").await;
+        assert!(written >= giver.done, "{} rights were acknowledged, {written} entries are left", giver.done);
         let (status, whole) = caller.call("GET", "/audit/verify", None).await.unwrap();
         assert_eq!((status, &whole["whole"]), (200, &json!(true)), "{whole}");
         if round == rounds {

@@ -53,6 +53,18 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// How many entries the audit has of what begins with `action`.
+    pub async fn audited(&self, action: &str) -> u64 {
+        let (mut found, mut before) = (0, String::new());
+        loop {
+            let (status, page) = self.call("GET", &format!("/audit?limit=500&action={action}{before}"), None).await.unwrap();
+            assert_eq!(status, 200, "{page}");
+            found += page["entries"].as_array().unwrap().len() as u64;
+            let Some(next) = page["next"].as_u64() else { return found };
+            before = format!("&before={next}");
+        }
+    }
+
     pub fn new(ca: &[u8], token: &str, port: u16) -> Caller {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let ca = reqwest::Certificate::from_der(ca).unwrap();
