@@ -112,7 +112,7 @@ export function quickSwitch(model: Model | undefined): string | null {
   return null;
 }
 
-const RANK = { sent: 0, running: 1, done: 2, failed: 2, expired: 2 } as const;
+const RANK = { waiting: 0, sent: 1, running: 2, done: 3, failed: 3, expired: 3 } as const;
 
 /** The later of two states of one command: events and answers may overtake each other. */
 export function laterCommand(known: Command | undefined, news: Command): Command {
@@ -120,7 +120,7 @@ export function laterCommand(known: Command | undefined, news: Command): Command
 }
 
 export function isOver(command: Command): boolean {
-  return RANK[command.status] === 2;
+  return RANK[command.status] === RANK.done;
 }
 
 function niceStep(span: number): number {

@@ -107,6 +107,7 @@ function Argument({ command, name, argument, value, disabled, describedBy, onCha
 }
 
 const STEPS: Record<Command["status"], [tone: string, text: string]> = {
+  waiting: ["busy", "Waits until the device listens"],
   sent: ["busy", "Sent to the device"],
   running: ["busy", "Running"],
   done: ["good", "Done"],
