@@ -54,6 +54,11 @@ pub enum RestoreError {
         "there is a database in {0} already: stop the hub, and say --set-aside to keep it under another name; or name another directory with --data-dir"
     )]
     HasHub(String),
+    /// A version is being tried: its way back would put another database over the one that is restored.
+    #[error(
+        "the version {0} of this hub is being tried in this directory: start `hearthkey run` there until it stays or is given up (`hearthkey update status` says), then stop it and restore"
+    )]
+    Trying(String),
     /// A backup's file.
     #[error("{path}: {source}")]
     File {
@@ -104,6 +109,9 @@ impl From<Refusal> for RestoreError {
 pub async fn restore(config: &Config, source: Arc<dyn BoxClock>, order: RestoreOrder) -> Result<RestoredHub, RestoreError> {
     let dir = config.data_dir.as_path();
     refuse_if_taken(dir, order.set_aside)?;
+    if let Some(trial) = super::update_ledger(config).0.trial {
+        return Err(RestoreError::Trying(trial.version.to_string()));
+    }
     let chain = open_chain(order.files, &order.secrets).await?;
     let hub = chain.hub().ok_or(BackupError::NotABackup)?;
     let clock = SystemClock::new(source, 0, 0);
