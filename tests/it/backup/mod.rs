@@ -137,6 +137,12 @@ async fn what_is_not_right_is_refused_and_leaves_nothing_that_could_start() {
     // Nor does what else belongs to a hub stand in the way: its versions, and the socket of one that died.
     std::fs::create_dir_all(taken.data_dir.join("update/versions")).unwrap();
     std::fs::write(taken.data_dir.join("health.sock"), b"").unwrap();
+    // But a version that is being tried does: its way back would put its own copy over what is restored.
+    let ledger = taken.data_dir.join("update/ledger.json");
+    std::fs::write(&ledger, json!({"trial": {"version": "9.0.0", "rel": 9, "by": "console"}}).to_string()).unwrap();
+    let tried = RestoreOrder { set_aside: true, ..order(files.clone(), by_code(&code)) };
+    assert!(matches!(restore(&taken, source.clone(), tried).await.unwrap_err(), RestoreError::Trying(_)));
+    std::fs::remove_file(ledger).unwrap();
     let aside = RestoreOrder { set_aside: true, ..order(files, by_code(&code)) };
     let restored = restore(&taken, source, aside).await.unwrap();
     assert!(restored.set_aside.is_some() && restored.replayed.is_some());
