@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 const DAY_S: f64 = 86_400.0;
+const NEVER: Duration = Duration::from_secs(86_400);
 /// Browsers with the page open.
 const PAGES: usize = 5;
 
@@ -55,19 +56,18 @@ fn main() {
     note("nobody is there");
     row("nobody", &runtime.block_on(watch(&hub, time, async { 0 })));
     note("connecting the devices");
-    let mut clients = runtime.block_on(seeded.connect_all(&hub));
-    settle();
-    note("the devices are silent");
-    row(&format!("{count} devices, silent"), &runtime.block_on(watch(&hub, time, async { 0 })));
-    note("the devices report");
+    let clients = runtime.block_on(seeded.connect_all(&hub));
     let ids: Vec<&str> = seeded.devices.iter().map(|(id, _)| id.as_str()).collect();
-    let (seen, back) = runtime.block_on(reporting(&hub, clients, &ids, every, time));
-    clients = back;
+    note("the devices are silent");
+    let (seen, clients) = runtime.block_on(living(&hub, clients, &ids, NEVER, time));
+    row(&format!("{count} devices, silent"), &seen);
+    note("the devices report");
+    let (seen, clients) = runtime.block_on(living(&hub, clients, &ids, every, time));
     row(&format!("{count} devices, each a value every {} s", every.as_secs()), &seen);
     note("the page is open");
     let token = &seeded.who.person.1;
     let pages = runtime.block_on(open_pages(&hub, token));
-    let (seen, _) = runtime.block_on(reporting(&hub, clients, &ids, every, time));
+    let (seen, _) = runtime.block_on(living(&hub, clients, &ids, every, time));
     row(&format!("the same, and {PAGES} browsers with the page open"), &seen);
     drop(pages);
     table.print();
@@ -87,8 +87,8 @@ async fn watch(hub: &Running, time: Duration, during: impl Future<Output = u64>)
     Seen { bytes: hub.process.written() - before, updates, time: began.elapsed() }
 }
 
-/// Every device reports a value each `every`, one after another within it, and waits for the acknowledgement.
-async fn reporting(
+/// Every device reports a value each `every`, one after another within it, and waits for the acknowledgement. In between it says that it is there.
+async fn living(
     hub: &Running,
     clients: Vec<Client<Stream>>,
     ids: &[&str],
@@ -101,9 +101,16 @@ async fn reporting(
     for ((at, mut client), id) in (0u32..).zip(clients).zip(ids) {
         let topic = format!("things/{id}/shadow/update");
         devices.spawn(async move {
-            let (mut updates, mut next) = (0u64, tokio::time::Instant::now() + every / count * at);
-            while next < until {
-                tokio::time::sleep_until(next).await;
+            let (mut updates, mut next) = (0u64, tokio::time::Instant::now() + every / count * (at + 1));
+            loop {
+                while let left = next.min(until).saturating_duration_since(tokio::time::Instant::now())
+                    && !left.is_zero()
+                {
+                    client.receive(left).await.expect("a connection");
+                }
+                if next >= until {
+                    break;
+                }
                 let body = format!(r#"{{"state":{{"reported":{{"brightness":{}}}}}}}"#, (u64::from(at) + updates) % 100);
                 client.publish(&Message::new(topic.clone(), body, Qos::AtLeastOnce)).await.expect("an acknowledgement");
                 updates += 1;

@@ -6,6 +6,7 @@
 # from target/release when that is there (about half as long as a build).
 # SECOND=FILE names a program that was built before and says 90.0.0 of itself.
 set -euo pipefail
+shopt -s inherit_errexit
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 exec </dev/null
 if [[ $# -gt 0 ]]; then
