@@ -88,13 +88,7 @@ async fn watch(hub: &Running, time: Duration, during: impl Future<Output = u64>)
 }
 
 /// Every device reports a value each `every`, one after another within it, and waits for the acknowledgement. In between it says that it is there.
-async fn living(
-    hub: &Running,
-    clients: Vec<Client<Stream>>,
-    ids: &[&str],
-    every: Duration,
-    time: Duration,
-) -> (Seen, Vec<Client<Stream>>) {
+async fn living(hub: &Running, clients: Vec<Client<Stream>>, ids: &[&str], every: Duration, time: Duration) -> (Seen, Vec<Client<Stream>>) {
     let mut devices = JoinSet::new();
     let until = tokio::time::Instant::now() + time;
     let count = u32::try_from(clients.len()).expect("a house");
