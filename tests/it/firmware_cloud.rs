@@ -4,7 +4,7 @@
 
 use crate::cloud::rig::Rig;
 use crate::firmware_device::{claimed, options, policy, seen};
-use crate::firmware_hub::release_file;
+use crate::firmware_hub::{image, release_file};
 use crate::house::{BRAND, House};
 use hearthkey::cloud::{NewService, NewVendor, Scope};
 use hearthkey::domain::account::Role;
@@ -74,7 +74,7 @@ impl Maker {
 }
 
 /// A cloud whose hubs come by themselves once an hour, and a house that may reach it.
-async fn pair() -> (Rig, House) {
+async fn pair(cache_bytes: u64) -> (Rig, House) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let rig = Rig::with(|config| config.limits.wait_s = 3_600).await;
     let ca = rig.dir.0.join("authority.pem");
@@ -83,29 +83,25 @@ async fn pair() -> (Rig, House) {
         config.cloud.ca_file = Some(ca);
         config.cloud.proxy = Some("none".into());
         config.cloud.debounce_ms = 20;
+        config.firmware.cache_bytes = cache_bytes;
     })
     .await;
     (rig, house)
 }
 
-/// An owner links the cloud; waits until the hub was told which releases there are.
+/// An owner links the cloud; waits until the hub was told what there is, and hears when there is more.
 async fn linked(rig: &Rig, house: &House) {
     let look = rig.cloud.view();
     let wish = json!({"url": look.url, "key": look.key, "region": look.region, "consent": [], "brands": [BRAND]});
     let (status, linked) = house.http("PUT", "/cloud", &house.owner_token, Some(wish)).await;
     assert_eq!(status, 200, "{linked}");
-    until(house, "told of releases", || house.hub.service().releases_told()).await;
-}
-
-/// Waits for something at the hub that comes by itself.
-async fn until(house: &House, what: &str, wanted: impl Fn() -> bool) {
     let mut changes = house.hub.service().changes();
     let looking = async {
-        while !wanted() {
+        while house.http("GET", "/cloud", &house.owner_token, None).await.1["state"]["connected"] != true {
             let _ = tokio::time::timeout(Duration::from_millis(200), changes.recv()).await;
         }
     };
-    tokio::time::timeout(crate::cloud::rig::PATIENCE, looking).await.unwrap_or_else(|_| panic!("not {what}"));
+    tokio::time::timeout(crate::cloud::rig::PATIENCE, looking).await.expect("the hub hears the cloud");
 }
 
 /// Waits until the hub's releases of the door, the newest first, are so.
@@ -127,7 +123,7 @@ async fn releases(house: &House, what: &str, wanted: impl Fn(&Value) -> bool) ->
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_door_becomes_the_version_that_its_maker_uploaded_to_the_cloud() {
-    let (rig, house) = pair().await;
+    let (rig, house) = pair(10_000_000).await;
     let door = house.device("garage-door").await;
     let mut running = claimed(&house, &door, options(&house, &door, false, &[])).await;
     policy(&house, json!({"mode": "automatic"})).await;
@@ -153,7 +149,7 @@ async fn a_door_becomes_the_version_that_its_maker_uploaded_to_the_cloud() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_that_comes_wakes_the_hub_and_one_that_is_withdrawn_is_offered_to_nobody_more_while_who_has_it_keeps_it() {
-    let (rig, house) = pair().await;
+    let (rig, house) = pair(10_000_000).await;
     let door = house.device("garage-door").await;
     let mut running = claimed(&house, &door, options(&house, &door, false, &[])).await;
     seen(&house, &door, "listening", |shown| shown["rel"] == 1).await;
@@ -188,6 +184,28 @@ async fn a_release_that_comes_wakes_the_hub_and_one_that_is_withdrawn_is_offered
     let (_, cloud) = house.http("GET", "/cloud", &house.owner_token, None).await;
     let notices = cloud["notices"].as_array().unwrap().iter().filter(|notice| notice["code"] == "firmware_withdrawn").count();
     assert_eq!(notices, 2, "{cloud}");
+    running.end().await;
+    house.hub.shut_down().await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_made_room_comes_again_from_the_cloud_for_a_device_that_waits_for_it() {
+    let (rig, house) = pair(500_000).await;
+    let door = house.device("garage-door").await;
+    let mut running = claimed(&house, &door, options(&house, &door, false, &[])).await;
+    seen(&house, &door, "listening", |shown| shown["rel"] == 1).await;
+    let maker = Maker::new(&rig, &house).await;
+    linked(&rig, &house).await;
+    maker.upload(2, 100).await;
+    releases(&house, "fetched", |all| all[0]["rel"] == 2 && all[0]["cached"] == true).await;
+    // Nobody has said yes yet, and somebody brings what needs the room.
+    let large = release_file(&maker.brand_dir, "kettle", "", 9, &image(9, 400_000));
+    let (status, answer) = house.upload(&house.owner_token, large).await;
+    assert_eq!(status, 201, "{answer}");
+    releases(&house, "gone", |all| all[0]["cached"] == false).await;
+    policy(&house, json!({"mode": "automatic"})).await;
+    running.confirmed(2).await;
     running.end().await;
     house.hub.shut_down().await;
     rig.end().await;

@@ -47,6 +47,8 @@ pub(super) struct Looked {
     pub(super) counted: Option<(BrandId, ModelName)>,
     /// When to look again, ms since 1970.
     pub(super) due: Option<u64>,
+    /// It is here, and lacks nothing but an image.
+    pub(super) lacks_image: bool,
 }
 
 /// Releases of the device's model, with what is known of each.
@@ -158,6 +160,7 @@ pub(super) fn look_in(tx: &Tx<'_>, look: &Look, now: &Moment) -> Result<Looked, 
     looked.offer_changed =
         (before.progress.offer, before.offered.map(|o| o.install)) != (row.progress.offer, row.offered.map(|o| o.install));
     looked.changed = known.is_none() || row != before;
+    looked.lacks_image = look.here && matches!(verdict, Verdict::Waits { why: Why::NotCached, .. });
     looked.due = due(&row.progress, &policy_for(tx, &registered)?, &verdict, now);
     // What it says every minute is no reason to wear a card.
     let said = FirmwareProgress { said_at: before.said_at, ..row.clone() };
@@ -241,6 +244,7 @@ impl Service {
     /// What follows after the commit.
     pub(super) async fn followed(&self, device: &DeviceId, looked: Looked) -> bool {
         self.keep_in_mind(device, looked.due);
+        self.ask_for_image(device, looked.lacks_image);
         if looked.offer_changed {
             lock(&self.firmware.offsets).remove(device);
             lock(&self.firmware.fetched).remove(device);
@@ -255,6 +259,16 @@ impl Service {
             Box::pin(self.look_at_model(&brand, &model)).await;
         }
         looked.offer_changed
+    }
+
+    /// A cloud that is linked may bring the image that a device lacks.
+    fn ask_for_image(&self, device: &DeviceId, lacks: bool) {
+        let mut lacking = lock(&self.firmware.lacking);
+        if !lacks {
+            lacking.remove(device);
+        } else if lacking.insert(device.clone()) {
+            self.mirror_wish().notify_one();
+        }
     }
 
     /// Remembers which offer stands for a device, and when to look again. Read under the lock: of two looks at one device, whichever

@@ -51,6 +51,8 @@ pub(super) struct Desk {
     offsets: Mutex<HashMap<DeviceId, u64>>,
     /// When a device last fetched of what it is offered, ms since 1970.
     fetched: Mutex<HashMap<DeviceId, u64>>,
+    /// Devices that are here and wait for an image alone: what is linked is asked for it once for each time.
+    lacking: Mutex<HashSet<DeviceId>>,
     /// When a device is to be looked at again, ms since 1970.
     due: Mutex<HashMap<DeviceId, u64>>,
     /// Held while an offer is told, so that the newest is told last.

@@ -129,7 +129,7 @@ async fn a_rehearsal_beside_the_hub_is_kept_by_it_and_another_hubs_is_not() {
     assert!(keep_rehearsal(&beside, &files, &seen, 4_200).await);
     let (_, view) = house.http("GET", "/backups", &house.owner_token, None).await;
     let kept = &view["rehearsal"];
-    assert_eq!((&kept["good"], &kept["took_ms"], &kept["by"]), (&json!(true), &json!(4_200), &json!("console")), "{view}");
+    assert_eq!((&kept["good"], &kept["took_ms"], &kept["by"]), (&json!(true), &json!(4_200), &json!("user:console")), "{view}");
 
     let (other, _folder, _) = lived_in().await;
     let there = Config { data_dir: data_dir(&other), ..beside };

@@ -114,7 +114,7 @@ impl House {
     }
 
     /// Uploads a file as it stands: status and answer.
-    async fn upload(&self, token: &str, file: Vec<u8>) -> (u16, Value) {
+    pub async fn upload(&self, token: &str, file: Vec<u8>) -> (u16, Value) {
         let (client, base) = self.client();
         let request = client.post(format!("{base}/api/v1/firmware")).bearer_auth(token);
         let answer = request.header("content-type", "application/octet-stream").body(file).send().await.unwrap();

@@ -3,6 +3,7 @@
 use super::rig::{Fault, Rig};
 use hearthkey::hub::{self, UpdateLedger, update_from_file};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 fn signed(archive: &Path) -> PathBuf {
@@ -44,6 +45,7 @@ async fn several_who_take_one_release_at_once_do_not_cut_each_other_off_and_what
     // Three that were killed: of this version, of another, and before they had anything.
     let versions = rig.config.data_dir.join("update/versions");
     fs::create_dir_all(versions.join(".7.1.0.new")).unwrap();
+    fs::set_permissions(&rig.config.data_dir, fs::Permissions::from_mode(0o700)).unwrap();
     fs::write(versions.join(".7.1.0.new/hearthkey"), "half").unwrap();
     fs::create_dir_all(versions.join(".6.0.0.new/deeper")).unwrap();
     fs::write(versions.join(".5.0.0.new"), "").unwrap();

@@ -384,9 +384,12 @@ proptest! {
         if policy.mode == Mode::Hold {
             prop_assert!(offered.is_none());
         }
-        let nothing_newer = releases.iter().all(|k| own.is_some_and(|own| k.release.rel <= own));
+        let nothing_newer = releases.iter().filter(|k| !k.withdrawn).all(|k| own.is_some_and(|own| k.release.rel <= own));
         prop_assert_eq!(matches!(said, Verdict::UpToDate | Verdict::NotKnown), nothing_newer);
-        let good = |k: &&Known| own.is_some_and(|own| k.release.least_before <= own && own < k.release.rel) && k.cached && k.release.runs_on("A");
+        let good = |k: &&Known| {
+            let reachable = own.is_some_and(|own| k.release.least_before <= own && own < k.release.rel);
+            reachable && k.cached && !k.withdrawn && k.release.runs_on("A")
+        };
         if is_behind(own, floor) && policy.mode != Mode::Hold && progress.tries.iter().all(|t| t.failures == 0) {
             prop_assert_eq!(offered, releases.iter().filter(good).map(|k| k.release.rel).max(), "one that is behind");
         }
