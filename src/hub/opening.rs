@@ -2,6 +2,7 @@
 //! the running hub and by what looks into a stopped one.
 
 use super::clock::{BoxClock, SystemBox};
+use super::rehearse::REHEARSAL_DIR;
 use super::{Config, StartError, SystemClock, keys};
 use crate::domain::audit::Entry;
 use crate::service::{self, Clock};
@@ -21,7 +22,7 @@ pub(super) const ASIDE: &str = "hub.redb.aside-";
 /// What may lie in the directory of a hub whose database is gone, or is to be made: what goes on serving the one that takes its
 /// place (its journal and key, images, versions), what was set aside, and what is made anew in any case. Names that end in `*` are
 /// beginnings. Nothing of it is read as if it were the new database's: what is remembered of backups is taken away.
-const LEFT: [&str; 14] = [
+const LEFT: [&str; 15] = [
     "hub.redb.*",
     "master.key",
     "master.key.new",
@@ -36,6 +37,7 @@ const LEFT: [&str; 14] = [
     "firmware",
     "mirror",
     "update",
+    REHEARSAL_DIR,
 ];
 
 /// Whether a file of this name may lie where a hub is made.

@@ -7,6 +7,7 @@
 
 mod desk;
 mod fetch;
+mod habit;
 mod ledger;
 mod notify;
 mod places;
@@ -19,7 +20,7 @@ pub use fetch::FetchError;
 pub use ledger::{Ended, Ledger, Order, OrderKind, Outcome, Trial};
 pub use notify::{closing, opening, serving, told_of_watchdog, watchdog};
 pub use places::{PlaceError, Places};
-pub use snapshot::copy_whole;
+pub use snapshot::{copy_whole, free_bytes};
 pub use supervise::{SuperviseError, Supervised, Supervisor};
 pub use unpack::{UnpackError, check_program, unpack};
 

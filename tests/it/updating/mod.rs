@@ -3,6 +3,7 @@
 mod cuts;
 mod doctor;
 mod files;
+mod habit;
 mod rig;
 mod supervised;
 mod vendor;

@@ -42,6 +42,8 @@ pub enum Fault {
     Migrate,
     /// It says of itself that it is another version.
     Impostor,
+    /// It takes its time to say its version.
+    Slow,
 }
 
 /// A home, its vendor, and the vendor's releases.
@@ -75,7 +77,7 @@ impl Rig {
         let says = if fault == Fault::Impostor { "0.0.1" } else { version };
         let database = self.config.data_dir.join("hub.redb");
         let act = match fault {
-            Fault::None | Fault::Impostor => String::new(),
+            Fault::None | Fault::Impostor | Fault::Slow => String::new(),
             Fault::Crash => "[ \"$1\" = hub ] && exit 7".into(),
             Fault::Hang => "[ \"$1\" = hub ] && exec sleep 600".into(),
             Fault::Mute => "[ \"$1\" = hub ] && unset NOTIFY_SOCKET".into(),
@@ -83,7 +85,9 @@ impl Rig {
             Fault::Migrate => format!("[ \"$1\" = hub ] && {{ echo new > '{}'; exit 7; }}", database.display()),
         };
         let path = self.dir.path().join(format!("program-{version}"));
-        let text = format!("#!/bin/sh\n[ \"$1\" = --version ] && {{ echo 'hearthkey {says}'; exit 0; }}\n{act}\nexec '{REAL}' \"$@\"\n");
+        let pause = if fault == Fault::Slow { "sleep 0.1; " } else { "" };
+        let text =
+            format!("#!/bin/sh\n[ \"$1\" = --version ] && {{ {pause}echo 'hearthkey {says}'; exit 0; }}\n{act}\nexec '{REAL}' \"$@\"\n");
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         path
