@@ -35,7 +35,7 @@ elif package=$(compgen -G 'target/release-amd64/hearthkey_*_amd64.deb' | tail -n
     :
 elif command -v cargo-deb >/dev/null; then
     mkdir -p "$work/target/release"
-    cp "${HEARTHKEY:-target/release/hearthkey}" "$work/target/release/"
+    cp "${HEARTHKEY:-target/release/hearthkey}" "$work/target/release/hearthkey"
     CARGO_TARGET_DIR=$work/target cargo deb --quiet --locked --no-build --no-strip --output "$work/made.deb"
     package=$work/made.deb
 else
@@ -56,7 +56,7 @@ else
 fi
 if dpkg-deb --info "$package" templates >/dev/null 2>&1; then fail "the package asks questions"; fi
 if command -v lintian >/dev/null; then
-    lintian --allow-root --fail-on error --no-tag-display-limit "$package" >"$work/lintian" || { cat "$work/lintian" >&2; fail "lintian finds errors"; }
+    lintian --allow-root --fail-on error --tag-display-limit 0 "$package" >"$work/lintian" || { cat "$work/lintian" >&2; fail "lintian finds errors"; }
     lintian="no error, $(grep -c '^W:' "$work/lintian" || true) warnings"
 else
     lintian="not installed here"
