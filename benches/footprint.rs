@@ -13,18 +13,10 @@
 
 mod rig;
 
-use futures_util::StreamExt;
-use hearthkey::sim::identity::{DeviceSecret, HubId};
-use hearthkey::sim::mqtt::{Client, ConnectOptions};
-use hearthkey::sim::tls::{Address, Security, Stream, Trust, dial};
 use rig::Arguments;
-use rig::hub::{Running, Seeded, seed};
+use rig::hub::seed;
 use rig::report::{Table, median, note, say};
-use std::net::SocketAddr;
 use std::time::Duration;
-
-/// Sign-ins at the same time.
-const AT_ONCE: usize = 16;
 
 fn main() {
     if rig::hub::was_to_seed() {
@@ -40,7 +32,7 @@ fn main() {
     std::thread::sleep(Duration::from_secs(2));
     let (idle, _) = hub.process.memory_mb();
     note("connecting the devices");
-    let clients = runtime.block_on(connect_all(&seeded, &hub));
+    let clients = runtime.block_on(seeded.connect_all(&hub));
     std::thread::sleep(Duration::from_secs(2));
     let (full, highest) = hub.process.memory_mb();
     let before = hub.process.cpu();
@@ -67,25 +59,4 @@ fn main() {
     table.print();
     let size = std::fs::metadata(env!("CARGO_BIN_EXE_hearthkey")).map_or(0, |m| m.len());
     say(&format!("\nThe program as built here (profile bench, with symbols): {:.1} MB", size as f64 / 1e6));
-}
-
-async fn connect_all(seeded: &Seeded, hub: &Running) -> Vec<Client<Stream>> {
-    let hub_id: HubId = seeded.hub_id.parse().expect("a hub's id");
-    let one = |(id, secret): &(String, std::path::PathBuf)| {
-        let keys = DeviceSecret::read(secret).expect("a device's secret").for_hub(hub_id);
-        let (id, address) = (id.clone(), hub.mqtts);
-        async move {
-            let (stream, spki) = open(address).await;
-            let password = keys.token(1_000, &[7; 16], &spki);
-            Client::connect(stream, &ConnectOptions::new("idle").credentials(id, password)).await.expect("a sign-in")
-        }
-    };
-    futures_util::stream::iter(seeded.devices.iter().map(one)).buffer_unordered(AT_ONCE).collect().await
-}
-
-async fn open(address: SocketAddr) -> (Stream, [u8; 32]) {
-    let address: Address = address.to_string().parse().expect("an address");
-    let security = Security { trust: Trust::FirstUse, client: None };
-    let connection = dial(&address, &security, Duration::from_secs(30)).await.expect("a TLS connection");
-    (connection.stream, connection.spki.expect("a key"))
 }

@@ -42,7 +42,7 @@ const ROOMS_WITH_CONFIG: &[&str] =
     &["domain", "net", "store", "service", "broker", "ble", "web", "mirror", "mdns", "update", "backup", "factory", "sim", "cloud", "hub"];
 
 /// Libraries that are an affair of some rooms only.
-const KEPT_IN: [(&str, &[&str]); 17] = [
+const KEPT_IN: [(&str, &[&str]); 18] = [
     ("redb", &["store"]),
     ("rumqttd", &["broker"]),
     ("btleplug", &["ble"]),
@@ -59,6 +59,7 @@ const KEPT_IN: [(&str, &[&str]); 17] = [
     ("sse_stream", &["mirror"]),
     ("self_update", &["update"]),
     ("sd_notify", &["update"]),
+    ("listenfd", &["hub"]),
     ("rusty_s3", &["backup"]),
 ];
 

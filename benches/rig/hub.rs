@@ -4,13 +4,19 @@ use super::house::{Device, House};
 use super::load::Login;
 use super::process::Process;
 use super::report::say;
-use hearthkey::sim::mqtt::{ConnectOptions, Message, Qos};
+use futures_util::StreamExt;
+use hearthkey::sim::identity::{DeviceSecret, HubId};
+use hearthkey::sim::mqtt::{Client, ConnectOptions, Message, Qos};
+use hearthkey::sim::tls::{Address, Security, Stream, Trust, dial};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+
+/// Sign-ins at the same time.
+const AT_ONCE: usize = 16;
 
 /// Who may come in, by user name and password.
 #[derive(Clone)]
@@ -126,6 +132,8 @@ pub struct Running {
     pub process: Process,
     /// MQTT over TLS.
     pub mqtts: SocketAddr,
+    /// The page and the API.
+    pub https: SocketAddr,
     /// From the start of the program to its announcement.
     pub started_in: Duration,
 }
@@ -154,6 +162,27 @@ impl Seeded {
         let started_in = began.elapsed();
         let said: serde_json::Value = serde_json::from_str(&line).expect("an announcement in JSON");
         let address = |key: &str| said[key].as_str().and_then(|a| a.parse().ok()).expect("an address");
-        Running { mqtts: address("mqtts"), process: Process::new(child, address("mqtt")), started_in }
+        Running { mqtts: address("mqtts"), https: address("https"), process: Process::new(child, address("mqtt")), started_in }
     }
+    /// Signs every device in over TLS, in the order of the devices: by its password where it has been claimed, else by its own key.
+    pub async fn connect_all(&self, hub: &Running) -> Vec<Client<Stream>> {
+        let hub_id: HubId = self.hub_id.parse().expect("a hub's id");
+        let one = |(at, (id, secret)): (usize, &(String, PathBuf))| {
+            let keys = DeviceSecret::read(secret).expect("a device's secret").for_hub(hub_id);
+            let (id, given, address) = (id.clone(), self.who.devices.get(at).map(|(_, password)| password.clone()), hub.mqtts);
+            async move {
+                let (stream, spki) = open(address).await;
+                let password = given.unwrap_or_else(|| keys.token(1_000, &[7; 16], &spki));
+                Client::connect(stream, &ConnectOptions::new("idle").credentials(id, password)).await.expect("a sign-in")
+            }
+        };
+        futures_util::stream::iter(self.devices.iter().enumerate().map(one)).buffered(AT_ONCE).collect().await
+    }
+}
+
+async fn open(address: SocketAddr) -> (Stream, [u8; 32]) {
+    let address: Address = address.to_string().parse().expect("an address");
+    let security = Security { trust: Trust::FirstUse, client: None };
+    let connection = dial(&address, &security, Duration::from_secs(30)).await.expect("a TLS connection");
+    (connection.stream, connection.spki.expect("a key"))
 }

@@ -39,6 +39,12 @@ impl Process {
         (of("VmRSS:"), of("VmHWM:"))
     }
 
+    /// Bytes that it has caused to be written to the disk so far (`write_bytes` of `proc_pid_io(5)`).
+    pub fn written(&self) -> u64 {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.child.id())).unwrap_or_default();
+        io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok()).expect("what the process has written")
+    }
+
     /// Whether it still runs.
     pub fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

@@ -95,7 +95,8 @@ enum Action {
 /// # Errors
 /// Why the hub did not start, and what to do.
 pub fn run(args: HubArgs) -> anyhow::Result<()> {
-    let config = args.load()?;
+    let mut config = args.load()?;
+    let handed = hub::Handed::take()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if let Some(Action::ResetPassword { user }) = &args.action {
         let made = runtime.block_on(hub::make_console_code(&config, user))?;
@@ -114,6 +115,7 @@ pub fn run(args: HubArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     start_log(&args.log)?;
+    config.handed = handed;
     runtime.block_on(async {
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;

@@ -1,6 +1,6 @@
 //! What can be set about a hub. Every member has a default; an unknown one is an error.
 
-use super::ClockConfig;
+use super::{ClockConfig, Handed};
 use crate::net::Limits;
 use crate::service::FirmwareConfig;
 use crate::{backup, ble, broker, mdns, mirror, update, web};
@@ -58,6 +58,9 @@ pub struct Config {
     /// Whether the supervisor has started this program; not a setting.
     #[serde(skip)]
     pub supervised: bool,
+    /// Sockets that the service manager has opened; not a setting.
+    #[serde(skip)]
+    pub handed: Handed,
 }
 
 impl Default for Config {
@@ -78,6 +81,7 @@ impl Default for Config {
             firmware: FirmwareConfig::default(),
             update: update::Config::default(),
             supervised: false,
+            handed: Handed::default(),
             backup: backup::Config::default(),
             attempts_per_minute: 600,
             credentials_dir: None,

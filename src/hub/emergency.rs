@@ -4,7 +4,7 @@
 
 use super::keys::Material;
 use super::tls::Certificates;
-use super::{Addresses, Config, KeyError, Listen, StartError, SystemBox, SystemClock, bind};
+use super::{Addresses, Config, KeyError, Listen, StartError, SystemBox, SystemClock};
 use crate::net::{self, Ca, CaKey, Counters, Security, ServerKey};
 use crate::service::Refusal;
 use crate::store::{OpenError, StoreError};
@@ -65,12 +65,12 @@ impl Emergency {
         let mut emergency =
             Emergency { addresses: Addresses::default(), ca_fingerprint, shutdown: CancellationToken::new(), tasks: JoinSet::new() };
         if config.https.enabled {
-            let listener = bind("HTTPS", &config.https).await?;
+            let listener = config.handed.listen("https", "HTTPS", &config.https).await?;
             emergency.addresses.https = listener.local_addr().ok();
             emergency.serve(listener, Security::Tls(certificates.https.clone()), &config.https, router.clone(), &config.web);
         }
         if config.http.enabled {
-            let listener = bind("HTTP", &config.http).await?;
+            let listener = config.handed.listen("http", "HTTP", &config.http).await?;
             emergency.addresses.http = listener.local_addr().ok();
             emergency.serve(listener, Security::Plain, &config.http, router, &config.web);
         }

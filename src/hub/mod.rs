@@ -18,6 +18,7 @@ mod recover;
 mod rehearse;
 mod rehome;
 mod restore;
+mod sockets;
 mod tls;
 mod update;
 
@@ -42,6 +43,7 @@ pub use recover::{
     BundleSource, CloudFacts, Courier, CourierError, Fetching, OrderError, RecoverError, RecoverOrder, Recovered, cloud_at, recover,
 };
 pub use rehome::{Rehomed, rehome};
+pub use sockets::{Handed, HandedError};
 
 pub use crate::store::SCHEMA_VERSION as DATABASE_LAYOUT;
 pub use crate::update::closing as tell_closing;
@@ -289,7 +291,7 @@ impl Hub {
         let limiter = Arc::new(SourceLimiter::new(attempts, SOURCES));
         let counters = metrics::Listeners::default();
         if config.mqtts.enabled {
-            let listener = bind("MQTT over TLS", &config.mqtts).await?;
+            let listener = config.handed.listen("mqtts", "MQTT over TLS", &config.mqtts).await?;
             self.addresses.mqtts = listener.local_addr().ok();
             if let Some(at) = self.addresses.mqtts {
                 let certificates = certificates.clone();
@@ -298,7 +300,7 @@ impl Hub {
             self.serve_mqtt(listener, Security::Tls(certificates.mqtt.clone()), &config.mqtts, counters.mqtts.clone(), limiter.clone());
         }
         if config.mqtt.enabled {
-            let listener = bind("MQTT on loopback", &config.mqtt).await?;
+            let listener = config.handed.listen("mqtt", "MQTT on loopback", &config.mqtt).await?;
             self.addresses.mqtt = listener.local_addr().ok();
             self.serve_mqtt(listener, Security::Plain, &config.mqtt, counters.mqtt.clone(), limiter.clone());
         }
@@ -381,13 +383,13 @@ impl Hub {
         let (mqtt, sockets) = mpsc::channel(64);
         let router = web::Web::new(config.web.clone(), self.service.clone(), self.hooks(config, certificates, counters, mqtt)).routes();
         if config.https.enabled {
-            let listener = bind("HTTPS", &config.https).await?;
+            let listener = config.handed.listen("https", "HTTPS", &config.https).await?;
             self.addresses.https = listener.local_addr().ok();
             let security = Security::Tls(certificates.https.clone());
             self.serve_web(listener, security, &config.https, counters.https.clone(), router, &config.web);
         }
         if config.http.enabled {
-            let listener = bind("HTTP", &config.http).await?;
+            let listener = config.handed.listen("http", "HTTP", &config.http).await?;
             self.addresses.http = listener.local_addr().ok();
             let ca = certificates.ca();
             let page = web::TrustPage {
@@ -496,10 +498,6 @@ async fn serve_sockets(
         open.spawn(broker.clone().serve(stream, peer, shutdown.clone()));
     }
     while open.join_next().await.is_some() {}
-}
-
-async fn bind(what: &'static str, listen: &Listen) -> Result<TcpListener, StartError> {
-    TcpListener::bind(listen.address).await.map_err(|source| StartError::Listen { what, address: listen.address, source })
 }
 
 /// Checks the audit once, beside everything else, and logs where its chain ends: whoever keeps the log elsewhere can

@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixDatagram;
+use tokio::process::Command;
 
 /// Bytes of a message that are read.
 const MESSAGE_MAX: usize = 4096;
@@ -49,6 +50,18 @@ pub fn told_of_watchdog() -> Option<Duration> {
 pub(super) fn starting(most: Duration) {
     let usec = u32::try_from(most.min(EXTEND_MOST).as_micros()).unwrap_or(u32::MAX);
     say(&[NotifyState::Status("starting the hub"), NotifyState::ExtendTimeoutUsec(usec)]);
+}
+
+/// Hands the sockets that the service manager has opened for this process on to a program that it starts: they are inherited, and the variables say
+/// so to whoever reads them, as nobody knows that program's id before it runs (`sd_listen_fds(3)`). Variables that are meant for another process
+/// are taken away.
+#[expect(clippy::disallowed_methods, reason = "the service manager says with variables what it hands over")]
+pub(super) fn hand_on_sockets(command: &mut Command) {
+    let ours = std::env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()));
+    if !ours {
+        command.env_remove("LISTEN_FDS").env_remove("LISTEN_FDNAMES");
+    }
+    command.env_remove("LISTEN_PID");
 }
 
 /// Passes a status on to whoever manages the supervisor.

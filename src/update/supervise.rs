@@ -233,6 +233,7 @@ impl Supervisor {
         let mut command = Command::new(program);
         command.arg("hub").arg("--supervised").args(&self.what.arguments);
         command.env("NOTIFY_SOCKET", ear.path()).env("WATCHDOG_USEC", usec).env_remove("WATCHDOG_PID");
+        notify::hand_on_sockets(&mut command);
         command.stdin(Stdio::piped()).kill_on_drop(true).spawn()
     }
 

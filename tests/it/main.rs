@@ -26,6 +26,7 @@ mod firmware_device;
 mod firmware_hub;
 mod fuzz;
 mod gate;
+mod handed;
 mod handover;
 mod house;
 mod invitations;

@@ -46,7 +46,7 @@ async fn port(code: &'static str, name: &'static str, listen: &Listen, report: O
             code,
             Severity::Error,
             format!("{at} may not be used by this user: {error}"),
-            "Use a port from 1024 on, or give the service AmbientCapabilities=CAP_NET_BIND_SERVICE.",
+            "Use a port from 1024 on, or let systemd open it for the hub (`systemctl enable hearthkey-https.socket`, then restart the hub).",
         ),
         Err(error) => Finding::new(code, Severity::Error, format!("{at}: {error}"), "Choose an address that this box has."),
     }

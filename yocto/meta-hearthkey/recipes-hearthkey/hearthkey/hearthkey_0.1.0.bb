@@ -48,7 +48,7 @@ export CARGO_PROFILE_RELEASE_CODEGEN_UNITS = "1"
 export CARGO_PROFILE_RELEASE_LTO = "thin"
 export CARGO_PROFILE_RELEASE_OPT_LEVEL = "3"
 
-SYSTEMD_SERVICE:${PN} = "hearthkey.service"
+SYSTEMD_SERVICE:${PN} = "hearthkey.service hearthkey-https.socket hearthkey-http.socket hearthkey-mqtts.socket"
 
 # Always the same number: what lies on the data partition stays the hub's through every update.
 USERADD_PACKAGES = "${PN}"
@@ -70,6 +70,9 @@ do_compile:prepend() {
 do_install() {
     install -D -m 0755 ${B}/target/${CARGO_TARGET_SUBDIR}/hearthkey ${D}${bindir}/hearthkey
     install -D -m 0644 ${S}/systemd/hearthkey.service ${D}${systemd_system_unitdir}/hearthkey.service
+    install -m 0644 ${S}/systemd/sockets/hearthkey-https.socket ${D}${systemd_system_unitdir}/
+    install -m 0644 ${S}/systemd/sockets/hearthkey-http.socket ${D}${systemd_system_unitdir}/
+    install -m 0644 ${S}/systemd/sockets/hearthkey-mqtts.socket ${D}${systemd_system_unitdir}/
     install -D -m 0644 ${S}/systemd/hearthkey.tmpfiles ${D}${nonarch_libdir}/tmpfiles.d/hearthkey.conf
     install -D -m 0644 ${S}/systemd/hearthkey.dbus.conf ${D}${datadir}/dbus-1/system.d/hearthkey.conf
     install -D -m 0644 ${S}/systemd/hearthkey.rules ${D}${datadir}/polkit-1/rules.d/50-hearthkey.rules
