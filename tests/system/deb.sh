@@ -87,6 +87,7 @@ printf '| %s | %s |\n' \
     "installed: until it is healthy" "$(figure install_s) s" \
     "upgraded: until it is healthy; owner, name, settings kept" "$(figure upgrade_s) s" \
     "removed, installed again" "the same hub" \
+    "hearthkey-https.socket, hearthkey-http.socket enabled" "served at 443 and 80, without a capability" \
     "purged" "no file, no unit; the user stays"
 printf '\n'
 say "PASSED"

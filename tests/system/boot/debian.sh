@@ -33,6 +33,10 @@ rm -rf "$root"/usr/share/doc/* "$root"/usr/share/locale/* "$root"/usr/share/man/
 mkdir "$root/tree"
 tar --create --one-file-system --directory "$root" --exclude=./tree --exclude="./proc/*" --exclude="./sys/*" --exclude="./dev/*" --exclude="./run/*" \
     --exclude="./tmp/*" --exclude="./var/cache/apt/*" . | tar --extract --directory "$root/tree"
+# mmdebstrap kept services from being started meanwhile.
+rm -f "$root/tree/usr/sbin/policy-rc.d"
+if [ -e "$root/tree/sbin/start-stop-daemon.REAL" ]; then mv "$root/tree/sbin/start-stop-daemon.REAL" "$root/tree/sbin/start-stop-daemon"; fi
+rm "$root/tree/etc/apt/apt.conf.d/00mmdebstrap"
 "$MKE2FS" -q -t ext4 -L root -E root_owner=0:0 -d "$root/tree" "$OUT/root.ext4" 1500M >/dev/null
 rm -rf "$root/tree"'
 
