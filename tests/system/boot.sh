@@ -11,11 +11,7 @@ exec </dev/null
 readonly RIG=tests/system/boot CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/hearthkey-boot LIMIT=${BOOT_SECONDS:-1500}
 # The power is cut after so many acknowledged writes.
 readonly WRITES=40
-begun=$SECONDS
 
-say() {
-    printf '%5d s  %s\n' $((SECONDS - begun)) "$*"
-}
 if [[ $# -gt 1 || ${1:-} == -* ]]; then
     sed -n 's/^#   //p' "${BASH_SOURCE[0]}" >&2
     exit 2
@@ -45,22 +41,8 @@ if [[ ${#missing[@]} -gt 0 ]]; then
     exit 2
 fi
 
-work=$(mktemp -d)
-guest=
-# Called by the trap.
-# shellcheck disable=SC2317,SC2329
-tidy() {
-    if [[ -n $guest ]] && kill -KILL "$guest" 2>/dev/null; then wait "$guest" 2>/dev/null || true; fi
-    rm -rf "$work"
-}
-trap tidy EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-fail() {
-    echo "FAILED: $*" >&2
-    if [[ -s $work/console ]]; then tail -n "${BOOT_LINES:-60}" "$work/console" >&2; fi
-    exit 1
-}
+# shellcheck source=tests/system/boot/box.sh
+. "$RIG/box.sh"
 
 image=$("$RIG/image.sh" "$arch" "$CACHE")
 say "the box: ${image##*/}"
@@ -78,6 +60,7 @@ install -D -m 0644 systemd/hub.toml "$over/etc/hearthkey/hub.toml"
 # The box has no clock that is kept, and no server to ask.
 printf '\n[clock]\ntrusted = true\n' >>"$over/etc/hearthkey/hub.toml"
 install -D -m 0755 "$RIG/story" "$over/usr/local/bin/story"
+install -D -m 0644 "$RIG/guest.sh" "$over/usr/local/lib/guest.sh"
 install -D -m 0644 "$RIG/boot-story.service" "$over/etc/systemd/system/boot-story.service"
 install -d "$over/etc/systemd/system/multi-user.target.wants"
 ln -s /usr/lib/systemd/system/hearthkey.service "$over/etc/systemd/system/multi-user.target.wants/"
@@ -86,57 +69,6 @@ ln -s ../boot-story.service "$over/etc/systemd/system/multi-user.target.wants/"
 tar --create --owner=0 --group=0 --directory "$over" --file "$work/over.tar" usr etc
 truncate --size=%1M "$work/over.tar"
 cp --sparse=always "$image/root.ext4" "$work/disk"
-
-# ---- One start ----
-
-# boot STORY [WORDS]: starts the box in the background.
-boot() {
-    : >"$work/console"
-    local machine=()
-    case $arch in
-        amd64) machine=(-machine q35 -cpu max -serial "file:$work/console" -append "console=ttyS0 root=/dev/vda rw panic=-1 quiet story=$*") ;;
-        arm64) machine=(-machine virt -cpu cortex-a72 -serial "file:$work/console" -append "console=ttyAMA0 root=/dev/vda rw panic=-1 quiet story=$*") ;;
-    esac
-    setpriv --pdeathsig KILL "$emulator" "${machine[@]}" \
-        -accel tcg,thread=multi -smp 2 -m 1024 -nodefaults -no-user-config -nic none -display none -monitor none -no-reboot \
-        -kernel "$image/kernel" -initrd "$image/initrd" \
-        -drive "file=$work/disk,if=none,id=disk,format=raw,cache=writeback" -device virtio-blk-pci,drive=disk \
-        -drive "file=$work/over.tar,if=none,id=over,format=raw,readonly=on" -device virtio-blk-pci,drive=over </dev/null &
-    guest=$!
-}
-seen() { # PATTERN: the last line that has it
-    tr -d '\r' <"$work/console" | grep -a "$1" | tail -n 1 || true
-}
-# Waits for a pattern on the console; the box may end meanwhile.
-await() {
-    local until=$((SECONDS + LIMIT))
-    while [[ -z $(seen "$1") ]]; do
-        if [[ -n $(seen '^VERDICT 1') ]]; then fail "$(seen '^VERDICT 1')"; fi
-        if ! kill -0 "$guest" 2>/dev/null; then
-            sleep 1
-            if [[ -n $(seen "$1") ]]; then return; fi
-            fail "the box ended by itself"
-        fi
-        if [[ $SECONDS -ge $until ]]; then fail "not within $LIMIT s: $1"; fi
-        sleep 0.5
-    done
-}
-ends() { # the box switches itself off
-    await '^VERDICT 0'
-    local until=$((SECONDS + 300))
-    while kill -0 "$guest" 2>/dev/null; do
-        if [[ $SECONDS -ge $until ]]; then fail "the box did not switch itself off"; fi
-        sleep 0.5
-    done
-    wait "$guest" || true
-    guest=
-}
-keep_figures() {
-    sed -n 's/\r//; s/^FIGURE \([a-z_]*\) \(.*\)$/\1 \2/p' "$work/console" >>"$work/figures"
-}
-figure() {
-    awk -v name="$1" '$1 == name { $1 = ""; sub(/^ /, ""); found = $0 } END { print found }' "$work/figures"
-}
 
 say "first start: the hub's unit, its owner, the tour"
 boot first payload
