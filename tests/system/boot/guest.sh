@@ -5,11 +5,12 @@ readonly CONFIG=/etc/hearthkey/hub.toml API=https://localhost:8443/api/v1 KEPT=/
 say() {
     printf '[%s s] %s\n' "$(cut -d ' ' -f 1 /proc/uptime)" "$*" >/dev/console
 }
+# What the test looks for begins a line, wherever the console was.
 figure() {
-    printf 'FIGURE %s %s\n' "$1" "$2" >/dev/console
+    printf '\nFIGURE %s %s\n' "$1" "$2" >/dev/console
 }
 leave() {
-    printf 'VERDICT %s\n' "$*" >/dev/console
+    printf '\nVERDICT %s\n' "$*" >/dev/console
     sync
     systemctl --no-block poweroff
     exit 0
