@@ -3,6 +3,6 @@
 mod cuts;
 mod doctor;
 mod files;
-mod rig;
+pub mod rig;
 mod supervised;
 mod vendor;
