@@ -6,6 +6,8 @@ mod backups;
 mod clock;
 mod config;
 mod control;
+#[cfg(test)]
+mod cut_off;
 mod doctor;
 mod emergency;
 mod health;

@@ -4,7 +4,7 @@
 use super::fetch::{Found, SIGNED, Vendor};
 use super::habit::{Habit, may_install_at};
 use super::ledger::{Ended, Ledger, Order, OrderKind};
-use super::places::{PlaceError, Places, read_bounded, read_json, remove, write_json};
+use super::places::{PlaceError, Places, move_over, read_bounded, read_json, remove, write_json};
 use super::unpack::unpack;
 use super::{Config, own_rel, platform};
 use crate::domain::release::{HubRelease, STATEMENT_MAX, Standing, Version};
@@ -188,6 +188,12 @@ impl Desk {
 
     /// Leaves an order once nothing stands in the way.
     async fn order(&self, order: Order) -> Result<(), String> {
+        self.way_is_free().await?;
+        write_json(&self.places.order(), &order).map_err(|e| e.to_string())
+    }
+
+    /// Waits until nothing stands in the way of another version.
+    async fn way_is_free(&self) -> Result<(), String> {
         if !self.facts.supervised {
             return Err(UNSUPERVISED.into());
         }
@@ -196,22 +202,26 @@ impl Desk {
             tokio::time::sleep(TICK).await;
         }
         self.set(|state| (state.phase, state.problem) = (UpdatePhase::Switching, None));
-        write_json(&self.places.order(), &order).map_err(|e| e.to_string())
+        Ok(())
     }
 
-    /// The command line asks a hub that runs.
+    /// The command line asks a hub that runs. Its wish lies there until it becomes the order: what waits outlives the hub's end.
     async fn heed_wish(&self) {
         let path = self.places.wish();
         if !path.exists() {
             return;
         }
-        let wish: Option<Wish> = read_json(&path);
-        let done = match (remove(&path), wish) {
-            (Ok(()), Some(wish)) => self.order(wish.order).await,
-            (Ok(()), None) => Ok(()),
-            (Err(error), _) => Err(error.to_string()),
+        let done = match read_json::<Wish>(&path) {
+            // A wish is written as an order is.
+            Some(_) => match self.way_is_free().await {
+                Ok(()) => move_over(&path, &self.places.order()).map_err(|e| e.to_string()),
+                Err(problem) => Err(problem),
+            },
+            None => remove(&path).map_err(|e| e.to_string()),
         };
         if let Err(problem) = done {
+            // It would be met again and again.
+            let _ = remove(&path);
             self.set(|state| (state.phase, state.problem) = (UpdatePhase::Idle, Some(problem)));
         }
     }

@@ -254,6 +254,12 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), PlaceError> {
     sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
+/// Gives a file of ours another name, in the place of what has that; on disk when this returns.
+pub(super) fn move_over(from: &Path, to: &Path) -> Result<(), PlaceError> {
+    fs::rename(from, to).map_err(|source| PlaceError { path: from.to_owned(), source })?;
+    sync_dir(to.parent().unwrap_or(Path::new(".")))
+}
+
 /// Takes a file away, if it is there.
 pub(super) fn remove(path: &Path) -> Result<(), PlaceError> {
     match fs::remove_file(path) {

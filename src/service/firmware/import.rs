@@ -5,7 +5,7 @@ use super::images::{Images, Incoming, make_room};
 use super::{FirmwareRefusal, held_images, known_devices};
 use crate::domain::audit::Outcome;
 use crate::domain::authority::HubAction;
-use crate::domain::firmware::release::{Head, HeadRead, ImageCheck, Release, read_head};
+use crate::domain::firmware::release::{Head, HeadRead, ImageCheck, ImageHash, Release, read_head};
 use crate::domain::ids::{BrandId, ModelName};
 use crate::domain::mirror::wire::Notice;
 use crate::service::mirror::put_own_notice;
@@ -176,11 +176,17 @@ impl ReleaseImport {
         };
         let Taken { head, release, check, incoming, .. } = *taken;
         check.finish().map_err(FirmwareRefusal::from)?;
+        let brought = incoming.is_some();
         if let Some(incoming) = incoming {
             let path = self.service.images()?.path(&release.sha256);
             blocking(move || incoming.keep(&path)).await?;
         }
-        self.record(head, &release).await?;
+        if let Err(refusal) = self.record(head, &release).await {
+            if brought {
+                self.drop_unrecorded(release.sha256).await;
+            }
+            return Err(refusal);
+        }
         Ok(ImportedRelease { brand: release.brand, model: release.model, rel: release.rel })
     }
 
@@ -308,6 +314,18 @@ impl ReleaseImport {
         service.look_at_model(&release.brand, &release.model).await;
         service.changed(Change::Firmware { id: None });
         Ok(())
+    }
+
+    /// Takes an image away that was kept, and of which the store took no note: it would only take room, on a disk that has none.
+    async fn drop_unrecorded(&self, hash: ImageHash) {
+        let recorded = self.service.store.read::<_, StoreError>(|v| Ok(v.get::<ImageRow>(hash.as_bytes())?.is_some()));
+        // Where that cannot be read, it is taken away at the next start.
+        if !recorded.unwrap_or(true)
+            && let Ok(images) = self.service.images()
+            && let Err(error) = blocking(move || images.remove(&hash)).await
+        {
+            tracing::warn!(%error, "the image of a release that was not taken could not be removed; that is done at the next start");
+        }
     }
 
     fn refused(&self, refusal: &Refusal) {

@@ -4,6 +4,7 @@
 mod behind;
 mod crashes;
 mod downloads;
+mod full;
 mod held;
 mod imports;
 mod offers;

@@ -4,6 +4,6 @@ mod cuts;
 mod doctor;
 mod files;
 mod habit;
-mod rig;
+pub mod rig;
 mod supervised;
 mod vendor;
