@@ -2,7 +2,7 @@
 
 use super::house::{Device, House};
 use super::load::Login;
-use super::process::Process;
+use super::process::{Group, Process};
 use super::report::say;
 use futures_util::StreamExt;
 use hearthkey::sim::identity::{DeviceSecret, HubId};
@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hearthkey");
 /// Sign-ins at the same time.
 const AT_ONCE: usize = 16;
 
@@ -141,9 +142,20 @@ pub struct Running {
 impl Seeded {
     /// Runs the shipped program on the directory, with the quotas that a load generator needs lifted.
     pub fn start(&self) -> Running {
+        self.start_by(&mut Command::new(PROGRAM))
+    }
+
+    /// The same, in a group of processes of the kernel ([`super::process::Group`]).
+    pub fn start_in(&self, group: &Group) -> Running {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(group.processes()).arg(PROGRAM);
+        self.start_by(&mut shell)
+    }
+
+    fn start_by(&self, program: &mut Command) -> Running {
         let any = "127.0.0.1:0";
         let began = Instant::now();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_hearthkey"))
+        let mut child = program
             .arg("hub")
             .arg("--data-dir")
             .arg(self.dir.join("hub"))

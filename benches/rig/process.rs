@@ -1,6 +1,7 @@
 //! A broker as a process of its own, so that its processor time and its memory are its own (read from `/proc`).
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
@@ -63,6 +64,48 @@ impl Drop for Process {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A group of processes that may have so much memory together, as a service manager makes one (`MemoryMax=`); needs root. Ends with the value.
+pub struct Group {
+    dir: PathBuf,
+    unified: bool,
+}
+
+impl Group {
+    /// Makes one; `None` where that is not allowed.
+    pub fn with_memory(bytes: u64) -> Option<Group> {
+        let name = format!("hearthkey-bench-{}", std::process::id());
+        // Version 1 has a tree for each resource, version 2 one for all (`cgroups(7)`).
+        [("/sys/fs/cgroup/memory", "memory.limit_in_bytes", false), ("/sys/fs/cgroup", "memory.max", true)].into_iter().find_map(
+            |(root, limit, unified)| {
+                let dir = Path::new(root).join(&name);
+                std::fs::create_dir(&dir).ok()?;
+                let group = Group { dir, unified };
+                std::fs::write(group.dir.join(limit), bytes.to_string()).ok().map(|()| group)
+            },
+        )
+    }
+
+    /// Whoever writes its process's id here is in the group.
+    pub fn processes(&self) -> PathBuf {
+        self.dir.join("cgroup.procs")
+    }
+
+    /// The most memory that it had, with what it has of files, in MB; and how often processes of it were ended for want of memory.
+    pub fn seen(&self) -> (f64, u64) {
+        let read = |name: &str| std::fs::read_to_string(self.dir.join(name)).unwrap_or_default();
+        let (peak, events) =
+            if self.unified { ("memory.peak", "memory.events") } else { ("memory.max_usage_in_bytes", "memory.oom_control") };
+        let kills = read(events).lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0);
+        (read(peak).trim().parse::<f64>().unwrap_or(0.0) / 1e6, kills)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.dir);
     }
 }
 

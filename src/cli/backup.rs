@@ -9,6 +9,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 use zeroize::Zeroizing;
 
 /// Characters of what is typed at most.
@@ -272,7 +273,10 @@ async fn rehearse(
     let copies = Scratch::new()?;
     let files = from.files(config, &copies).await?;
     let scratch = scratch.unwrap_or_else(|| copies.0.join("hub"));
-    let seen = hub::rehearse(config, hub::Rehearsal { files, secrets, person, scratch }).await?;
+    let began = Instant::now();
+    let seen = hub::rehearse(config, hub::Rehearsal { files: files.clone(), secrets, person, scratch }).await?;
+    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let kept = hub::keep_rehearsal(config, &files, &seen, took_ms).await;
     writeln!(out, "The hub {} as it was at {}:", seen.report.hub, moment(seen.report.made_at))?;
     for proof in &seen.proofs {
         writeln!(out, "  {:<9} {:<7} {}", proof.what, if proof.holds { "holds" } else { "FAILS" }, proof.detail)?;
@@ -287,6 +291,9 @@ async fn rehearse(
             "A restore would NOT do: use another backup, and report this."
         }
     )?;
+    if kept {
+        writeln!(out, "The hub that runs here keeps the result: its page shows it.")?;
+    }
     Ok(code(good))
 }
 

@@ -123,13 +123,15 @@ pub fn run(args: HubArgs) -> anyhow::Result<()> {
         let mut hub = tokio::select! {
             hub = Hub::start(config.clone()) => match hub {
                 Err(why) if hub::is_damage(&why) => {
-                    let emergency = hub::Emergency::start(&config, &why, &hub::newest_kept(&config)).await?;
+                    let mut emergency = hub::Emergency::start(&config, &why, &hub::newest_kept(&config)).await?;
                     announce_emergency(&emergency, &why.to_string(), args.announce_json)?;
+                    emergency.tell_manager();
                     tokio::select! {
                         _ = term.recv() => {}
                         _ = int.recv() => {}
                         () = &mut alone => {}
                     }
+                    hub::tell_closing();
                     emergency.shut_down().await;
                     return Ok(());
                 }

@@ -17,6 +17,7 @@ const STEPS: &[(&str, &str)] = &[
     ("V31__refused_marks", include_str!("migrations/V31__refused_marks.sql")),
     ("V32__rehome", include_str!("migrations/V32__rehome.sql")),
     ("V33__releases", include_str!("migrations/V33__releases.sql")),
+    ("V36__withdrawn", include_str!("migrations/V36__withdrawn.sql")),
 ];
 
 /// Checks that every process over these databases has the same keys, whichever comes first: with others it would sign what no

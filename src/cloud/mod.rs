@@ -206,6 +206,7 @@ impl Cloud {
         let mut tasks = JoinSet::new();
         tasks.spawn(housekeeping::run(context.clone(), own.map(|own| (own, tls.clone()))));
         tasks.spawn(wake::poll(context.clone()));
+        tasks.spawn(wake::tell_of_releases(context.clone()));
         tasks.spawn(makers::background::run(context.clone()));
         tasks.spawn(serve(listener, tls, context.clone()));
         Ok(Cloud { address, context, ca_pem, cluster: None, tasks, _directory: directory })

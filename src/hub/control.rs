@@ -3,7 +3,8 @@
 //!
 //! One line of JSON in; lines of JSON out, the last one with `done`.
 
-use crate::service::{Actor, BackupOutcome, NewBackup, Refusal, Service};
+use crate::domain::ids::HubId;
+use crate::service::{Actor, BackupOutcome, NewBackup, Refusal, RehearsalResult, Service};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
@@ -37,6 +38,13 @@ pub enum Ask {
     SetBackups(Box<NewBackup>),
     /// Tell how they are set, and how they stand.
     ShowBackups,
+    /// A restore was rehearsed beside the hub: keep how it went.
+    Rehearsed {
+        /// Which hub was restored.
+        hub: HubId,
+        /// How it went.
+        result: Box<RehearsalResult>,
+    },
 }
 
 /// Makes the socket, before anybody is told that the hub serves: who asks from then on is heard. Where it cannot be made, the
@@ -83,6 +91,9 @@ async fn converse(mut stream: UnixStream, service: Arc<Service>) {
         Err(error) => Err(format!("this hub does not understand what it was asked ({error}): use the same version of the program")),
         Ok(Ask::SetBackups(new)) => service.set_backups_by_console(*new).await.map(|()| json!({})).map_err(|e| e.to_string()),
         Ok(Ask::ShowBackups) => shown(&service).map_err(|e| e.to_string()),
+        Ok(Ask::Rehearsed { hub, result }) => {
+            service.rehearsed_by_console(hub, *result).await.map(|()| json!({})).map_err(|e| e.to_string())
+        }
         Ok(Ask::CreateBackup { full }) => match service.order_backup_by_console(full) {
             Err(refusal) => Err(refusal.to_string()),
             Ok(mut run) => loop {

@@ -8,8 +8,10 @@ use super::{Addresses, Config, KeyError, Listen, StartError, SystemBox, SystemCl
 use crate::net::{self, Ca, CaKey, Counters, Security, ServerKey};
 use crate::service::Refusal;
 use crate::store::{OpenError, StoreError};
+use crate::update;
 use crate::web;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -41,7 +43,9 @@ pub struct Emergency {
 pub fn is_damage(error: &StartError) -> bool {
     let row = |fault: &StoreError| matches!(fault, StoreError::Row { .. });
     match error {
-        StartError::Open(OpenError::Damaged(..) | OpenError::Newer { .. } | OpenError::Other { source: StoreError::ReadOnly, .. }) => true,
+        StartError::Open(
+            OpenError::Damaged(..) | OpenError::CutOff(_) | OpenError::Newer { .. } | OpenError::Other { source: StoreError::ReadOnly, .. },
+        ) => true,
         StartError::Open(OpenError::Other { source, .. }) | StartError::Service(Refusal::Store(source)) => row(source),
         StartError::Keys(KeyError::Store(source)) => row(source),
         _ => false,
@@ -85,6 +89,24 @@ impl Emergency {
         }));
     }
 
+    /// Tells the service manager that this serves as well as it can, and from now on that it lives: it would be ended and started again and again
+    /// otherwise, and nobody could read why. A version that is tried is given up all the same: its doctor says that no hub answers.
+    pub fn tell_manager(&mut self) {
+        if let Some(every) = update::told_of_watchdog() {
+            let shutdown = self.shutdown.clone();
+            self.tasks.spawn(async move {
+                let mut tick = tokio::time::interval((every / 4).max(Duration::from_millis(200)));
+                loop {
+                    tokio::select! {
+                        () = shutdown.cancelled() => return,
+                        _ = tick.tick() => update::watchdog(),
+                    }
+                }
+            });
+        }
+        update::recovering();
+    }
+
     /// Ends it.
     pub async fn shut_down(mut self) {
         self.shutdown.cancel();
@@ -108,6 +130,18 @@ fn steps(config: &Config, why: &StartError, backups: &[FoundBackup]) -> Vec<Stri
             "Check the disk or memory card (the system's log says why it cannot be written), repair or replace it, and mount it for writing.".into(),
             "Start the hub again.".into(),
         ];
+    }
+    if let StartError::Open(OpenError::CutOff(_)) = why {
+        let mut steps = vec![
+            "Stop the hub. Repeat the restore or the recovery that was cut off: it begins anew, and what it has left does not matter."
+                .into(),
+        ];
+        if let Some(backup) = backups.first() {
+            steps.push(format!("From the newest backup, of {} from {}: {}", backup.made, backup.place, backup.command));
+        }
+        steps.push(format!("To begin a new hub instead, move hub.redb.new out of {dir}."));
+        steps.push("Start the hub again.".into());
+        return steps;
     }
     let mut steps = vec![format!(
         "Stop the hub. Move hub.redb out of {dir} to another place (do not delete it). Leave master.key and hub.journal where they are: the journal has what was revoked up to the last moment."

@@ -6,6 +6,8 @@ mod backups;
 mod clock;
 mod config;
 mod control;
+#[cfg(test)]
+mod cut_off;
 mod doctor;
 mod emergency;
 mod health;
@@ -52,7 +54,7 @@ pub use update::{
     SupervisorError, UpdateEnded, UpdateLedger, supervisor, update_apply, update_check, update_from_file, update_ledger, update_roll_back,
 };
 
-pub use rehearse::{Rehearsal, Rehearsed, rehearse};
+pub use rehearse::{Rehearsal, Rehearsed, keep_rehearsal, rehearse};
 pub use restore::{RestoreError, RestoreOrder, RestoredHub, restore};
 
 use crate::backup;
@@ -314,6 +316,7 @@ impl Hub {
         let (service, shutdown) = (self.service.clone(), self.shutdown.clone());
         self.tasks.spawn(backup::run(service.clone(), config.backup.clone(), config.data_dir.clone(), shutdown.clone()));
         if config.backup.enabled {
+            self.tasks.spawn(rehearse::attend(service.clone(), config.clone(), shutdown.clone()));
             let dir = config.data_dir.clone();
             if let Some(listener) = control::bind(&dir) {
                 self.tasks.spawn(async move { control::serve(listener, &dir, service, shutdown).await });

@@ -2,6 +2,7 @@
 //! the running hub and by what looks into a stopped one.
 
 use super::clock::{BoxClock, SystemBox};
+use super::rehearse::REHEARSAL_DIR;
 use super::{Config, StartError, SystemClock, keys};
 use crate::domain::audit::Entry;
 use crate::service::{self, Clock};
@@ -16,12 +17,15 @@ use std::sync::Arc;
 /// The database's name in the directory.
 pub(super) const STORE_FILE: &str = "hub.redb";
 
+/// The database while a restore or a recovery fills it.
+pub(super) const UNFINISHED: &str = "hub.redb.new";
+
 /// A database that a restore has set aside: what its name begins with.
 pub(super) const ASIDE: &str = "hub.redb.aside-";
 /// What may lie in the directory of a hub whose database is gone, or is to be made: what goes on serving the one that takes its
 /// place (its journal and key, images, versions), what was set aside, and what is made anew in any case. Names that end in `*` are
 /// beginnings. Nothing of it is read as if it were the new database's: what is remembered of backups is taken away.
-const LEFT: [&str; 14] = [
+const LEFT: [&str; 15] = [
     "hub.redb.*",
     "master.key",
     "master.key.new",
@@ -36,6 +40,7 @@ const LEFT: [&str; 14] = [
     "firmware",
     "mirror",
     "update",
+    REHEARSAL_DIR,
 ];
 
 /// Whether a file of this name may lie where a hub is made.
@@ -66,15 +71,8 @@ pub(super) async fn open(config: &Config, source: Arc<dyn BoxClock>) -> Result<O
     make_private(&config.data_dir)?;
     let file = config.data_dir.join(STORE_FILE);
     let name = file.display().to_string();
-    if !file.metadata().is_ok_and(|about| about.len() > 0) && was_a_hub(&config.data_dir) {
-        let why = "it is gone or empty, though hub.journal is a hub's; to begin a new hub here, move hub.journal and master.key away";
-        return Err(OpenError::Damaged(name, why.into()).into());
-    }
-    if !file.exists()
-        && let Some(aside) = set_aside(&config.data_dir)
-    {
-        let why = format!("it is gone, and {aside} was set aside: put the backup back once more, or give {aside} the name hub.redb again");
-        return Err(OpenError::Damaged(name, why).into());
+    if let Some(why) = lost(&config.data_dir, &file) {
+        return Err(why.into());
     }
     let master = keys::master_key(&config.data_dir, config.credentials_dir.as_deref(), !file.exists())?;
     update::opening(file.metadata().map_or(0, |found| found.len()));
@@ -100,6 +98,25 @@ pub(super) async fn open(config: &Config, source: Arc<dyn BoxClock>) -> Result<O
         return Err(error.into());
     }
     Ok(Opened { store, clock })
+}
+
+/// Why no new hub may begin in this directory, where no database is: there was one, or there is to be one.
+fn lost(dir: &Path, file: &Path) -> Option<OpenError> {
+    if file.metadata().is_ok_and(|about| about.len() > 0) {
+        return None;
+    }
+    let name = file.display().to_string();
+    if !file.exists() {
+        if let Some(aside) = set_aside(dir) {
+            let ways = format!("put the backup back once more, or give {aside} the name hub.redb again");
+            return Some(OpenError::Damaged(name, format!("it is gone, and {aside} was set aside: {ways}")));
+        }
+        if dir.join(UNFINISHED).exists() {
+            return Some(OpenError::CutOff(name));
+        }
+    }
+    let why = "it is gone or empty, though hub.journal is a hub's; to begin a new hub here, move hub.journal and master.key away";
+    was_a_hub(dir).then(|| OpenError::Damaged(name, why.into()))
 }
 
 /// Whether the journal in this directory is that of a hub: then a new one must not begin here as if nothing had been.
@@ -201,6 +218,19 @@ mod tests {
         let why = open_it(&config).await.err().unwrap();
         assert!(super::super::is_damage(&why) && why.to_string().contains("aside-1800000000"), "{why}");
         assert!(!dir.path().join(STORE_FILE).exists());
+    }
+
+    #[tokio::test]
+    async fn no_new_hub_begins_where_a_restore_or_a_recovery_was_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
+        make_private(dir.path()).unwrap();
+        std::fs::write(dir.path().join(UNFINISHED), b"half of it").unwrap();
+        let why = open_it(&config).await.err().unwrap();
+        assert!(super::super::is_damage(&why) && why.to_string().contains("was cut off here. Repeat it"), "{why}");
+        assert!(!dir.path().join(STORE_FILE).exists() && !dir.path().join("master.key").exists());
+        std::fs::remove_file(dir.path().join(UNFINISHED)).unwrap();
+        open_it(&config).await.unwrap().store.close().await;
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! A new box takes the place of a hub that is broken: the bundle is fetched and opened, an empty directory is filled, the
 //! new epoch begun at the cloud. Until the last step nothing is there that could start.
 
-use super::opening::{STORE_FILE, may_lie};
+use super::opening::{STORE_FILE, UNFINISHED, may_lie};
 use super::{BoxClock, Config, KeyError, StartError, SystemClock, keys, opening};
 use crate::domain::ids::{HubId, IdError};
 use crate::domain::mirror::recovery::{RecoveryCode, RecoveryCodeError};
@@ -19,8 +19,6 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// The store while it is filled.
-pub(super) const UNFINISHED: &str = "hub.redb.new";
 /// What an answer of a courier is.
 pub type Fetching<'a, T> = Pin<Box<dyn Future<Output = Result<T, CourierError>> + Send + 'a>>;
 
@@ -297,7 +295,7 @@ where
     Ok(made)
 }
 
-async fn fill_and_begin(
+pub(super) async fn fill_and_begin(
     store: &Store,
     journal: &Path,
     bundle: OpenedBundle,

@@ -2,7 +2,8 @@
 //! recovery code, and told to the cloud that was linked.
 
 use super::clock::BoxClock;
-use super::recover::{Found, RecoverError, RecoverOrder, UNFINISHED, build, find, refuse_if_taken};
+use super::opening::UNFINISHED;
+use super::recover::{Found, RecoverError, RecoverOrder, build, find, refuse_if_taken};
 use super::{Config, keys, opening};
 use crate::domain::ids::HubId;
 use crate::domain::rehome::MoveRequest;

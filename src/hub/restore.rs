@@ -1,7 +1,7 @@
 //! A hub from its backups: checked as a whole first, then filled into a database under another name, with what the journal
 //! of the directory knows; until the last step nothing is there that could start.
 
-use super::opening::{ASIDE, STORE_FILE, may_lie};
+use super::opening::{ASIDE, STORE_FILE, UNFINISHED, may_lie};
 use super::recover::{Courier, CourierError};
 use super::{BoxClock, Config, KeyError, StartError, SystemClock, keys, opening};
 use crate::domain::mirror::statement::RecoveryRequest;
@@ -16,8 +16,6 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The store while it is filled.
-const UNFINISHED: &str = "hub.redb.new";
 /// What is restored, and how.
 pub struct RestoreOrder {
     /// A full backup and the increments after it, in any order.
@@ -181,7 +179,7 @@ async fn fill(
     filled
 }
 
-async fn fill_and_begin(
+pub(super) async fn fill_and_begin(
     store: &Store,
     journal: &Path,
     chain: Chain<File>,
@@ -211,7 +209,7 @@ async fn fill_and_begin(
 }
 
 /// Gives the database its name; one that is there is set aside first.
-fn name(dir: &Path, set_aside: bool, now_s: u64) -> Result<Option<PathBuf>, RestoreError> {
+pub(super) fn name(dir: &Path, set_aside: bool, now_s: u64) -> Result<Option<PathBuf>, RestoreError> {
     let file = dir.join(STORE_FILE);
     let wrong = |source| RestoreError::File { path: file.display().to_string(), source };
     let mut aside = None;
@@ -222,6 +220,8 @@ fn name(dir: &Path, set_aside: bool, now_s: u64) -> Result<Option<PathBuf>, Rest
         if fs::hard_link(&file, &to).is_err() {
             fs::rename(&file, &to).map_err(wrong)?;
         }
+        // Before anything takes its place, so that no power cut leaves the new one alone.
+        File::open(dir).and_then(|d| d.sync_all()).map_err(wrong)?;
         aside = Some(to);
     }
     fs::rename(dir.join(UNFINISHED), &file).map_err(wrong)?;

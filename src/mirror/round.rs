@@ -30,6 +30,8 @@ const LEAN: usize = 64 * 1024;
 const LEAN_PAUSE: Duration = Duration::from_secs(15 * 60);
 /// Bounds of the wait that the cloud may name.
 const WAIT: (u64, u64) = (5, 3_600);
+/// When the hub comes again for releases that it was woken for and not told: every process of the cloud has heard of them by then.
+const SOON: Duration = Duration::from_secs(8);
 /// Exchanges in a row that move nothing, before the hub waits all the same.
 const FUTILE: u32 = 3;
 /// Answers of one round in which the cloud wants the same batch otherwise.
@@ -108,6 +110,7 @@ impl<'a> Life<'a> {
         let due = Instant::now() + wait;
         let due = if self.uplink.service.pending_batches().is_empty() { due } else { due.min(self.batches_from) };
         let due = self.releases.due(self.uplink, due);
+        let due = if self.wake.comes_again() { due.min(Instant::now() + SOON) } else { due };
         tokio::select! {
             () = tokio::time::sleep_until(due) => {}
             () = wish.notified() => tokio::time::sleep(Duration::from_millis(self.uplink.config.debounce_ms)).await,
@@ -216,6 +219,7 @@ impl<'a> Life<'a> {
                 let applied = self.uplink.finish(taking).await?;
                 self.unanswered = false;
                 self.uplink.strangers().reset();
+                self.wake.told_of_releases(self.uplink.service.releases_known());
                 self.wake.taken(cursor);
                 return Ok(Exchange::Taken { again: applied.again || more, brought: applied.marks + applied.items > 0, wait_s });
             }

@@ -28,7 +28,7 @@ pub(super) fn forget_device(tx: &Tx<'_>, device: &DeviceId, by: &str, now: u64) 
     tx.delete_prefix::<IssuedCertificate>(&prefix)?;
     tx.delete::<Credential>(key)?;
     tx.delete::<PairingTranscript>(key)?;
-    super::firmware::forget_choices(tx, device)?;
+    super::firmware::forget_choices(tx, device, now)?;
     let retained = forget_state(tx, device)?;
     let before = tx.get::<Household>(key)?.unwrap_or_default();
     let standing = if before.standing.admits() { Standing::Waiting } else { before.standing };
@@ -76,6 +76,7 @@ impl Service {
     pub(super) async fn forgotten_for(&self, id: &DeviceId, forgotten: Forgotten, claimed_at: Option<u64>) {
         let mut retained = forgotten.retained;
         lock(&self.momentary).retain(|(device, _), _| device != id);
+        self.forget_offer(id);
         lock(&self.pace).forget(id);
         lock(&self.watches).forget(id);
         self.policy_changed().await;

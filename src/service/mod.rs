@@ -52,15 +52,15 @@ mod vendors;
 mod verified;
 
 pub use crate::store::SCHEMA_VERSION as BACKUP_LAYOUT;
-pub use crate::store::tables::RetainedMessage;
+pub use crate::store::tables::{Proven, Rehearsal as RehearsalResult, RetainedMessage};
 pub use accounts::{NewUser, SetupRequest, SignIn, UserView};
 pub use actor::Actor;
 pub use apps::{AppGrant, AppView, MadeAppToken, NewAppToken};
 pub use audit::{AuditCheck, AuditExport, AuditLines, AuditPage, verify_audit};
 pub use backup::{
     BackupError, BackupIndex, BackupOutcome, BackupRun, BackupView, BackupWish, Chain, EndedView, Indexed, ListedBackup, Looked,
-    MadeBackup, NewBackup, Passphrase, Proof, RestoreLife, RestoreReport, Sample, Secrets, Sum, Summary, check_backup, fill_from_backup,
-    look_at_backup, look_at_ends,
+    MadeBackup, NewBackup, Passphrase, Proof, RehearsalWish, RestoreLife, RestoreReport, Sample, Secrets, Sum, Summary, check_backup,
+    fill_from_backup, look_at_backup, look_at_ends,
 };
 pub use bindings::{BindingView, Grant, Recipient};
 pub use clock::{ClockView, Timing, Weighed};

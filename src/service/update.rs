@@ -266,6 +266,12 @@ impl Service {
         u8::try_from(zone.to_datetime(now).hour()).unwrap_or(0)
     }
 
+    /// Milliseconds by a clock that only ever grows, from any start.
+    #[must_use]
+    pub fn since_start(&self) -> u64 {
+        self.clock.monotonic_ms()
+    }
+
     /// Whether the database answers, and can still be written.
     ///
     /// # Errors

@@ -6,6 +6,8 @@
 
 mod carried;
 pub mod codec;
+#[cfg(test)]
+pub(crate) mod fragile;
 pub mod journal;
 mod room;
 pub mod tables;
@@ -88,6 +90,9 @@ pub enum OpenError {
     /// The integrity check failed.
     #[error("{0} is damaged: {1}. Move it away and restore the newest good backup")]
     Damaged(String, String),
+    /// A restore or a recovery has begun to fill it, and has not come to its end.
+    #[error("{0} is not there yet: a restore or a recovery was cut off here. Repeat it; or, to begin a new hub, move hub.redb.new away")]
+    CutOff(String),
     /// Written by a newer program.
     #[error("{path} has layout {found}, this program knows up to {known}: install the newer version again")]
     Newer {
@@ -245,14 +250,7 @@ impl Store {
             if found.is_none() { tx.put(LAYOUT_ROW, &Layout { version: SCHEMA_VERSION }) } else { Ok(()) }
         })
         .map_err(fault)?;
-        for version in found.unwrap_or(SCHEMA_VERSION)..SCHEMA_VERSION {
-            tracing::info!(from = version, to = version + 1, "migrating the store");
-            writer::in_one_transaction(&db, &vault, |tx| {
-                tables::migrate(tx, version)?;
-                tx.put(LAYOUT_ROW, &Layout { version: version + 1 })
-            })
-            .map_err(fault)?;
-        }
+        bring_up(&db, &vault, found.unwrap_or(SCHEMA_VERSION), SCHEMA_VERSION, tables::migrate).map_err(fault)?;
         let of_journal = |e: std::io::Error| OpenError::Journal { path: name.clone(), source: e };
         let opened = disk().and_then(|disk| disk.map(journal::Journal::open).transpose()).map_err(of_journal)?;
         let (mut journal, found) = opened.unzip();
@@ -363,6 +361,25 @@ impl Store {
     pub fn write_counts(&self) -> (u64, u64) {
         self.writer.counts()
     }
+}
+
+/// Brings the tables from the layout `found` to `wanted`, one layout after the other: the rows of a step and the number of the layout are one
+/// commit, so that whatever cuts it off leaves one layout or the next, and the next opening goes on from there.
+fn bring_up(
+    db: &Database,
+    vault: &Vault,
+    found: u32,
+    wanted: u32,
+    step: impl Fn(&Tx<'_>, u32) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    for version in found..wanted {
+        tracing::info!(from = version, to = version + 1, "migrating the store");
+        writer::in_one_transaction(db, vault, |tx| {
+            step(tx, version)?;
+            tx.put(LAYOUT_ROW, &Layout { version: version + 1 })
+        })?;
+    }
+    Ok(())
 }
 
 /// What a look at a file from outside shows.

@@ -11,7 +11,7 @@ mod updates;
 
 pub use access::{AppLastUsed, AppToken, AuthorizationCode, ConsentedDevice, Invitation, Promise, RefreshToken};
 pub use audit::{AuditCut, AuditErasure};
-pub use backup::{BackupSettings, BackupState, Ended, PassphraseKey};
+pub use backup::{BackupSettings, BackupState, Ended, PassphraseKey, Proven, Rehearsal};
 pub use firmware::{
     FirmwareFacts, FirmwareFloor, FirmwareProgress, ImageRow, OfferedImage, PolicyRow, ReleaseCounts, ReleaseRow, device_policy_key,
     model_policy_key, release_key, releases_prefix,

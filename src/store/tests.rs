@@ -7,6 +7,7 @@ use redb::backends::InMemoryBackend;
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+mod migrating;
 mod outbox;
 
 fn key(n: u8) -> MasterKey {

@@ -2,8 +2,9 @@
 //! and leaves an order for the supervisor. What became of it, it reads in the ledger and tells the service.
 
 use super::fetch::{Found, SIGNED, Vendor};
+use super::habit::{Habit, may_install_at};
 use super::ledger::{Ended, Ledger, Order, OrderKind};
-use super::places::{PlaceError, Places, read_bounded, read_json, remove, write_json};
+use super::places::{PlaceError, Places, move_over, read_bounded, read_json, remove, write_json};
 use super::unpack::unpack;
 use super::{Config, own_rel, platform};
 use crate::domain::release::{HubRelease, STATEMENT_MAX, Standing, Version};
@@ -14,13 +15,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How often the directory is looked at.
 const TICK: Duration = Duration::from_secs(1);
-/// The first look after a start comes not before this.
-const FIRST: Duration = Duration::from_secs(60);
 
 /// What the hub's side has to know.
 pub struct Facts {
@@ -93,8 +91,7 @@ impl Desk {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let looks = self.facts.config.enabled && self.facts.config.url.is_some();
-        let mut next = Instant::now() + FIRST + share(Duration::from_secs(600));
-        let mut automatic = true;
+        let mut habit = Habit::new(self.service.since_start(), chance());
         loop {
             tokio::select! {
                 job = inbox.recv() => match job {
@@ -111,14 +108,10 @@ impl Desk {
             if !looks {
                 continue;
             }
-            if Instant::now() >= next {
-                let interval = Duration::from_secs(self.facts.config.interval_h.clamp(1, 24 * 365) * 3600);
-                next = Instant::now() + interval * 3 / 4 + share(interval / 2);
-                automatic = self.look().await.is_ok();
+            if habit.looks(self.service.since_start(), self.facts.config.interval_h, chance()) {
+                habit.looked(self.look().await.is_ok());
             }
-            // Once between two looks: what failed is not tried at every second.
-            if automatic && self.comes_by_itself() {
-                automatic = false;
+            if habit.installs(self.comes_by_itself()) {
                 self.apply_now("hub").await;
             }
         }
@@ -195,6 +188,12 @@ impl Desk {
 
     /// Leaves an order once nothing stands in the way.
     async fn order(&self, order: Order) -> Result<(), String> {
+        self.way_is_free().await?;
+        write_json(&self.places.order(), &order).map_err(|e| e.to_string())
+    }
+
+    /// Waits until nothing stands in the way of another version.
+    async fn way_is_free(&self) -> Result<(), String> {
         if !self.facts.supervised {
             return Err(UNSUPERVISED.into());
         }
@@ -203,22 +202,26 @@ impl Desk {
             tokio::time::sleep(TICK).await;
         }
         self.set(|state| (state.phase, state.problem) = (UpdatePhase::Switching, None));
-        write_json(&self.places.order(), &order).map_err(|e| e.to_string())
+        Ok(())
     }
 
-    /// The command line asks a hub that runs.
+    /// The command line asks a hub that runs. Its wish lies there until it becomes the order: what waits outlives the hub's end.
     async fn heed_wish(&self) {
         let path = self.places.wish();
         if !path.exists() {
             return;
         }
-        let wish: Option<Wish> = read_json(&path);
-        let done = match (remove(&path), wish) {
-            (Ok(()), Some(wish)) => self.order(wish.order).await,
-            (Ok(()), None) => Ok(()),
-            (Err(error), _) => Err(error.to_string()),
+        let done = match read_json::<Wish>(&path) {
+            // A wish is written as an order is.
+            Some(_) => match self.way_is_free().await {
+                Ok(()) => move_over(&path, &self.places.order()).map_err(|e| e.to_string()),
+                Err(problem) => Err(problem),
+            },
+            None => remove(&path).map_err(|e| e.to_string()),
         };
         if let Err(problem) = done {
+            // It would be met again and again.
+            let _ = remove(&path);
             self.set(|state| (state.phase, state.problem) = (UpdatePhase::Idle, Some(problem)));
         }
     }
@@ -252,9 +255,7 @@ impl Desk {
 
     /// Whether what was found is to be installed now without anybody asking.
     fn comes_by_itself(&self) -> bool {
-        let (from, until) = self.facts.config.window;
-        let hour = self.service.local_hour();
-        let open = from == until || if from < until { (from..until).contains(&hour) } else { hour >= from || hour < until };
+        let open = may_install_at(&self.facts.config, self.service.local_hour(), self.service.clock().grade);
         let failed = Ledger::load(&self.places).failed;
         let wanted = |found: &Found| found.release.reaches(&self.service.hub().id) && !failed.contains(&found.release.version);
         self.facts.config.automatic && self.facts.supervised && open && self.state().found.as_ref().is_some_and(wanted)
@@ -383,10 +384,9 @@ fn running_rel(places: &Places, vendor: Option<&[u8; 32]>) -> u64 {
     current.map_or(0, |release| release.rel).max(own_rel())
 }
 
-/// A random part of `of`.
-fn share(of: Duration) -> Duration {
-    let part = getrandom::u32().unwrap_or(0);
-    Duration::from_millis(u64::try_from((of.as_millis() * u128::from(part)) >> 32).unwrap_or(0))
+/// Any number; 0 when the system has none.
+fn chance() -> u32 {
+    getrandom::u32().unwrap_or(0)
 }
 
 /// Takes a release from a file, with what is signed of it in a second file beside it, and orders it; of a hub that `runs`, it is wished.
@@ -465,5 +465,6 @@ pub fn order_roll_back(config: &Config, data_dir: &Path, runs: bool) -> Result<(
 }
 
 fn leave(places: &Places, order: Order, runs: bool) -> Result<(), PlaceError> {
+    let _alone = places.alone()?;
     if runs { write_json(&places.wish(), &Wish { order }) } else { write_json(&places.order(), &order) }
 }

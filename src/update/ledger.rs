@@ -192,8 +192,7 @@ impl Ledger {
                     OrderKind::Apply { version } => Some(version),
                     OrderKind::RollBack => from.clone(),
                 };
-                self.told(Ended::Refused, version, from, order.by, reason);
-                self.save(ground.places)?;
+                self.ended(ground.places, Ended::Refused, version, from, order.by, reason)?;
                 // Between the two, the order is refused once more: no harm.
                 return remove(&path).map(|()| true);
             }
@@ -280,9 +279,9 @@ impl Ledger {
             self.before = None;
         }
         let reason = trial.back.clone().unwrap_or_default();
-        self.told(Ended::RolledBack, Some(trial.version.clone()), trial.from.clone(), trial.by.clone(), reason);
         self.trial = None;
-        self.save(places).map(|()| true)
+        self.ended(places, Ended::RolledBack, Some(trial.version.clone()), trial.from.clone(), trial.by.clone(), reason)?;
+        Ok(true)
     }
 
     fn stay(&mut self, ground: Ground<'_>, trial: &Trial) -> Result<bool, PlaceError> {
@@ -295,18 +294,29 @@ impl Ledger {
         self.highest = self.highest.max(trial.rel);
         self.failed.retain(|version| *version != trial.version);
         self.before = Some(Before { version: trial.from.clone(), layout: trial.layout });
-        self.told(Ended::Updated, Some(trial.version.clone()), trial.from.clone(), trial.by.clone(), String::new());
         self.trial = None;
-        self.save(places).map(|()| true)
+        self.ended(places, Ended::Updated, Some(trial.version.clone()), trial.from.clone(), trial.by.clone(), String::new())?;
+        Ok(true)
     }
 
-    fn told(&mut self, ended: Ended, version: Option<Version>, from: Option<Version>, by: String, reason: String) {
+    /// Writes down how an order ended, and says so once that is on disk.
+    fn ended(
+        &mut self,
+        places: &Places,
+        ended: Ended,
+        version: Option<Version>,
+        from: Option<Version>,
+        by: String,
+        reason: String,
+    ) -> Result<(), PlaceError> {
         let number = self.last.as_ref().map_or(0, |last| last.number) + 1;
+        self.last = Some(Outcome { number, ended, version: version.clone(), from, by, reason: reason.clone(), at: now_ms() });
+        self.save(places)?;
         match ended {
             Ended::Updated => tracing::info!(?version, "the new version serves, and stays"),
             Ended::RolledBack => tracing::error!(?version, %reason, "the version before serves again"),
             Ended::Refused => tracing::error!(?version, %reason, "the update was refused"),
         }
-        self.last = Some(Outcome { number, ended, version, from, by, reason, at: now_ms() });
+        Ok(())
     }
 }

@@ -7,6 +7,7 @@
 
 mod desk;
 mod fetch;
+mod habit;
 mod ledger;
 mod notify;
 mod places;
@@ -17,9 +18,9 @@ mod unpack;
 pub use desk::{Desk, Facts, Wish, check_release, get_release, order_release, order_roll_back};
 pub use fetch::FetchError;
 pub use ledger::{Ended, Ledger, Order, OrderKind, Outcome, Trial};
-pub use notify::{closing, opening, serving, told_of_watchdog, watchdog};
+pub use notify::{closing, opening, recovering, serving, told_of_watchdog, watchdog};
 pub use places::{PlaceError, Places};
-pub use snapshot::copy_whole;
+pub use snapshot::{copy_whole, free_bytes};
 pub use supervise::{SuperviseError, Supervised, Supervisor};
 pub use unpack::{UnpackError, check_program, unpack};
 

@@ -30,6 +30,11 @@ pub fn serving() {
     say(&[NotifyState::Ready, NotifyState::Status("serving")]);
 }
 
+/// The hub cannot use its database, and says so to people: there is nothing more to wait for.
+pub fn recovering() {
+    say(&[NotifyState::Ready, NotifyState::Status("RECOVERY MODE: the page of the hub says what to do")]);
+}
+
 /// The hub lives: it has just looked.
 pub fn watchdog() {
     say(&[NotifyState::Watchdog]);

@@ -9,6 +9,7 @@
 //!      /order.json    the hub's: what to do next
 //!      /wish.json     the command line's, for a hub that runs
 //!      /download/     what has come so far
+//!      /unpack.lock   held by whoever changes something among the versions
 //! ```
 
 use crate::domain::brand::StatementError;
@@ -24,6 +25,8 @@ use std::path::{Path, PathBuf};
 pub(super) const PROGRAM: &str = "hearthkey";
 /// The name of what its vendor signed.
 pub(super) const RELEASE: &str = "release";
+/// What the name of a version that is not whole yet ends with.
+const UNFINISHED: &str = ".new";
 /// Bytes of a file of ours that are read.
 const FILE_MAX: u64 = 256 * 1024;
 
@@ -87,6 +90,44 @@ impl Places {
     #[must_use]
     pub fn program(&self, version: &Version) -> PathBuf {
         self.version(version).join(PROGRAM)
+    }
+
+    /// Where a version is made, until it is whole.
+    pub(super) fn unfinished(&self, version: &Version) -> PathBuf {
+        self.versions().join(format!(".{version}{UNFINISHED}"))
+    }
+
+    /// Waits until nobody else, of this process or another, puts versions or orders there, and keeps others waiting for as long as what it
+    /// returns is held. Whoever is killed holds nothing any more. Blocks.
+    ///
+    /// # Errors
+    /// [`PlaceError`].
+    pub(super) fn alone(&self) -> Result<File, PlaceError> {
+        let path = self.dir.join("unpack.lock");
+        let locked = || {
+            let file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
+            file.lock()?;
+            Ok(file)
+        };
+        locked().map_err(|source| PlaceError { path: path.clone(), source })
+    }
+
+    /// Takes away what those that were cut off have left of versions. Whoever calls it is [`alone`](Self::alone).
+    ///
+    /// # Errors
+    /// [`PlaceError`].
+    pub(super) fn tidy(&self) -> Result<(), PlaceError> {
+        let failed = |path: PathBuf| move |source| PlaceError { path, source };
+        for entry in fs::read_dir(self.versions()).map_err(failed(self.versions()))? {
+            let path = entry.map_err(failed(self.versions()))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.starts_with('.') && name.ends_with(UNFINISHED) {
+                tracing::info!(path = %path.display(), "what was left of a version that was not unpacked whole is taken away");
+                let gone = if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                gone.map_err(failed(path))?;
+            }
+        }
+        Ok(())
     }
 
     /// The ledger's file.
@@ -211,6 +252,12 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), PlaceError> {
         return Err(failed(error));
     }
     sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Gives a file of ours another name, in the place of what has that; on disk when this returns.
+pub(super) fn move_over(from: &Path, to: &Path) -> Result<(), PlaceError> {
+    fs::rename(from, to).map_err(|source| PlaceError { path: from.to_owned(), source })?;
+    sync_dir(to.parent().unwrap_or(Path::new(".")))
 }
 
 /// Takes a file away, if it is there.

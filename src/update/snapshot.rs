@@ -105,7 +105,7 @@ pub fn copy_whole(from: &Path, to: &Path) -> Result<(), PlaceError> {
 }
 
 /// Bytes that are free for this process.
-pub(super) fn free_bytes(dir: &Path) -> io::Result<u64> {
+pub fn free_bytes(dir: &Path) -> io::Result<u64> {
     let found = rustix::fs::statvfs(dir)?;
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }

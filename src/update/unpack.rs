@@ -54,12 +54,15 @@ pub enum UnpackError {
     Place(#[from] PlaceError),
 }
 
-/// Makes a version of an archive and what was signed of it. `release` holds already. A version that lies there and holds is left alone. Blocks.
+/// Makes a version of an archive and what was signed of it. `release` holds already. A version that lies there and holds is left alone. Blocks;
+/// of several at once, in one process or in several, one works and the others wait for it.
 ///
 /// # Errors
 /// [`UnpackError`]; nothing is left of it among the versions.
 pub fn unpack(places: &Places, archive: &Path, release: &HubRelease, statement: &[u8]) -> Result<(), UnpackError> {
     places.make()?;
+    let _alone = places.alone()?;
+    places.tidy()?;
     let target = places.version(&release.version);
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -79,7 +82,7 @@ pub fn unpack(places: &Places, archive: &Path, release: &HubRelease, statement: 
     if free < needed {
         return Err(UnpackError::Room { needed: needed.div_ceil(1_000_000), free: free / 1_000_000 });
     }
-    let unfinished = places.versions().join(format!(".{}.new", release.version));
+    let unfinished = places.unfinished(&release.version);
     let made = fill(&unfinished, archive, release, statement).and_then(|()| {
         if target.exists() {
             fs::remove_dir_all(&target).map_err(failed(&target))?;
@@ -95,11 +98,6 @@ pub fn unpack(places: &Places, archive: &Path, release: &HubRelease, statement: 
 
 fn fill(dir: &Path, archive: &Path, release: &HubRelease, statement: &[u8]) -> Result<(), UnpackError> {
     let failed = |source| UnpackError::Place(PlaceError { path: dir.to_owned(), source });
-    // What an earlier attempt left.
-    match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
-        _ => {}
-    }
     fs::create_dir(dir).map_err(failed)?;
     let mut extract = Extract::from_source(archive);
     extract.archive(ArchiveKind::Tar(Some(Compression::Gz)));

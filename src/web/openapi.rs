@@ -156,6 +156,7 @@ fn schemas() -> Vec<(String, RefOr<Schema>)> {
         BackupFile,
         BackupRetention,
         BackupRun,
+        RehearsalWish,
         BackupSchedule,
         BackupTarget,
         BackupWish,

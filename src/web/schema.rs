@@ -18,7 +18,10 @@ pub use apps::{
     AnyApps, AppDeviceChoice, Apps, Client, Clients, ConsentAnswer, ConsentQuestion, MadeAppToken, NewAppToken, NewClient, OauthError,
     OauthMetadata, Redirect, RevocationRequest, TokenRequest, Tokens,
 };
-pub use backup::{BackupEdit, BackupEnd, BackupFile, BackupRetention, BackupRun, BackupSchedule, BackupTarget, BackupWish, Backups};
+pub use backup::{
+    BackupEdit, BackupEnd, BackupFile, BackupRetention, BackupRun, BackupSchedule, BackupTarget, BackupWish, Backups, Rehearsal,
+    RehearsalProof, RehearsalWish,
+};
 pub use history::{AuditCheck, AuditEntry, AuditGap, AuditPage};
 pub use invitations::{
     Clock, ClockWord, Gift, HouseRole, Invitation, InvitationCode, InvitationLook, Invitations, MadeInvitation, NewInvitation, Promised,

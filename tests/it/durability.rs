@@ -1,6 +1,7 @@
 //! What the hub has acknowledged survives its sudden death: it runs as a process of its own, is killed in the middle of
 //! many writers' work, starts again on the same directory, and is asked.
 
+use crate::faults::{chance, rounds, tell};
 use crate::house::{Device, HERE, House, config};
 use hearthkey::hub::Hub;
 use hearthkey::sim::mqtt::{Client, ConnectOptions, Error, Message, Qos};
@@ -17,7 +18,6 @@ use tokio::sync::Semaphore;
 
 const SHORT: Duration = Duration::from_secs(10);
 const WRITERS: u64 = 6;
-const ROUNDS: u64 = 12;
 
 /// A hub in a process of its own.
 pub struct Process {
@@ -212,6 +212,7 @@ impl Writer {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_is_there_after_a_sudden_death_and_no_counter_goes_back() {
+    let (mut chance, rounds) = (chance(), rounds(12));
     let house = House::new().await;
     let devices = house.devices("lamp", WRITERS).await;
     for device in &devices {
@@ -221,7 +222,7 @@ async fn what_was_acknowledged_is_there_after_a_sudden_death_and_no_counter_goes
     hub.shut_down().await;
     let data = dir.path().join("hub");
     let mut writers: Vec<Writer> = devices.into_iter().map(Writer::new).collect();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let process = Process::start(&data).await;
         for writer in &mut writers {
             writer.check(&process).await;
@@ -231,8 +232,7 @@ async fn what_was_acknowledged_is_there_after_a_sudden_death_and_no_counter_goes
         let acknowledged = Arc::new(Semaphore::new(0));
         let working: Vec<_> = writers.drain(..).map(|w| tokio::spawn(w.work(process.mqtt.clone(), acknowledged.clone()))).collect();
         // It dies at a moment that nobody has chosen: somewhere within the next acknowledgements.
-        let random = uuid::Uuid::new_v7(uuid::Timestamp::now(uuid::NoContext)).as_u128() as u64;
-        acknowledged.acquire_many((30 + random % 300) as u32).await.unwrap().forget();
+        acknowledged.acquire_many(30 + chance.below(300) as u32).await.unwrap().forget();
         process.die().await;
         for writer in working {
             writers.push(writer.await.unwrap());
@@ -243,6 +243,9 @@ async fn what_was_acknowledged_is_there_after_a_sudden_death_and_no_counter_goes
         writer.check(&process).await;
     }
     process.die().await;
+    let (updates, sign_ins): (u64, u64) =
+        writers.iter().map(|writer| (writer.acknowledged(), writer.counter)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+    tell(&json!({"deaths": rounds, "updates": updates, "sign-ins": sign_ins}).to_string());
     // The audit's chain holds over all these deaths.
     let mut settings = config(&dir);
     settings.data_dir = data;

@@ -2,9 +2,12 @@
 
 use std::process::{Command, Output};
 
+/// As on a box that knows no certificate authorities: whoever is called in a tour has one of its own.
 fn tour(name: &str, arguments: &[&str]) -> Output {
     let tour = if name.is_empty() { "--tour".to_owned() } else { format!("--tour={name}") };
-    Command::new(env!("CARGO_BIN_EXE_hearthkey")).arg("demo").arg(tour).args(arguments).output().unwrap()
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hearthkey"));
+    command.env("SSL_CERT_FILE", "/nonexistent/ca.pem").env("SSL_CERT_DIR", "/nonexistent");
+    command.arg("demo").arg(tour).args(arguments).output().unwrap()
 }
 
 fn last_line(output: &Output) -> String {

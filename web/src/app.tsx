@@ -19,6 +19,7 @@ const ActivityPage = later(() => import("./pages/activity.tsx").then((piece) => 
 const AddMqttPage = later(() => import("./pages/add-mqtt.tsx").then((piece) => piece.AddMqttPage));
 const AddPage = later(() => import("./pages/add.tsx").then((piece) => piece.AddPage));
 const AppsPage = later(() => import("./pages/apps.tsx").then((piece) => piece.AppsPage));
+const BackupMark = later(() => import("./components/backup-mark.tsx").then((piece) => piece.BackupMark), true);
 const BackupsPage = later(() => import("./pages/backups.tsx").then((piece) => piece.BackupsPage));
 const ClaimPage = later(() => import("./pages/claim.tsx").then((piece) => piece.ClaimPage));
 const CloudPage = later(() => import("./pages/cloud.tsx").then((piece) => piece.CloudPage));
@@ -74,6 +75,7 @@ function Frame() {
       <main id="content" tabIndex={-1}>
         <SupportBanner />
         <CloudMark />
+        {me.value?.role === "owner" && page !== "backups" && <BackupMark />}
         <ClockNote />
         <div class="page" key={here}>{pageFor(page, id)}</div>
       </main>

@@ -39,6 +39,17 @@ export interface ListedBackup {
   problem: string | null;
 }
 
+/** How a rehearsal of a restore went. */
+export interface Rehearsal {
+  at: number;
+  took_ms: number;
+  backup: string;
+  made_at: number | null;
+  good: boolean;
+  proofs: { what: string; holds: boolean; detail: string }[];
+  detail: string;
+}
+
 export interface Backups {
   target: { kind: Target["kind"]; text: string } | null;
   schedule: Schedule | null;
@@ -50,6 +61,8 @@ export interface Backups {
   /** The newest that is there, and what went wrong since. */
   good: BackupEnd | null;
   failed: BackupEnd | null;
+  rehearsal: Rehearsal | null;
+  rehearsing: boolean;
   run: { ended: number; running: boolean; rows: number; outcome: ({ outcome: "good"; name: string; bytes: number; full: boolean } | { outcome: "failed"; detail: string }) | null };
   backups: ListedBackup[];
   listed_at: number;
@@ -66,5 +79,6 @@ export interface BackupEdit {
 export const backups = {
   all: () => call<Backups>("GET", "/backups"),
   set: (password: string, edit: BackupEdit) => call<Backups>("PUT", "/backup", { password, ...edit }),
+  rehearse: (password: string, opened: { code: string } | { passphrase: string }) => call<Backups>("POST", "/backups/rehearsal", { password, ...opened }),
   make: (password: string, full: boolean) => call<Backups["run"]>("POST", "/backups", { password, full }),
 };

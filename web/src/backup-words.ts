@@ -25,6 +25,40 @@ export function backupStanding(view: Backups, now: number): BackupStanding {
   return { tone: "good", title: `The newest backup is from ${ago(good.at, now)}.`, next: "" };
 }
 
+/** The few words that every page carries for owners while backups fail, grow old, or would not do; null while there is nothing to say. */
+export function backupMark(view: Backups, now: number): { tone: "warn" | "bad"; text: string } | null {
+  if (!view.target) return null;
+  const { tone, title } = backupStanding(view, now);
+  const said = (text: string) => text.replace(/[,.]? ?$/, "").replace(/\.$/, "");
+  if (tone === "bad" || (tone === "warn" && view.good)) return { tone, text: said(title) };
+  return view.rehearsal && !view.rehearsal.good ? { tone: "bad", text: "A restore of this hub would not do" } : null;
+}
+
+/** How long after a rehearsal the next one is due. */
+const REHEARSED_FOR = 400 * DAY;
+
+/** What the newest rehearsal says, with what to do. */
+export function rehearsalStanding({ rehearsal, good }: Pick<Backups, "rehearsal" | "good">, now: number): BackupStanding {
+  if (!rehearsal) return { tone: "warn", title: "Nobody has tried yet.", next: good ? "Rehearse a restore: a backup that was never opened may be none." : "Make a backup first, then rehearse." };
+  if (!rehearsal.good) return { tone: "bad", title: `The rehearsal failed, ${ago(rehearsal.at, now)}.`, next: rehearsal.detail };
+  if (now - rehearsal.at > REHEARSED_FOR) return { tone: "warn", title: `The last rehearsal was ${spanWords(now - rehearsal.at)} ago.`, next: "It went well. Rehearse once a year." };
+  return { tone: "good", title: `Yes: rehearsed ${ago(rehearsal.at, now)}.`, next: "" };
+}
+
+/** What a rehearsal looks at. */
+export const PROVEN: Record<string, string> = {
+  content: "Everything is in it",
+  accounts: "The accounts are there",
+  "sign-in": "You can sign in",
+  twins: "Devices are as they were",
+  rights: "Rights decide as they did",
+  audit: "The activity is whole",
+};
+
+export function tookWords(ms: number): string {
+  return ms < 1_000 ? "in less than a second" : `in ${ms < 120_000 ? count(Math.round(ms / 1_000), "second") : count(Math.round(ms / 60_000), "minute")}`;
+}
+
 /** “Every day at 03:30”, or that they are made only when asked for. */
 export function scheduleWords(schedule: Schedule | null): string {
   if (!schedule) return "only when asked for";

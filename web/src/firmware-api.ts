@@ -37,6 +37,8 @@ export interface Release {
   failed: number;
   from: "file" | "cloud";
   cloud_percent?: number;
+  /** Its maker has taken it back: nobody is offered it. */
+  withdrawn?: boolean;
 }
 
 export interface ModelFirmware {

@@ -5,8 +5,8 @@ import { useEffect, useState } from "preact/hooks";
 import { Problem } from "./api.ts";
 import { ProblemNote } from "./components/problem.tsx";
 
-/** A component that `load` brings. After an update of the hub the piece is no longer there: a fresh page knows the new one. */
-export function later<P extends object>(load: () => Promise<ComponentType<P>>): ComponentType<P> {
+/** A component that `load` brings; a `quiet` one is nothing until it is there. After an update of the hub the piece is no longer there: a fresh page knows the new one. */
+export function later<P extends object>(load: () => Promise<ComponentType<P>>, quiet = false): ComponentType<P> {
   let Ready: ComponentType<P> | null = null;
   return function Later(props: P) {
     const [state, setState] = useState<"loading" | "ready" | "failed">(Ready ? "ready" : "loading");
@@ -23,6 +23,7 @@ export function later<P extends object>(load: () => Promise<ComponentType<P>>): 
       return () => void (awaited = false);
     }, [state]);
     if (Ready) return <Ready {...props} />;
+    if (quiet) return null;
     if (state === "loading") return <p class="quiet late" role="status">Loading…</p>;
     return (
       <ProblemNote problem={MISSING}>

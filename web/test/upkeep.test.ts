@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { plainText, tell } from "../src/audit/telling.ts";
 import type { Backups } from "../src/backup-api.ts";
-import { backupStanding, clockOf, listedWords, minuteOf, optionOf, retentionWords, scheduleWords, targetErrors, waysWords } from "../src/backup-words.ts";
+import { backupMark, backupStanding, clockOf, listedWords, minuteOf, optionOf, rehearsalStanding, retentionWords, scheduleWords, targetErrors, tookWords, waysWords } from "../src/backup-words.ts";
 import type { DeviceFirmware, Policy, Verdict } from "../src/firmware-api.ts";
 import { endWords, failureWords, policyErrors, policyWords, standsAt, triedWords } from "../src/firmware-words.ts";
 import { share, sizeWords } from "../src/sizes.ts";
@@ -57,7 +57,7 @@ test("sizes and shares", () => {
   assert.deepEqual([share(0, 10), share(5, 10), share(20, 10), share(5, null), share(undefined, 5)], [0, 50, 100, 0, 0]);
 });
 
-const BACKUPS: Backups = { target: { kind: "usb", text: "stick at /media/stick" }, schedule: { minute: 210, every_days: 1, full_every_days: 7 }, retention: { daily: 7, weekly: 4, monthly: 1 }, by_code: true, by_passphrase: false, next_at: null, good: { at: NOW - 7 * HOUR, name: "n", bytes: 1, detail: "" }, failed: null, run: { ended: 0, running: false, rows: 0, outcome: null }, backups: [], listed_at: 0 };
+const BACKUPS: Backups = { target: { kind: "usb", text: "stick at /media/stick" }, schedule: { minute: 210, every_days: 1, full_every_days: 7 }, retention: { daily: 7, weekly: 4, monthly: 1 }, by_code: true, by_passphrase: false, next_at: null, good: { at: NOW - 7 * HOUR, name: "n", bytes: 1, detail: "" }, failed: null, rehearsal: null, rehearsing: false, run: { ended: 0, running: false, rows: 0, outcome: null }, backups: [], listed_at: 0 };
 
 test("backups that are missing, old, failed or closed for ever are told with what to do", () => {
   const stands = (some: Partial<Backups>) => backupStanding({ ...BACKUPS, ...some }, NOW);
@@ -69,6 +69,23 @@ test("backups that are missing, old, failed or closed for ever are told with wha
   const old = { at: NOW - 96 * HOUR, name: "n", bytes: 1, detail: "" };
   assert.match(stands({ good: old }).title, /4 days old/);
   assert.equal(stands({ good: old, schedule: null }).tone, "good", "nobody has asked for one every day");
+});
+
+test("every page says when backups fail, grow old or would not do, and nothing else", () => {
+  const mark = (some: Partial<Backups>) => backupMark({ ...BACKUPS, ...some }, NOW);
+  const failed = { at: NOW - HOUR, name: "", bytes: 0, detail: "Plug the stick in." };
+  const rehearsal = { at: NOW - 2 * HOUR, took_ms: 4_200, backup: "n", made_at: NOW - 7 * HOUR, good: false, proofs: [], detail: "A restore would not do." };
+  assert.deepEqual([mark({}), mark({ target: null, failed }), mark({ good: null }), mark({ rehearsal: { ...rehearsal, good: true } })], [null, null, null, null]);
+  assert.deepEqual(mark({ failed }), { tone: "bad", text: "The last backup failed, 1 hour ago" });
+  assert.deepEqual(mark({ good: { ...failed, at: NOW - 96 * HOUR } }), { tone: "warn", text: "The newest backup is 4 days old" });
+  assert.deepEqual(mark({ by_code: false })?.tone, "bad");
+  assert.deepEqual(mark({ rehearsal }), { tone: "bad", text: "A restore of this hub would not do" });
+  const stands = (some: Partial<Backups>) => rehearsalStanding({ ...BACKUPS, ...some }, NOW);
+  assert.deepEqual([stands({}).tone, stands({ good: null }).next], ["warn", "Make a backup first, then rehearse."]);
+  assert.deepEqual([stands({ rehearsal }).tone, stands({ rehearsal }).next], ["bad", "A restore would not do."]);
+  assert.match(stands({ rehearsal: { ...rehearsal, good: true } }).title, /^Yes: rehearsed 2 hours ago/);
+  assert.equal(stands({ rehearsal: { ...rehearsal, good: true, at: NOW - 500 * 24 * HOUR } }).tone, "warn");
+  assert.deepEqual([20, 4_200, 300_000].map(tookWords), ["in less than a second", "in 4 seconds", "in 5 minutes"]);
 });
 
 test("when, how many, by whom", () => {
@@ -120,6 +137,10 @@ test("what was done about firmware, backups and versions is told in sentences", 
   assert.equal(told("firmware.stop", { actor: "hub", object: model, reason: "too_many_failed", detail: "rel 6: 3 of 4 that tried it failed" }).why, "3 of 4 devices that tried it failed.");
   assert.equal(says("backup.create", { actor: "hub", object: "hub", detail: "a full one of 12 bytes: x.hkbk" }), "The hub made a backup.");
   assert.equal(says("backup.create", { actor: "hub", object: "hub", outcome: "denied", reason: "failed", detail: "no stick" }), "A backup failed.");
+  assert.equal(told("firmware.withdraw", { actor: "hub", reason: "not_cached", detail: "rel 6" }).why, "It was not fetched for long, and its file made room for others.");
+  assert.equal(says("firmware.recall", { actor: "cloud", object: model, detail: "rel 6" }), "The maker withdrew release 6 of acme gate.");
+  assert.equal(says("backup.rehearse", { object: "hub", detail: "x.hkbk: a restore would do" }), "Mara rehearsed a restore: it would do.");
+  assert.equal(told("backup.rehearse", { object: "hub", outcome: "denied", reason: "failed", detail: "the code does not open this backup" }).why, "The code does not open this backup.");
   assert.equal(says("hub.update.end", { actor: "hub", object: "hub", reason: "rolled_back", detail: "version 0.4.0 from 0.3.0, asked for by user:1f: it ended" }), "Version 0.4.0 did not stay: version 0.3.0 serves again.");
   assert.equal(told("hub.update.end", { actor: "hub", object: "hub", reason: "updated", detail: "version 0.4.0 from of the system, asked for by user:1f: " }).why, "Asked for by Mara.");
 });

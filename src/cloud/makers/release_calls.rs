@@ -20,7 +20,7 @@ use crate::cloud::request::Request;
 use crate::net::problem::Problem;
 
 const SHOWN: &str = "brand, model, rel, version, hardware, image_sha256, image_size, notes, least_before, security_minimum, made_at, sha256, size, \
-     percent, stopped, by, at, changed_at";
+     percent, stopped, withdrawn, by, at, changed_at";
 
 /// The calls of this file.
 pub(in crate::cloud) const CALLS: &[Call] = &[
@@ -51,7 +51,17 @@ pub(in crate::cloud) const CALLS: &[Call] = &[
     .for_whom(Who::Service)
     .takes(Body::Json(1024, "percent (0 to 100), stopped; or one of the two"))
     .gives(200, Answer::Json(SHOWN))
-    .refuses(&[404, 422]),
+    .refuses(&[404, 409, 422]),
+    Call::open(
+        &Method::DELETE,
+        "/v1/releases/{model}/{rel}",
+        "Withdraw a release, for good: hubs offer it to nobody any more, its file is gone, and its number stays taken. Devices that have become it \
+         keep it. For developers and product managers; not for programs.",
+        |c, r| Box::pin(withdraw(c, r)),
+    )
+    .for_whom(Who::Vendor)
+    .gives(200, Answer::Json(SHOWN))
+    .refuses(&[404]),
 ];
 
 /// Who acts on releases, and of which brand.
@@ -99,6 +109,13 @@ async fn stage(context: Arc<Context>, request: Request) -> Answered {
     }
     let rel = request.parameter(1).parse().map_err(|_| Problem::not_found())?;
     Reply::ok(&context.makers.stage_release(&doer, (&brand, request.parameter(0), rel), staging).await?)
+}
+
+async fn withdraw(context: Arc<Context>, request: Request) -> Answered {
+    let vendor = vendor(&context, &request).await?;
+    vendor.require(VendorAct::WithdrawReleases)?;
+    let rel = request.parameter(1).parse().map_err(|_| Problem::not_found())?;
+    Reply::ok(&context.makers.withdraw_release(&vendor.doer, (vendor.brand.as_str(), request.parameter(0), rel)).await?)
 }
 
 fn percent(given: Option<u64>) -> Result<Option<u8>, Refused> {

@@ -28,7 +28,7 @@ const OPEN: i64 = 4;
 const ABANDONED_MS: u64 = 3_600_000;
 /// The columns of [`ReleaseView`].
 const COLUMNS: &str = "brand, model, rel, version, hardware, image_sha256, image_size, notes, least_before, security_minimum, made_at, \
-     sha256, size, percent, stopped, by_, at, changed_at";
+     sha256, size, percent, stopped, withdrawn, by_, at, changed_at";
 
 /// A release as its maker sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -63,6 +63,8 @@ pub struct ReleaseView {
     pub percent: u8,
     /// Nobody else gets it.
     pub stopped: bool,
+    /// It was withdrawn, for good: its file is gone, and its number stays taken.
+    pub withdrawn: bool,
     /// Who uploaded it.
     pub by: String,
     /// When it came, ms since 1970.
@@ -91,6 +93,7 @@ impl ReleaseView {
             size: number("size"),
             percent: u8::try_from(row.get::<_, i64>("percent")).unwrap_or(0),
             stopped: row.get("stopped"),
+            withdrawn: row.get("withdrawn"),
             by: row.get("by_"),
             at: number("at"),
             changed_at: number("changed_at"),
@@ -197,12 +200,15 @@ impl Makers {
         let brand = release.brand.as_str();
         let known = client
             .query_opt(
-                "SELECT image_sha256 FROM releases WHERE brand = $1 AND model = $2 AND rel = $3 AND state = 'complete'",
+                "SELECT image_sha256, withdrawn FROM releases WHERE brand = $1 AND model = $2 AND rel = $3 AND state = 'complete'",
                 &[&brand, &release.model.as_str(), &release.rel.cast_signed()],
             )
             .await?;
         if let Some(known) = known {
             same(known.get(0), release)?;
+            if known.get(1) {
+                return Err(withdrawn());
+            }
             return Ok(None);
         }
         let since = now.saturating_sub(ABANDONED_MS).cast_signed();
@@ -271,6 +277,9 @@ impl Makers {
             .await?;
         if let Some(known) = known {
             same(known.get("image_sha256"), release)?;
+            if known.get("withdrawn") {
+                return Err(withdrawn());
+            }
             if let Some(number) = taking.number {
                 tx.execute("DELETE FROM releases WHERE number = $1", &[&number]).await?;
                 tx.commit().await?;
@@ -332,12 +341,58 @@ impl Makers {
             .await?;
         let row = row.ok_or_else(|| Problem::not_found().detail("No such release of your brand is here."))?;
         let view = ReleaseView::read(&row);
+        if view.withdrawn {
+            return Err(withdrawn());
+        }
         let detail = format!("{} percent{}", view.percent, if view.stopped { ", stopped" } else { "" });
         acts::append(&tx, now, doer.did("release.stage", named(brand, model, rel), detail)).await?;
         tx.commit().await?;
         drop(client);
         self.look_at_releases().await?;
         Ok(view)
+    }
+
+    /// Takes a release back for good: hubs offer it to nobody any more, and its file is gone. Devices that have become it keep it. The same
+    /// again is the same.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub(in crate::cloud) async fn withdraw_release(
+        &self,
+        doer: &Doer,
+        (brand, model, rel): (&str, &str, u64),
+    ) -> Result<ReleaseView, Refused> {
+        let now = self.now();
+        let mut client = self.shards.first().await?;
+        let tx = client.transaction().await?;
+        // Whoever changes what hubs are told does it alone.
+        tx.query_one("SELECT version FROM release_board FOR UPDATE", &[]).await?;
+        let known = tx
+            .query_opt(
+                &format!("SELECT number, {COLUMNS} FROM releases WHERE brand = $1 AND model = $2 AND rel = $3 AND state = 'complete'"),
+                &[&brand, &model, &i64::try_from(rel).unwrap_or(-1)],
+            )
+            .await?
+            .ok_or_else(|| Problem::not_found().detail("No such release of your brand is here."))?;
+        let before = ReleaseView::read(&known);
+        if before.withdrawn {
+            return Ok(before);
+        }
+        let number: i64 = known.get("number");
+        tx.execute("UPDATE release_board SET version = version + 1", &[]).await?;
+        let row = tx
+            .query_one(
+                &format!("UPDATE releases SET withdrawn = true, changed_at = $2 WHERE number = $1 RETURNING {COLUMNS}"),
+                &[&number, &now.cast_signed()],
+            )
+            .await?;
+        tx.execute("DELETE FROM release_parts WHERE number = $1", &[&number]).await?;
+        let detail = format!("version {}, SHA-256 {}, {} percent had it", before.version, before.image_sha256, before.percent);
+        acts::append(&tx, now, doer.did("release.withdraw", named(brand, model, rel), detail)).await?;
+        tx.commit().await?;
+        drop(client);
+        self.look_at_releases().await?;
+        Ok(ReleaseView::read(&row))
     }
 
     /// The models of which a hub mirrors devices.
@@ -393,6 +448,12 @@ impl Makers {
 
 fn named(brand: &str, model: &str, rel: u64) -> String {
     format!("release:{brand}/{model}/{rel}")
+}
+
+/// It was withdrawn, and stays so.
+fn withdrawn() -> Refused {
+    let problem = Problem::conflict("This release was withdrawn, and nobody is offered it any more.");
+    problem.next("Give what comes instead a number of its own.").into()
 }
 
 /// That the image under this number is this one.

@@ -129,6 +129,7 @@ async fn me(context: Arc<Context>, request: Request) -> Answered {
         ("read_acts", VendorAct::ReadActs),
         ("see_releases", VendorAct::SeeReleases),
         ("stage_releases", VendorAct::StageReleases),
+        ("withdraw_releases", VendorAct::WithdrawReleases),
     ];
     let may: Vec<&str> = named.into_iter().filter(|(_, act)| vendors::may(vendor.view.role, *act)).map(|(word, _)| word).collect();
     let mut shown = serde_json::to_value(&vendor.view).map_err(|error| Refused::fault("an account cannot be written", &error))?;

@@ -57,6 +57,8 @@ pub enum VendorAct {
     SeeReleases,
     /// Say how many houses get a release, and stop one.
     StageReleases,
+    /// Withdraw a release, for good.
+    WithdrawReleases,
 }
 
 /// Whether a role may do that.
@@ -64,9 +66,14 @@ pub enum VendorAct {
 pub fn may(role: Role, act: VendorAct) -> bool {
     match role {
         Role::Developer => true,
-        Role::Support => !matches!(act, VendorAct::SeeUploads | VendorAct::ReadActs | VendorAct::StageReleases),
+        Role::Support => {
+            !matches!(act, VendorAct::SeeUploads | VendorAct::ReadActs | VendorAct::StageReleases | VendorAct::WithdrawReleases)
+        }
         Role::ProductManager => {
-            matches!(act, VendorAct::Summary | VendorAct::Search | VendorAct::SeeReleases | VendorAct::StageReleases)
+            matches!(
+                act,
+                VendorAct::Summary | VendorAct::Search | VendorAct::SeeReleases | VendorAct::StageReleases | VendorAct::WithdrawReleases
+            )
         }
         Role::Owner | Role::Member | Role::Guest => false,
     }

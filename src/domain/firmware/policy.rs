@@ -155,6 +155,8 @@ pub struct Known {
     pub cached: bool,
     /// Its stage in all houses, as the cloud names it; 100 when nobody does.
     pub cloud_percent: u8,
+    /// Its maker has withdrawn it: nobody is offered it.
+    pub withdrawn: bool,
     /// How many devices here have tried it.
     pub tried: u32,
     /// How many of these have failed.
@@ -213,15 +215,41 @@ pub enum Why {
     NotCached,
 }
 
+impl Why {
+    /// The word for programs.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Why::Hold => "hold",
+            Why::Ask => "ask",
+            Why::Stage => "stage",
+            Why::Stopped => "stopped",
+            Why::Backoff { .. } => "backoff",
+            Why::GaveUp => "gave_up",
+            Why::Step => "step",
+            Why::Hardware => "hardware",
+            Why::NotCached => "not_cached",
+        }
+    }
+}
+
+/// The release whose image is all that the device waits for, if there is one.
+#[must_use]
+pub fn lacks_image(policy: &Policy, known: &[Known], device: &DeviceFacts<'_>, now: &Moment) -> Option<u64> {
+    let with_all: Vec<Known> = known.iter().map(|k| Known { cached: true, ..k.clone() }).collect();
+    let Verdict::Offer { rel, .. } = verdict(policy, &with_all, device, now) else { return None };
+    known.iter().any(|k| k.release.rel == rel && !k.cached).then_some(rel)
+}
+
 /// What a device is offered now. While it installs, what it was offered stands. Else it is the newest release that can be: newer than what
-/// it runs, for its hardware, within one step. One that it does not get is passed over for the next older one, except that a device that
+/// it runs, for its hardware, within one step, and not withdrawn by its maker. One that it does not get is passed over for the next older one, except that a device that
 /// failed a while ago waits. A device that is behind gets it whatever stage, stop, window and consent say, unless people hold it.
 #[must_use]
 pub fn verdict(policy: &Policy, known: &[Known], device: &DeviceFacts<'_>, now: &Moment) -> Verdict {
     if device.progress.is_installing() {
         return Verdict::Offer { rel: device.progress.rel, install: true };
     }
-    let mut newer: Vec<&Known> = known.iter().filter(|k| device.rel.is_none_or(|rel| k.release.rel > rel)).collect();
+    let mut newer: Vec<&Known> = known.iter().filter(|k| !k.withdrawn && device.rel.is_none_or(|rel| k.release.rel > rel)).collect();
     newer.sort_by_key(|k| std::cmp::Reverse(k.release.rel));
     let Some(newest) = newer.first().map(|k| k.release.rel) else {
         return if device.rel.is_none() { Verdict::NotKnown } else { Verdict::UpToDate };

@@ -7,6 +7,8 @@ pub use super::report::{Code, OfferId, Report, ReportError, Said};
 
 /// How long a device may say nothing after `installing`, in ms.
 pub const INSTALL_MS: u64 = 30 * 60 * 1000;
+/// For how long an offer that its device fetches nothing of keeps the image, in ms: then it may make room for others.
+pub const HELD_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// How many ends of offers are remembered for one device.
 pub const HISTORY_MAX: usize = 16;
 /// For how many releases it is remembered how often a device has failed; the highest are kept.
@@ -184,6 +186,13 @@ impl Progress {
     #[must_use]
     pub const fn is_installing(&self) -> bool {
         matches!(self.state, State::Installing { .. })
+    }
+
+    /// Whether what is offered keeps its image here: the device installs it, or was offered it, or has fetched of it, at `since_ms` (ms since
+    /// 1970) and not longer ago than [`HELD_MS`]. What lies in the future was written with a clock that was wrong, and keeps nothing.
+    #[must_use]
+    pub const fn holds_image(&self, since_ms: u64, now_ms: u64) -> bool {
+        self.is_installing() || (self.offer.is_some() && since_ms <= now_ms && now_ms - since_ms < HELD_MS)
     }
 
     /// When [`Event::Elapsed`] changes something, ms since 1970.

@@ -355,6 +355,9 @@ pub struct ReleaseOffer {
     pub size: u64,
     /// Of all houses' devices so many percent get it, 0 to 100.
     pub percent: u8,
+    /// Its maker has withdrawn it: nobody is offered it any more, for good.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withdrawn: bool,
 }
 
 /// Something for owners to know.

@@ -1,6 +1,7 @@
 //! What people set about backups and see of them: where they go and when, that one is wanted now, how the newest ended.
 //! A clockwork elsewhere does it, and says here how it goes.
 
+use super::rehearsals::Rehearsals;
 use super::ways::keep_passphrase;
 use crate::domain::audit::Outcome;
 use crate::domain::authority::HubAction;
@@ -8,7 +9,7 @@ use crate::domain::backup::keep::{Retention, Schedule};
 use crate::domain::backup::target::Target;
 use crate::service::rights::require_role;
 use crate::service::{Actor, Change, Refusal, Service, SessionToken, audit, lock, random};
-use crate::store::tables::{BackupSettings, BackupState, Ended, RecoveryKeys};
+use crate::store::tables::{BackupSettings, BackupState, Ended, RecoveryKeys, Rehearsal};
 use crate::store::{Read, StoreError, Tx};
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -21,7 +22,7 @@ use zeroize::Zeroizing;
 const AGAIN_MS: u64 = 3_600_000;
 
 /// What is said while backups are switched off.
-const OFF: &str = "backups are switched off in the hub's configuration: set enabled = true under [backup], and start it again";
+pub(super) const OFF: &str = "backups are switched off in the hub's configuration: set enabled = true under [backup], and start it again";
 
 /// What the use cases of this area share in memory.
 #[derive(Default)]
@@ -32,6 +33,7 @@ pub(in crate::service) struct Desk {
     listed: Mutex<(u64, Vec<ListedBackup>)>,
     /// The configuration has switched them off: nobody makes them.
     off: AtomicBool,
+    pub(super) rehearsals: Rehearsals,
 }
 
 /// That a backup is wanted now.
@@ -164,6 +166,10 @@ pub struct BackupView {
     pub good: Option<EndedView>,
     /// What went wrong since.
     pub failed: Option<EndedView>,
+    /// How the newest rehearsal of a restore went.
+    pub rehearsal: Option<Rehearsal>,
+    /// Whether one goes on.
+    pub rehearsing: bool,
     /// How the present one goes.
     pub run: BackupRun,
     /// What is at the target, as it was last looked at, newest first.
@@ -227,6 +233,8 @@ impl Service {
             next_at,
             good: state.good.map(EndedView::from),
             failed: state.failed.map(EndedView::from),
+            rehearsal: state.rehearsal,
+            rehearsing: self.backups.rehearsals.are_running(),
             run: self.backups.run.borrow().clone(),
             backups,
             listed_at,
@@ -352,7 +360,7 @@ impl Service {
     }
 
     fn wish_for(&self, wish: BackupWish) -> Result<watch::Receiver<BackupRun>, Refusal> {
-        if self.backups.off.load(Ordering::Relaxed) {
+        if self.backups_off() {
             return Err(Refusal::Conflict(OFF.into()));
         }
         if self.store.read(|v| settings(v))?.target.is_none() {
@@ -371,6 +379,10 @@ impl Service {
     /// Nobody makes backups in this hub: who asks for one is told.
     pub fn backups_are_off(&self) {
         self.backups.off.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn backups_off(&self) -> bool {
+        self.backups.off.load(Ordering::Relaxed)
     }
 
     /// A backup was interrupted by the hub's end: it is in the audit, and tried again when it is due.
@@ -487,6 +499,6 @@ impl Service {
     }
 }
 
-fn settings<R: Read>(rows: &R) -> Result<BackupSettings, StoreError> {
+pub(super) fn settings<R: Read>(rows: &R) -> Result<BackupSettings, StoreError> {
     Ok(rows.get::<BackupSettings>(BackupSettings::ROW)?.unwrap_or_default())
 }

@@ -10,6 +10,7 @@ mod desk;
 mod index;
 mod make;
 mod proof;
+mod rehearsals;
 mod restore;
 mod samples;
 mod seal;
@@ -23,6 +24,7 @@ pub use desk::{BackupOutcome, BackupRun, BackupView, BackupWish, EndedView, List
 pub use index::{Index as BackupIndex, Indexed};
 pub use make::MadeBackup;
 pub use proof::Proof;
+pub use rehearsals::RehearsalWish;
 pub use restore::{Chain, RestoreLife, RestoreReport, fill_from_backup};
 pub use samples::Sample;
 pub use seal::{Looked, check as check_backup, look as look_at_ends, look_at as look_at_backup};

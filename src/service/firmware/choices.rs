@@ -2,10 +2,11 @@
 
 use super::looking::releases_of;
 use super::{images_in, policy_for};
+use crate::domain::audit::Outcome;
 use crate::domain::authority::HubAction;
 use crate::domain::device::Registered;
 use crate::domain::firmware::policy::{Mode, Policy};
-use crate::domain::firmware::progress::{Event, step};
+use crate::domain::firmware::progress::{Effect, Event, Note, step};
 use crate::domain::ids::{BrandId, DeviceId, ModelName};
 use crate::domain::policy::Action;
 use crate::service::rights::require_role;
@@ -62,14 +63,22 @@ impl PolicyTarget {
     }
 }
 
-/// Forgets what its people have chosen for a device that leaves the house. What it runs, and how its updates went, is its own.
-pub(in crate::service) fn forget_choices(tx: &Tx<'_>, device: &DeviceId) -> Result<(), StoreError> {
+/// Forgets what its people have chosen for a device that leaves the house, and takes back what it is offered. What it runs, and how its
+/// updates went, is its own.
+pub(in crate::service) fn forget_choices(tx: &Tx<'_>, device: &DeviceId, now: u64) -> Result<(), StoreError> {
     tx.delete::<PolicyRow>(&device_policy_key(device))?;
     let key = device.as_str().as_bytes();
-    match tx.get::<FirmwareProgress>(key)?.filter(|row| row.approved.is_some()) {
-        Some(row) => tx.put(key, &FirmwareProgress { approved: None, ..row }),
-        None => Ok(()),
+    let Some(row) = tx.get::<FirmwareProgress>(key)? else { return Ok(()) };
+    let (progress, effects) = step(&row.progress, Event::Withdrawn, now);
+    for effect in effects {
+        if let Effect::Noted(Note::Withdrawn { rel }) = effect {
+            let (object, detail) = (device.as_str(), format!("rel {rel}"));
+            audit::append(tx, now, audit::event("hub", "firmware.withdraw", object, Outcome::Done, "left_the_house", detail, "hub"))?;
+        }
     }
+    let offered = row.offered.filter(|_| progress.offer.is_some());
+    let next = FirmwareProgress { approved: None, progress, offered, ..row.clone() };
+    if next == row { Ok(()) } else { tx.put(key, &next) }
 }
 
 impl Service {
@@ -145,9 +154,12 @@ impl Service {
                 let key = id.as_str().as_bytes();
                 let registered = tx.get::<Registered>(key)?.ok_or(Refusal::NotFound("device"))?;
                 let release = tx.get::<ReleaseRow>(&release_key(&registered.brand, &registered.model, rel))?;
-                let Some(ReleaseRow { release, .. }) = release else {
+                let Some(ReleaseRow { release, withdrawn, .. }) = release else {
                     return Err(Refusal::Invalid("rel: this hub knows no such release of the device's model".into()));
                 };
+                if withdrawn {
+                    return Err(Refusal::Invalid("rel: its maker has withdrawn this release; wait for the next one".into()));
+                }
                 if !release.runs_on(&registered.hardware) {
                     return Err(Refusal::Invalid("rel: this release does not run on the device's hardware".into()));
                 }

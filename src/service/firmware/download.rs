@@ -95,6 +95,7 @@ impl Service {
         let images = self.images().map_err(|_| unknown())?;
         let places = self.firmware.downloads.get().cloned().ok_or_else(unknown)?;
         let place = places.try_acquire_owned().map_err(|_| Refusal::TooMany(10_000))?;
+        lock(&self.firmware.fetched).insert(device, self.now());
         Ok(Download { offer, path: images.path(&hash), size, sha256: hash, _place: place })
     }
 
@@ -134,6 +135,7 @@ impl Service {
         if length == 0 || !lock(&self.firmware.chunks).take(device, get.offer, (length, size), now) {
             return;
         }
+        lock(&self.firmware.fetched).insert(device.clone(), self.now());
         let Ok(images) = self.images() else { return };
         let read = tokio::task::spawn_blocking(move || images.part(&hash, get.offset, usize::try_from(length).unwrap_or(CHUNK)));
         match read.await {

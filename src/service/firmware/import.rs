@@ -2,14 +2,16 @@
 //! that would be refused, and nothing is left of one that is cut short.
 
 use super::images::{Images, Incoming, make_room};
-use super::{FirmwareRefusal, offered_images};
+use super::{FirmwareRefusal, held_images, known_devices};
 use crate::domain::audit::Outcome;
 use crate::domain::authority::HubAction;
-use crate::domain::firmware::release::{Head, HeadRead, ImageCheck, Release, read_head};
+use crate::domain::firmware::release::{Head, HeadRead, ImageCheck, ImageHash, Release, read_head};
 use crate::domain::ids::{BrandId, ModelName};
+use crate::domain::mirror::wire::Notice;
+use crate::service::mirror::put_own_notice;
 use crate::service::rights::require_role;
 use crate::service::{Actor, Change, Refusal, Service, audit, lock};
-use crate::store::tables::{FirmwareFloor, ImageRow, ReleaseRow, TrustedBrand, model_key, release_key};
+use crate::store::tables::{FirmwareFloor, FirmwareProgress, ImageRow, ReleaseRow, TrustedBrand, model_key, release_key};
 use crate::store::{Read, StoreError, Tx};
 use serde::Serialize;
 use std::sync::Arc;
@@ -174,11 +176,17 @@ impl ReleaseImport {
         };
         let Taken { head, release, check, incoming, .. } = *taken;
         check.finish().map_err(FirmwareRefusal::from)?;
+        let brought = incoming.is_some();
         if let Some(incoming) = incoming {
             let path = self.service.images()?.path(&release.sha256);
             blocking(move || incoming.keep(&path)).await?;
         }
-        self.record(head, &release).await?;
+        if let Err(refusal) = self.record(head, &release).await {
+            if brought {
+                self.drop_unrecorded(release.sha256).await;
+            }
+            return Err(refusal);
+        }
         Ok(ImportedRelease { brand: release.brand, model: release.model, rel: release.rel })
     }
 
@@ -256,6 +264,7 @@ impl ReleaseImport {
             release: release.clone(),
             from_cloud: percent.is_some(),
             cloud_percent: percent.unwrap_or(100),
+            withdrawn: false,
             at: now,
             by: by.clone(),
         };
@@ -268,7 +277,10 @@ impl ReleaseImport {
                 }
                 let key = release_key(&taken.brand, &taken.model, taken.rel);
                 let known = check_number(tx, &key, &taken)?;
-                let same = known.as_ref().is_some_and(|k| (k.from_cloud, k.cloud_percent) == (row.from_cloud, row.cloud_percent));
+                // What its maker has withdrawn stays so, unless a person brings it all the same.
+                let row = ReleaseRow { withdrawn: row.from_cloud && known.as_ref().is_some_and(|k| k.withdrawn), ..row.clone() };
+                let stands = |k: &ReleaseRow| (k.from_cloud, k.cloud_percent, k.withdrawn);
+                let same = known.as_ref().is_some_and(|k| stands(k) == stands(&row));
                 if !same {
                     // Who brings a file means this house: the cloud's stage for all houses is not asked any more.
                     let brought_here = known.as_ref().is_some_and(|k| !k.from_cloud) && row.from_cloud;
@@ -302,6 +314,18 @@ impl ReleaseImport {
         service.look_at_model(&release.brand, &release.model).await;
         service.changed(Change::Firmware { id: None });
         Ok(())
+    }
+
+    /// Takes an image away that was kept, and of which the store took no note: it would only take room, on a disk that has none.
+    async fn drop_unrecorded(&self, hash: ImageHash) {
+        let recorded = self.service.store.read::<_, StoreError>(|v| Ok(v.get::<ImageRow>(hash.as_bytes())?.is_some()));
+        // Where that cannot be read, it is taken away at the next start.
+        if !recorded.unwrap_or(true)
+            && let Ok(images) = self.service.images()
+            && let Err(error) = blocking(move || images.remove(&hash)).await
+        {
+            tracing::warn!(%error, "the image of a release that was not taken could not be removed; that is done at the next start");
+        }
     }
 
     fn refused(&self, refusal: &Refusal) {
@@ -346,6 +370,37 @@ impl Service {
         Ok(changed)
     }
 
+    /// The cloud says that a release which came from there was withdrawn by its maker: nobody is offered it any more, for good. Who runs it
+    /// keeps it. One that a person has brought is this house's own. Says whether that changed anything.
+    ///
+    /// # Errors
+    /// The store's fault.
+    pub(in crate::service) async fn recall_release(&self, brand: &BrandId, model: &ModelName, rel: u64) -> Result<bool, Refusal> {
+        let (key, object, now) = (release_key(brand, model, rel), format!("{brand}/{model}"), self.now());
+        let changed = self
+            .store
+            .write::<_, StoreError, _>(move |tx| {
+                let row = tx.get::<ReleaseRow>(&key)?.filter(|row| row.from_cloud && !row.withdrawn);
+                let Some(row) = row else { return Ok(false) };
+                tx.put(&key, &ReleaseRow { withdrawn: true, ..row })?;
+                let text = format!(
+                    "The maker of {object} has withdrawn firmware release {rel}: it is offered to nobody any more. Devices that run it keep it; ask \
+                     the maker whether they should."
+                );
+                put_own_notice(tx, &Notice { code: "firmware_withdrawn".into(), device: None, text, at: now })?;
+                let detail = format!("rel {rel}");
+                audit::append(tx, now, audit::event("cloud", "firmware.recall", &object, Outcome::Done, "", detail, "cloud"))?;
+                Ok(true)
+            })
+            .await?;
+        if changed {
+            self.look_at_model(brand, model).await;
+            self.changed(Change::Firmware { id: None });
+            self.changed(Change::Cloud);
+        }
+        Ok(changed)
+    }
+
     /// Of how many percent of all houses' devices the cloud says that they get a release; `None` for one that is not here, or that a
     /// person has brought.
     pub(in crate::service) fn release_stage(&self, brand: &BrandId, model: &ModelName, rel: u64) -> Result<Option<u8>, StoreError> {
@@ -353,21 +408,24 @@ impl Service {
         Ok(row.filter(|row| row.from_cloud).map(|row| row.cloud_percent))
     }
 
-    /// Makes room for `size` more bytes of images.
+    /// Makes room for `size` more bytes of images. Devices that stayed away and are offered one that goes are offered it no more.
     async fn make_room(&self, images: &Arc<Images>, size: u64) -> Result<(), Refusal> {
-        let limit = images.limit;
-        let gone = self
+        let (limit, now, fetched) = (images.limit, self.now(), lock(&self.firmware.fetched).clone());
+        let (gone, lost) = self
             .store
             .write(move |tx| {
-                let offered = offered_images(tx)?;
+                let held = held_images(tx, &fetched, now)?;
                 let all = super::images_in(tx)?;
-                let gone = make_room(&all, |hash| offered.contains(hash), size, limit)?;
+                let gone = make_room(&all, |hash| held.contains(hash), size, limit)?;
                 for hash in &gone {
                     tx.delete::<ImageRow>(hash.as_bytes())?;
                 }
-                Ok::<_, Refusal>(gone)
+                let offered = |row: &FirmwareProgress| row.offered.is_some_and(|offered| gone.contains(&offered.sha256));
+                let lost = known_devices(tx)?.into_iter().filter(|(_, row)| offered(row)).map(|(device, _)| device).collect();
+                Ok::<_, Refusal>((gone, lost))
             })
             .await?;
+        self.look_at_all(lost).await;
         let images = images.clone();
         blocking(move || gone.iter().try_for_each(|hash| images.remove(hash))).await
     }

@@ -4,7 +4,7 @@
 use super::{floor_of, import::blocking, known_devices, model_policy, policy_for};
 use crate::domain::audit::Outcome;
 use crate::domain::device::Registered;
-use crate::domain::firmware::policy::{DeviceFacts, Known, Policy, Verdict, Why, verdict};
+use crate::domain::firmware::policy::{DeviceFacts, Known, Policy, Verdict, Why, lacks_image, verdict};
 use crate::domain::firmware::progress::{Effect, Event, Note, OfferId, Progress, step};
 use crate::domain::ids::{BrandId, DeviceId, ModelName};
 use crate::domain::mirror::wire::Notice;
@@ -19,6 +19,9 @@ use std::collections::HashSet;
 
 /// Releases of one model that are looked at; the newest.
 const RELEASES: usize = 64;
+
+/// Why an offer is taken back whose release its maker has withdrawn.
+const RECALLED: &str = "withdrawn_by_maker";
 
 /// What a look was for.
 pub(super) struct Look {
@@ -44,6 +47,8 @@ pub(super) struct Looked {
     pub(super) counted: Option<(BrandId, ModelName)>,
     /// When to look again, ms since 1970.
     pub(super) due: Option<u64>,
+    /// It is here, and lacks nothing but an image.
+    pub(super) lacks_image: bool,
 }
 
 /// Releases of the device's model, with what is known of each.
@@ -58,6 +63,7 @@ pub(super) fn releases_of<R: Read>(rows: &R, brand: &BrandId, model: &ModelName)
             release: row.release.clone(),
             cached: rows.get::<ImageRow>(row.release.sha256.as_bytes())?.is_some(),
             cloud_percent: row.cloud_percent,
+            withdrawn: row.withdrawn,
             tried: counts.tried,
             failed: counts.failed,
             resumed: counts.resumed,
@@ -69,6 +75,20 @@ pub(super) fn releases_of<R: Read>(rows: &R, brand: &BrandId, model: &ModelName)
 
 /// What is decided for a device.
 pub(super) fn decided<R: Read>(rows: &R, registered: &Registered, row: &FirmwareProgress, now: &Moment) -> Result<Verdict, StoreError> {
+    judged(rows, registered, row, |policy, known, facts| verdict(policy, known, facts, now))
+}
+
+/// The release whose image is all that a device waits for, if there is one.
+pub(super) fn awaited<R: Read>(rows: &R, registered: &Registered, row: &FirmwareProgress, now: &Moment) -> Result<Option<u64>, StoreError> {
+    judged(rows, registered, row, |policy, known, facts| lacks_image(policy, known, facts, now))
+}
+
+fn judged<R: Read, T>(
+    rows: &R,
+    registered: &Registered,
+    row: &FirmwareProgress,
+    judge: impl FnOnce(&Policy, &[Known], &DeviceFacts<'_>) -> T,
+) -> Result<T, StoreError> {
     let known: Vec<Known> = releases_of(rows, &registered.brand, &registered.model)?.into_iter().map(|(_, known)| known).collect();
     let facts = DeviceFacts {
         id: &registered.id,
@@ -78,7 +98,7 @@ pub(super) fn decided<R: Read>(rows: &R, registered: &Registered, row: &Firmware
         approved: row.approved,
         progress: &row.progress,
     };
-    Ok(verdict(&policy_for(rows, registered)?, &known, &facts, now))
+    Ok(judge(&policy_for(rows, registered)?, &known, &facts))
 }
 
 /// Looks at one device.
@@ -92,11 +112,11 @@ pub(super) fn look_in(tx: &Tx<'_>, look: &Look, now: &Moment) -> Result<Looked, 
     let before = known.clone().unwrap_or_default();
     let mut row = before.clone();
     let mut looked = Looked::default();
-    let mut happens = |row: &mut FirmwareProgress, event: Event| -> Result<(), StoreError> {
+    let mut happens = |row: &mut FirmwareProgress, event: Event, why: &str| -> Result<(), StoreError> {
         let (next, effects) = step(&row.progress, event, now.at);
         row.progress = next;
         for effect in effects {
-            if take_effect(tx, &registered, &effect, now.at)? {
+            if take_effect(tx, &registered, &effect, why, now.at)? {
                 looked.counted = Some((registered.brand.clone(), registered.model.clone()));
             }
         }
@@ -106,19 +126,21 @@ pub(super) fn look_in(tx: &Tx<'_>, look: &Look, now: &Moment) -> Result<Looked, 
         if matches!(event, Event::Reported(_)) {
             row.said_at = now.at;
         }
-        happens(&mut row, event.clone())?;
+        happens(&mut row, event.clone(), "")?;
     }
     if row.progress.due_at().is_some_and(|at| at <= now.at) {
-        happens(&mut row, Event::Elapsed)?;
+        happens(&mut row, Event::Elapsed, "")?;
     }
     let verdict = decided(tx, &registered, &row, now)?;
+    let offered = tx.get::<ReleaseRow>(&release_key(&registered.brand, &registered.model, row.progress.rel))?;
+    let recalled = offered.is_some_and(|release| release.withdrawn);
     match &verdict {
         Verdict::Offer { rel, install } if look.here || row.progress.offer.is_some() => {
             let at = release_key(&registered.brand, &registered.model, *rel);
             if let Some(release) = tx.get::<ReleaseRow>(&at)?.map(|found| found.release) {
                 let same = row.progress.offer.is_some() && row.progress.rel == *rel;
                 if !same {
-                    happens(&mut row, Event::OfferMade { offer: look.offer, rel: *rel })?;
+                    happens(&mut row, Event::OfferMade { offer: look.offer, rel: *rel }, if recalled { RECALLED } else { "another" })?;
                 }
                 let since = row.offered.filter(|_| same).map_or(now.at, |offered| offered.at);
                 row.offered = Some(OfferedImage { sha256: release.sha256, install: *install, at: since });
@@ -128,7 +150,9 @@ pub(super) fn look_in(tx: &Tx<'_>, look: &Look, now: &Moment) -> Result<Looked, 
             }
         }
         Verdict::Offer { .. } => {}
-        Verdict::UpToDate | Verdict::NotKnown | Verdict::Waits { .. } => happens(&mut row, Event::Withdrawn)?,
+        _ if recalled => happens(&mut row, Event::Withdrawn, RECALLED)?,
+        Verdict::Waits { why, .. } => happens(&mut row, Event::Withdrawn, why.word())?,
+        Verdict::UpToDate | Verdict::NotKnown => happens(&mut row, Event::Withdrawn, "")?,
     }
     if row.progress.offer.is_none() {
         row.offered = None;
@@ -136,6 +160,7 @@ pub(super) fn look_in(tx: &Tx<'_>, look: &Look, now: &Moment) -> Result<Looked, 
     looked.offer_changed =
         (before.progress.offer, before.offered.map(|o| o.install)) != (row.progress.offer, row.offered.map(|o| o.install));
     looked.changed = known.is_none() || row != before;
+    looked.lacks_image = look.here && matches!(verdict, Verdict::Waits { why: Why::NotCached, .. });
     looked.due = due(&row.progress, &policy_for(tx, &registered)?, &verdict, now);
     // What it says every minute is no reason to wear a card.
     let said = FirmwareProgress { said_at: before.said_at, ..row.clone() };
@@ -156,8 +181,8 @@ fn due(progress: &Progress, policy: &Policy, verdict: &Verdict, now: &Moment) ->
     [edge, waits, progress.due_at()].into_iter().flatten().min()
 }
 
-/// What follows of an update outside of its row; whether the counts have changed.
-fn take_effect(tx: &Tx<'_>, registered: &Registered, effect: &Effect, now: u64) -> Result<bool, StoreError> {
+/// What follows of an update outside of its row; whether the counts have changed. `why` is for what is taken back.
+fn take_effect(tx: &Tx<'_>, registered: &Registered, effect: &Effect, why: &str, now: u64) -> Result<bool, StoreError> {
     let device = &registered.id;
     let note = match effect {
         Effect::Counted { rel, tried, failed } => {
@@ -178,7 +203,7 @@ fn take_effect(tx: &Tx<'_>, registered: &Registered, effect: &Effect, now: u64) 
     let by_device = format!("device:{device}");
     let (actor, action, outcome, reason, rel) = match note {
         Note::Offered { rel } => ("hub".to_owned(), "firmware.offer", Outcome::Done, "", rel),
-        Note::Withdrawn { rel } => ("hub".to_owned(), "firmware.withdraw", Outcome::Done, "", rel),
+        Note::Withdrawn { rel } => ("hub".to_owned(), "firmware.withdraw", Outcome::Done, why, rel),
         Note::Installing { rel } => (by_device, "firmware.install", Outcome::Done, "", rel),
         Note::Confirmed { rel } => (by_device, "firmware.confirm", Outcome::Done, "", rel),
         Note::Failed { rel, code } => {
@@ -219,8 +244,10 @@ impl Service {
     /// What follows after the commit.
     pub(super) async fn followed(&self, device: &DeviceId, looked: Looked) -> bool {
         self.keep_in_mind(device, looked.due);
+        self.ask_for_image(device, looked.lacks_image);
         if looked.offer_changed {
             lock(&self.firmware.offsets).remove(device);
+            lock(&self.firmware.fetched).remove(device);
             self.tell_offer(device);
         }
         if looked.changed {
@@ -232,6 +259,16 @@ impl Service {
             Box::pin(self.look_at_model(&brand, &model)).await;
         }
         looked.offer_changed
+    }
+
+    /// A cloud that is linked may bring the image that a device lacks.
+    fn ask_for_image(&self, device: &DeviceId, lacks: bool) {
+        let mut lacking = lock(&self.firmware.lacking);
+        if !lacks {
+            lacking.remove(device);
+        } else if lacking.insert(device.clone()) {
+            self.mirror_wish().notify_one();
+        }
     }
 
     /// Remembers which offer stands for a device, and when to look again. Read under the lock: of two looks at one device, whichever
@@ -253,6 +290,13 @@ impl Service {
             Some(at) => drop(all_due.insert(device.clone(), at)),
             None => drop(all_due.remove(device)),
         }
+    }
+
+    /// A device has left the house, with the offer that stood for it.
+    pub(in crate::service) fn forget_offer(&self, device: &DeviceId) {
+        self.keep_in_mind(device, None);
+        lock(&self.firmware.offsets).remove(device);
+        lock(&self.firmware.fetched).remove(device);
     }
 
     /// The devices of a model that are known to take firmware.

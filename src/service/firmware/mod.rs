@@ -21,7 +21,7 @@ pub use view::{DeviceFirmwareView, FirmwareView, ModelFirmwareView, ReleaseView}
 pub(super) use choices::forget_choices;
 
 use super::{Refusal, Service};
-use crate::domain::device::Registered;
+use crate::domain::device::{Household, Registered};
 use crate::domain::firmware::policy::{self, Policy};
 use crate::domain::firmware::progress::OfferId;
 use crate::domain::firmware::release::ImageHash;
@@ -49,6 +49,10 @@ pub(super) struct Desk {
     offers: Mutex<HashMap<OfferId, DeviceId>>,
     /// How far downloads are, in bytes: a card is not worn by that.
     offsets: Mutex<HashMap<DeviceId, u64>>,
+    /// When a device last fetched of what it is offered, ms since 1970.
+    fetched: Mutex<HashMap<DeviceId, u64>>,
+    /// Devices that are here and wait for an image alone: what is linked is asked for it once for each time.
+    lacking: Mutex<HashSet<DeviceId>>,
     /// When a device is to be looked at again, ms since 1970.
     due: Mutex<HashMap<DeviceId, u64>>,
     /// Held while an offer is told, so that the newest is told last.
@@ -95,9 +99,18 @@ fn known_devices<R: Read>(rows: &R) -> Result<Vec<(DeviceId, FirmwareProgress)>,
     Ok(rows.into_iter().filter_map(|(key, row)| Some((DeviceId::parse(std::str::from_utf8(&key).ok()?).ok()?, row))).collect())
 }
 
-/// The images that are offered to somebody.
-fn offered_images<R: Read>(rows: &R) -> Result<HashSet<ImageHash>, StoreError> {
-    Ok(known_devices(rows)?.into_iter().filter_map(|(_, row)| row.offered.map(|offered| offered.sha256)).collect())
+/// The images that are kept for somebody: offered to a device of the house that may sign in, and that fetched of it not too long ago.
+fn held_images<R: Read>(rows: &R, fetched: &HashMap<DeviceId, u64>, now: u64) -> Result<HashSet<ImageHash>, StoreError> {
+    let mut held = HashSet::new();
+    for (device, row) in known_devices(rows)? {
+        let Some(offered) = row.offered else { continue };
+        let since = fetched.get(&device).map_or(offered.at, |at| offered.at.max(*at));
+        let standing = rows.get::<Household>(device.as_str().as_bytes())?.unwrap_or_default().standing;
+        if standing.is_bound() && standing.admits() && row.progress.holds_image(since, now) {
+            held.insert(offered.sha256);
+        }
+    }
+    Ok(held)
 }
 
 impl Service {

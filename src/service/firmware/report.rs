@@ -88,6 +88,7 @@ impl Service {
         if !knows {
             return;
         }
+        lock(&self.firmware.lacking).remove(device);
         match self.look_at(device, None, true).await {
             Ok(true) => {}
             Ok(false) => self.tell_offer(device),

@@ -2,6 +2,7 @@
 //! this house lacks, an update of the hub whether a device is installing.
 
 use super::images::Images;
+use super::looking::awaited;
 use super::{floor_of, images_in, known_devices};
 use crate::domain::device::Registered;
 use crate::domain::firmware::release::ImageHash;
@@ -46,6 +47,8 @@ pub struct WantedRelease {
     pub cached: Vec<u64>,
     /// Releases that are known and whose images are not here.
     pub missing: Vec<u64>,
+    /// Of these, the ones that a device which is here now would be offered if their images were.
+    pub awaited: Vec<u64>,
 }
 
 impl Service {
@@ -95,11 +98,13 @@ impl Service {
     /// # Errors
     /// The store's fault.
     pub fn wanted_releases(&self) -> Result<Vec<WantedRelease>, Refusal> {
+        let now = self.moment();
         self.store.read(|v| {
             let mut models: BTreeMap<(BrandId, ModelName), WantedRelease> = BTreeMap::new();
-            for (device, _) in known_devices(v)? {
+            for (device, row) in known_devices(v)? {
                 let key = device.as_str().as_bytes();
                 let Some(registered) = v.get::<Registered>(key)? else { continue };
+                let awaited = if self.is_online(&device) { awaited(v, &registered, &row, &now)? } else { None };
                 let rel = v.get::<FirmwareFacts>(key)?.map(|facts| facts.rel);
                 let floor = floor_of(v, &registered)?;
                 let of = (registered.brand.clone(), registered.model.clone());
@@ -110,7 +115,9 @@ impl Service {
                     floor,
                     cached: Vec::new(),
                     missing: Vec::new(),
+                    awaited: Vec::new(),
                 });
+                wanted.awaited.extend(awaited);
                 wanted.oldest = wanted.oldest.into_iter().chain(rel).min();
             }
             for ((brand, model), wanted) in &mut models {

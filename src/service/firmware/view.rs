@@ -98,6 +98,8 @@ pub struct ReleaseView {
     pub from: &'static str,
     /// Of all houses so many percent get it.
     pub cloud_percent: u8,
+    /// Its maker has withdrawn it: nobody is offered it.
+    pub withdrawn: bool,
 }
 
 /// The firmware of one device.
@@ -172,7 +174,7 @@ pub struct ProgressView {
 }
 
 fn release_view(row: ReleaseRow, known: &crate::domain::firmware::policy::Known, policy: &Policy) -> ReleaseView {
-    let ReleaseRow { release, from_cloud, cloud_percent, at, .. } = row;
+    let ReleaseRow { release, from_cloud, cloud_percent, withdrawn, at, .. } = row;
     ReleaseView {
         rel: release.rel,
         version: release.version,
@@ -191,6 +193,7 @@ fn release_view(row: ReleaseRow, known: &crate::domain::firmware::policy::Known,
         failed: known.failed,
         from: if from_cloud { "cloud" } else { "file" },
         cloud_percent,
+        withdrawn,
     }
 }
 

@@ -58,14 +58,14 @@ impl Waiting {
 }
 
 /// Which of a model's releases are to be fetched, the newest first: newer than what the oldest device runs, and not here. An
-/// image that had to make room for others comes again for the newest release alone.
+/// image that had to make room for others comes again when a device is here that waits for it.
 fn lacking<'a>(all: &'a [Waiting], wanted: &WantedRelease) -> Vec<&'a Waiting> {
-    let mut there: Vec<&Waiting> = all.iter().filter(|one| one.is_of(wanted) && one.offer.percent > 0).collect();
+    let mut there: Vec<&Waiting> = all.iter().filter(|one| one.is_of(wanted) && one.offer.percent > 0 && !one.offer.withdrawn).collect();
     there.sort_by_key(|one| std::cmp::Reverse(one.offer.rel));
-    let newest = there.first().map_or(0, |one| one.offer.rel);
     let newer = |rel: u64| wanted.oldest.is_none_or(|oldest| rel > oldest);
-    let here = |rel: u64| wanted.cached.contains(&rel) || (wanted.missing.contains(&rel) && rel != newest);
-    there.into_iter().take(EACH).filter(|one| newer(one.offer.rel) && !here(one.offer.rel) && !one.over).collect()
+    let known = |rel: u64| wanted.cached.contains(&rel) || wanted.missing.contains(&rel);
+    let lacks = |at: usize, rel: u64| wanted.awaited.contains(&rel) || (at < EACH && newer(rel) && !known(rel));
+    there.into_iter().enumerate().filter(|(at, one)| lacks(*at, one.offer.rel) && !one.over).map(|(_, one)| one).collect()
 }
 
 impl Service {
@@ -75,6 +75,13 @@ impl Service {
         self.keeps_images().then_some((told.by, told.n))
     }
 
+    /// The number of what the linked cloud told last of releases, 0 for nothing yet; `None` when this hub takes no firmware.
+    #[must_use]
+    pub fn releases_known(&self) -> Option<u64> {
+        let link = self.store.read::<_, StoreError>(|v| link_in(v)).ok().flatten()?;
+        self.releases_heard().map(|(by, n)| if by == Some(link.key) { n } else { 0 })
+    }
+
     /// The cloud tells which releases it has.
     pub(super) async fn releases_came(&self, told: &ReleasesTold) -> Result<(), Refusal> {
         let Some(link) = self.store.read::<_, StoreError>(|v| link_in(v))? else { return Ok(()) };
@@ -82,7 +89,7 @@ impl Service {
         if all.len() < told.releases.len() {
             tracing::warn!("the cloud names releases that can be none; they are left out");
         }
-        let stages: Vec<_> = all.iter().map(|one| (one.brand.clone(), one.model.clone(), one.offer.rel, one.offer.percent)).collect();
+        let stages: Vec<_> = all.iter().map(|one| (one.brand.clone(), one.model.clone(), one.offer.clone())).collect();
         {
             let mut known = lock(&self.mirror.releases);
             for one in &mut all {
@@ -92,8 +99,10 @@ impl Service {
             }
             *known = Told { by: Some(link.key), n: told.n, all };
         }
-        for (brand, model, rel, percent) in stages {
-            if self.release_stage(&brand, &model, rel)?.is_some_and(|is| is != percent) {
+        for (brand, model, ReleaseOffer { rel, percent, withdrawn, .. }) in stages {
+            if withdrawn {
+                self.recall_release(&brand, &model, rel).await?;
+            } else if self.release_stage(&brand, &model, rel)?.is_some_and(|is| is != percent) {
                 self.stage_release(&brand, &model, rel, percent).await?;
             }
         }
@@ -189,25 +198,27 @@ mod tests {
 
     fn waiting(rel: u64, percent: u8) -> Waiting {
         let sha256 = format!("{rel:064x}");
-        Waiting::read(&ReleaseOffer { brand: "acme".into(), model: "lamp".into(), rel, sha256, size: 100, percent }).unwrap()
+        Waiting::read(&ReleaseOffer { brand: "acme".into(), model: "lamp".into(), rel, sha256, size: 100, percent, withdrawn: false })
+            .unwrap()
     }
 
-    fn house(oldest: Option<u64>, cached: &[u64], missing: &[u64]) -> WantedRelease {
+    fn house(oldest: Option<u64>, cached: &[u64], missing: &[u64], awaited: &[u64]) -> WantedRelease {
         let (brand, model) = (BrandId::parse("acme").unwrap(), ModelName::parse("lamp").unwrap());
-        WantedRelease { brand, model, oldest, floor: 0, cached: cached.to_vec(), missing: missing.to_vec() }
+        WantedRelease { brand, model, oldest, floor: 0, cached: cached.to_vec(), missing: missing.to_vec(), awaited: awaited.to_vec() }
     }
 
     #[test]
-    fn what_is_newer_and_not_here_is_fetched_and_what_made_room_comes_again_for_the_newest_alone() {
+    fn what_is_newer_and_not_here_is_fetched_and_what_made_room_comes_again_when_a_device_waits_for_it() {
         let mut all: Vec<Waiting> = (1..=5).map(|rel| waiting(rel, 100)).collect();
         let rels = |all: &[Waiting], house: &WantedRelease| lacking(all, house).iter().map(|one| one.offer.rel).collect::<Vec<_>>();
-        assert_eq!(rels(&all, &house(None, &[], &[])), [5, 4, 3, 2, 1]);
-        assert_eq!(rels(&all, &house(Some(2), &[4], &[])), [5, 3]);
-        assert_eq!(rels(&all, &house(Some(2), &[4], &[3, 5])), [5]);
+        assert_eq!(rels(&all, &house(None, &[], &[], &[])), [5, 4, 3, 2, 1]);
+        assert_eq!(rels(&all, &house(Some(2), &[4], &[], &[])), [5, 3]);
+        assert!(rels(&all, &house(Some(2), &[4], &[3, 5], &[])).is_empty(), "nobody is here who waits for it");
+        assert_eq!(rels(&all, &house(Some(2), &[4], &[3, 5], &[3])), [3]);
         all[4].over = true;
         all[3].offer.percent = 0;
-        assert_eq!(rels(&all, &house(Some(2), &[], &[])), [3]);
-        assert_eq!(rels(&(1..=20).map(|rel| waiting(rel, 1)).collect::<Vec<_>>(), &house(Some(0), &[], &[])).len(), EACH);
+        assert_eq!(rels(&all, &house(Some(2), &[], &[], &[])), [3]);
+        assert_eq!(rels(&(1..=20).map(|rel| waiting(rel, 1)).collect::<Vec<_>>(), &house(Some(0), &[], &[], &[])).len(), EACH);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(in crate::store) trait Disk: Send {
     fn cut(&mut self, length: u64) -> io::Result<()>;
     /// Puts another content in the place of the whole, which is on the disk when this returns; at no time is there neither.
     fn replace(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Keeps a copy of the file as it is, under its name and this word.
+    /// Keeps a copy of the file as it is, under its name and this word; it is on the disk when this returns.
     fn keep_aside(&mut self, word: &str) -> io::Result<()>;
 }
 
@@ -98,6 +98,10 @@ impl Disk for FileDisk {
     }
 
     fn keep_aside(&mut self, word: &str) -> io::Result<()> {
-        std::fs::copy(&self.path, self.beside(word)).map(drop)
+        let aside = self.beside(word);
+        std::fs::copy(&self.path, &aside)?;
+        // On the disk before the file that it is a copy of is written anew.
+        File::open(&aside)?.sync_all()?;
+        self.sync_directory()
     }
 }

@@ -4,13 +4,11 @@ use super::*;
 use crate::domain::account::{Role, User, UserId, Username};
 use crate::domain::device::SignInCounter;
 use crate::domain::mirror::wire::{Kind, Mark};
+use crate::store::fragile::{Fragile, Power, store_over, sweeps, tell};
 use crate::store::tables::{MirrorMark, RunCount, entity_key};
 use crate::store::{MasterKey, Read as _, Store, StoreError};
-use redb::Database;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 const KEY: [u8; 32] = [1; 32];
 
@@ -124,131 +122,6 @@ fn the_journal_of_another_hub_is_kept_aside() {
     assert_eq!(known(&dir.path().join("hub.journal.other")).marks.len(), 1);
 }
 
-/// Counts syncs of two files as one, and lets nothing onto the disk after a number of them: what the power leaves.
-#[derive(Debug, Default)]
-struct Power {
-    syncs: AtomicU64,
-    cut_after: u64,
-    fails: Mutex<Option<io::ErrorKind>>,
-}
-
-impl Power {
-    fn is_on(&self) -> bool {
-        self.syncs.load(Ordering::SeqCst) < self.cut_after
-    }
-    /// A sync: whether what was written before it is on the disk.
-    fn sync(&self) -> bool {
-        self.syncs.fetch_add(1, Ordering::SeqCst) < self.cut_after
-    }
-}
-
-/// Bytes as a program sees them, and as they are on the disk. What was not synced may be there or not: here it is, for every
-/// second write, which is worse than either.
-#[derive(Debug, Default)]
-struct Bytes {
-    seen: Vec<u8>,
-    kept: Vec<u8>,
-    writes: u64,
-}
-
-impl Bytes {
-    fn write(&mut self, at: usize, data: &[u8], on: bool) {
-        for (bytes, reaches) in [(&mut self.seen, true), (&mut self.kept, on && self.writes.is_multiple_of(2))] {
-            if reaches {
-                bytes.resize(bytes.len().max(at + data.len()), 0);
-                bytes[at..at + data.len()].copy_from_slice(data);
-            }
-        }
-        self.writes += 1;
-    }
-    fn resize(&mut self, length: usize, on: bool) {
-        self.seen.resize(length, 0);
-        if on {
-            self.kept.resize(length, 0);
-        }
-    }
-    fn sync(&mut self, power: &Power) {
-        if power.sync() {
-            self.kept = self.seen.clone();
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Fragile {
-    bytes: Arc<Mutex<Bytes>>,
-    power: Arc<Power>,
-}
-
-impl Fragile {
-    fn new(content: Vec<u8>, power: &Arc<Power>) -> Fragile {
-        Fragile { bytes: Arc::new(Mutex::new(Bytes { seen: content.clone(), kept: content, writes: 0 })), power: power.clone() }
-    }
-    fn kept(&self) -> Vec<u8> {
-        self.bytes.lock().unwrap().kept.clone()
-    }
-}
-
-impl redb::StorageBackend for Fragile {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.bytes.lock().unwrap().seen.len() as u64)
-    }
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let at = usize::try_from(offset).unwrap();
-        out.copy_from_slice(&self.bytes.lock().unwrap().seen[at..at + out.len()]);
-        Ok(())
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.bytes.lock().unwrap().resize(usize::try_from(len).unwrap(), self.power.is_on());
-        Ok(())
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.bytes.lock().unwrap().sync(&self.power);
-        Ok(())
-    }
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.bytes.lock().unwrap().write(usize::try_from(offset).unwrap(), data, self.power.is_on());
-        Ok(())
-    }
-}
-
-impl Disk for Fragile {
-    fn read(&mut self, _: u64) -> io::Result<Vec<u8>> {
-        Ok(self.bytes.lock().unwrap().seen.clone())
-    }
-    fn append(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        let fault = *self.power.fails.lock().unwrap();
-        let at = usize::try_from(at).unwrap();
-        // A full disk takes a part.
-        let taken = if fault.is_some() { &bytes[..bytes.len() / 2] } else { bytes };
-        self.bytes.lock().unwrap().write(at, taken, self.power.is_on());
-        fault.map_or(Ok(()), |kind| Err(kind.into()))
-    }
-    fn sync(&mut self) -> io::Result<()> {
-        self.bytes.lock().unwrap().sync(&self.power);
-        Ok(())
-    }
-    fn cut(&mut self, length: u64) -> io::Result<()> {
-        self.bytes.lock().unwrap().resize(usize::try_from(length).unwrap(), self.power.is_on());
-        Ok(())
-    }
-    fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut all = self.bytes.lock().unwrap();
-        all.seen = bytes.to_vec();
-        all.sync(&self.power);
-        Ok(())
-    }
-    fn keep_aside(&mut self, _: &str) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn store_over(database: &Fragile, journal: &Fragile) -> Store {
-    let db = Database::builder().create_with_backend(database.clone()).unwrap();
-    let journal = journal.clone();
-    Store::over(db, MasterKey::new(KEY), "two disks".into(), None, move || Ok(Some(Box::new(journal) as Box<dyn Disk>))).unwrap()
-}
-
 fn away(n: u64) -> Vec<u8> {
     entity_key(Kind::Away, &format!("key{n}"))
 }
@@ -265,10 +138,10 @@ async fn end(store: &Store, n: u64) -> Result<(), StoreError> {
 
 /// Marks in the database, the journal, and the counters of both.
 fn standing(database: &Fragile, journal: &Fragile) -> (Vec<u64>, Vec<u64>, u64, u64) {
-    let calm = Arc::new(Power { cut_after: u64::MAX, ..Power::default() });
+    let calm = Power::steady();
     let (database, journal) = (Fragile::new(database.kept(), &calm), Fragile::new(journal.kept(), &calm));
     let noted = read_bytes(&journal.kept()).known;
-    let store = store_over(&database, &journal);
+    let store = store_over(&database, Some(&journal), KEY);
     let all = 1..=20;
     let (rows, counter) = store
         .read::<_, StoreError>(|v| {
@@ -285,43 +158,46 @@ fn standing(database: &Fragile, journal: &Fragile) -> (Vec<u64>, Vec<u64>, u64, 
 
 #[tokio::test]
 async fn whenever_the_power_goes_everything_acknowledged_is_in_both_files() {
-    let calm = Arc::new(Power { cut_after: u64::MAX, ..Power::default() });
+    let calm = Power::steady();
     let (database, journal) = (Fragile::new(Vec::new(), &calm), Fragile::new(Vec::new(), &calm));
-    store_over(&database, &journal).close().await;
+    store_over(&database, Some(&journal), KEY).close().await;
     let (database, journal) = (database.kept(), journal.kept());
-    let (mut rounds, mut ahead) = (0, 0);
-    for cut_after in 0.. {
-        let power = Arc::new(Power { cut_after, ..Power::default() });
-        let (database, journal) = (Fragile::new(database.clone(), &power), Fragile::new(journal.clone(), &power));
-        let store = store_over(&database, &journal);
-        let mut acknowledged = 0;
-        for n in 1..=20 {
-            end(&store, n).await.unwrap();
-            // An answer that came while there was power was an acknowledgement.
-            if power.is_on() {
-                acknowledged = n;
+    let (mut cuts, mut ahead) = (0, 0);
+    for seed in sweeps() {
+        for whole in 0.. {
+            let power = Power::until(whole, seed);
+            let (database, journal) = (Fragile::new(database.clone(), &power), Fragile::new(journal.clone(), &power));
+            let store = store_over(&database, Some(&journal), KEY);
+            let mut acknowledged = 0;
+            for n in 1..=20 {
+                end(&store, n).await.unwrap();
+                // An answer that came while there was power was an acknowledgement.
+                if power.is_on() {
+                    acknowledged = n;
+                }
             }
-        }
-        let over = power.is_on();
-        store.close().await;
-        let (rows, marks, counter, noted) = standing(&database, &journal);
-        assert!(rows.len() as u64 >= acknowledged, "cut after {cut_after}: {acknowledged} acknowledged, {rows:?} there");
-        assert!(marks.len() >= rows.len(), "cut after {cut_after}: the journal lacks what the database has");
-        assert!(counter >= acknowledged * 10 && noted >= counter, "cut after {cut_after}: {counter} of {noted}");
-        ahead += u64::from(marks.len() > rows.len());
-        rounds += 1;
-        if over {
-            break;
+            store.close().await;
+            let at = format!("cut in sync {whole}, seed {seed}");
+            let (rows, marks, counter, noted) = standing(&database, &journal);
+            assert!(rows.len() as u64 >= acknowledged, "{at}: {acknowledged} acknowledged, {rows:?} there");
+            assert!(marks.len() >= rows.len(), "{at}: the journal lacks what the database has");
+            assert!(counter >= acknowledged * 10 && noted >= counter, "{at}: {counter} of {noted}");
+            ahead += u64::from(marks.len() > rows.len());
+            if power.is_on() {
+                break;
+            }
+            cuts += 1;
         }
     }
-    assert!(rounds > 40 && ahead > 0, "{rounds} rounds, the journal was ahead in {ahead}");
+    tell(&format!("cut in {cuts} syncs of database and journal; the journal was ahead of the database after {ahead}"));
+    assert!(cuts > 40 && ahead > 0, "{cuts} cuts, the journal was ahead in {ahead}");
 }
 
 #[tokio::test]
 async fn a_full_disk_refuses_the_write_and_the_next_one_goes_when_there_is_room() {
-    let power = Arc::new(Power { cut_after: u64::MAX, ..Power::default() });
+    let power = Power::steady();
     let (database, journal) = (Fragile::new(Vec::new(), &power), Fragile::new(Vec::new(), &power));
-    let store = store_over(&database, &journal);
+    let store = store_over(&database, Some(&journal), KEY);
     end(&store, 1).await.unwrap();
     *power.fails.lock().unwrap() = Some(io::ErrorKind::StorageFull);
     let refused = end(&store, 2).await.unwrap_err();

@@ -47,6 +47,9 @@ pub struct BackupState {
     pub good: Option<Ended>,
     /// What went wrong since; none after a good one.
     pub failed: Option<Ended>,
+    /// How the newest rehearsal of a restore went.
+    #[serde(default)]
+    pub rehearsal: Option<Rehearsal>,
 }
 
 impl BackupState {
@@ -64,5 +67,37 @@ pub struct Ended {
     /// Its bytes.
     pub bytes: u64,
     /// What was so, and what to do, for a person; empty for a good one.
+    pub detail: String,
+}
+
+/// How a rehearsal of a restore went.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rehearsal {
+    /// When it ended, ms since 1970.
+    pub at: u64,
+    /// How long it took, in ms.
+    pub took_ms: u64,
+    /// The name of the backup, or of its newest increment; empty when it did not come so far.
+    pub backup: String,
+    /// As of when that is, ms since 1970.
+    pub made_at: Option<u64>,
+    /// Whether a restore would do.
+    pub good: bool,
+    /// What was looked at.
+    pub proofs: Vec<Proven>,
+    /// Why a restore would not do, and what to do; empty when it would.
+    pub detail: String,
+    /// Who asked: a subject's text.
+    pub by: String,
+}
+
+/// One thing that a rehearsal has looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proven {
+    /// What: `content`, `accounts`, `sign-in`, `twins`, `rights` or `audit`.
+    pub what: String,
+    /// Whether it holds.
+    pub holds: bool,
+    /// What was seen.
     pub detail: String,
 }

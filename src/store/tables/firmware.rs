@@ -23,6 +23,9 @@ pub struct ReleaseRow {
     pub from_cloud: bool,
     /// Of all houses so many percent get it, by the cloud's word; 100 without one.
     pub cloud_percent: u8,
+    /// Its maker has withdrawn it at the cloud: nobody is offered it.
+    #[serde(default)]
+    pub withdrawn: bool,
     /// When it came, ms since 1970.
     pub at: u64,
     /// Who brought it: a subject's text, or `cloud`.

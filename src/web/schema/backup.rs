@@ -109,6 +109,49 @@ pub struct BackupFile {
     pub problem: Option<String>,
 }
 
+/// That a restore is to be rehearsed: with the code, or the passphrase.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RehearsalWish {
+    /// One's own password, again; that one can sign in with it is tried.
+    pub password: String,
+    /// The home's recovery code.
+    pub code: Option<String>,
+    /// The passphrase of the backups.
+    pub passphrase: Option<String>,
+}
+
+/// How a rehearsal of a restore went.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Rehearsal {
+    /// When it ended, ms since 1970.
+    pub at: u64,
+    /// How long it took, in ms.
+    pub took_ms: u64,
+    /// The name of the backup, or of its newest increment; may be empty.
+    pub backup: String,
+    /// As of when that is, ms since 1970.
+    pub made_at: Option<u64>,
+    /// Whether a restore would do.
+    pub good: bool,
+    /// What was looked at.
+    pub proofs: Vec<RehearsalProof>,
+    /// Why a restore would not do, and what to do; may be empty.
+    pub detail: String,
+    /// Who asked.
+    pub by: String,
+}
+
+/// One thing that a rehearsal has looked at.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RehearsalProof {
+    /// `content`, `accounts`, `sign-in`, `twins`, `rights` or `audit`.
+    pub what: String,
+    /// Whether it holds.
+    pub holds: bool,
+    /// What was seen.
+    pub detail: String,
+}
+
 /// Backups as an owner sees them.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Backups {
@@ -128,6 +171,10 @@ pub struct Backups {
     pub good: Option<BackupEnd>,
     /// What went wrong since.
     pub failed: Option<BackupEnd>,
+    /// How the newest rehearsal of a restore went.
+    pub rehearsal: Option<Rehearsal>,
+    /// Whether one goes on.
+    pub rehearsing: bool,
     /// How the present one goes.
     pub run: BackupRun,
     /// What is there, newest first.

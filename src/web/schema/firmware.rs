@@ -110,6 +110,8 @@ pub struct FirmwareRelease {
     pub from: String,
     /// Of all houses so many percent get it.
     pub cloud_percent: u8,
+    /// Its maker has withdrawn it at the cloud: nobody is offered it.
+    pub withdrawn: bool,
 }
 
 /// What people choose.

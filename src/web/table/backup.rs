@@ -14,6 +14,12 @@ pub(super) static CALLS: &[Call] = &[
         .takes(Body::Json("BackupWish"))
         .gives(&[(202, Json("BackupRun"))])
         .refuses(&[403, 409, 429]),
+    Call::signed_in(Post, "/api/v1/backups/rehearsal", "Rehearse a restore of the newest good backup; how it went is in GET", |c, r, s| {
+        Box::pin(backup::rehearse(c, r, s))
+    })
+    .takes(Body::Json("RehearsalWish"))
+    .gives(&[(202, Json("Backups"))])
+    .refuses(&[403, 409, 429]),
     Call::signed_in(Put, "/api/v1/backup", "Set where backups go, when, how many are kept, and a passphrase", |c, r, s| {
         Box::pin(backup::set(c, r, s))
     })

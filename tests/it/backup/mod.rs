@@ -2,6 +2,7 @@
 //! in the middle of one leaves.
 
 mod bucket;
+mod rehearsals;
 
 use crate::durability::Process;
 use crate::house::{House, config};

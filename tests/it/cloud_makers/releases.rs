@@ -92,6 +92,52 @@ async fn a_release_is_told_to_the_hubs_that_have_its_devices_once_somebody_stage
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_release_is_withdrawn_by_the_makers_people_for_good_and_nobody_gets_it_any_more() {
+    let rig = Rig::start().await;
+    rig.brand("other").await;
+    let token = rig.token("acme", &[Scope::UploadReleases]).await;
+    let hub = rig.hub(1, &[]).await;
+    hub.put(vec![device_row("lamp-000001", 1, 1, "attested", 0)]).await;
+    let file = release_file(&rig.brand_dir("acme"), "lamp", "A", 3, &image(1, 300_000));
+    upload(&rig, &token, "?percent=100", file.clone()).await.good();
+    let sha256 = HEXLOWER.encode(&Sha256::digest(&file));
+    let known = told(&hub, Some(0)).await.unwrap().n;
+
+    // Not by programs, not by support, not by another brand's people.
+    let path = "/v1/releases/lamp/3";
+    let manager = rig.vendor("acme", "petra", Role::ProductManager).await;
+    let support = rig.vendor("acme", "sam", Role::Support).await;
+    let theirs = rig.vendor("other", "otto", Role::Developer).await;
+    rig.call("DELETE", path, &token, Value::Null).await.refused(401, "signed_out");
+    rig.call("DELETE", path, &support, Value::Null).await.refused(403, "not_allowed");
+    rig.call("DELETE", path, &theirs, Value::Null).await.refused(404, "not_found");
+    rig.call("DELETE", "/v1/releases/lamp/9", &manager, Value::Null).await.refused(404, "not_found");
+    assert_eq!(download(&hub, &sha256, "bytes=0-9").await.status, 206, "it is there");
+
+    for _ in 0..2 {
+        let shown = rig.call("DELETE", path, &manager, Value::Null).await.good();
+        assert_eq!(shown["withdrawn"], true, "{shown}");
+    }
+    let heard = told(&hub, Some(known)).await.unwrap();
+    assert_eq!(named(&heard), [("acme", "lamp", 3, 0)]);
+    assert!(heard.releases[0].withdrawn);
+    download(&hub, &sha256, "bytes=0-9").await.refused(404, "not_found");
+    // Its number stays taken, and nothing brings it back.
+    rig.call("PATCH", path, &manager, json!({"percent": 100})).await.refused(409, "conflict");
+    upload(&rig, &token, "?percent=100", file).await.refused(409, "conflict");
+    let again = release_file(&rig.brand_dir("acme"), "lamp", "A", 3, &image(2, 300));
+    upload(&rig, &token, "", again).await.refused(409, "conflict");
+    assert!(told(&hub, Some(0)).await.unwrap().releases[0].withdrawn);
+
+    let developer = rig.vendor("acme", "anna", Role::Developer).await;
+    let acts = rig.call("GET", "/v1/vendor/acts", &developer, Value::Null).await.good();
+    let done: Vec<&Value> = acts["entries"].as_array().unwrap().iter().filter(|entry| entry["action"] == "release.withdraw").collect();
+    assert_eq!(done.len(), 1, "{acts}");
+    drop(hub);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_brand_has_not_signed_is_refused_and_leaves_nothing() {
     let rig = Rig::start().await;
     rig.brand("other").await;

@@ -9,8 +9,10 @@ mod clocks;
 mod deaths;
 mod disks;
 mod limits;
+mod recoveries;
 mod restores;
-mod rig;
+pub mod rig;
+mod updates;
 
 use crate::partitions::chance::Chance;
 
@@ -20,18 +22,18 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// How many rounds: few, unless somebody wants many.
-fn rounds(few: u64) -> u64 {
+pub fn rounds(few: u64) -> u64 {
     number("FAULT_ROUNDS").unwrap_or(few)
 }
 
 /// Chance by the seed, which is told.
-fn chance() -> Chance {
+pub fn chance() -> Chance {
     let seed = number("FAULT_SEED").unwrap_or_else(|| getrandom::u64().unwrap() >> 16);
     tell(&format!("FAULT_SEED={seed}"));
     Chance::new(seed)
 }
 
 #[expect(clippy::print_stderr, reason = "by this it can be run again")]
-fn tell(what: &str) {
+pub fn tell(what: &str) {
     eprintln!("{what}");
 }

@@ -154,6 +154,13 @@ impl Mounted {
         }
     }
 
+    /// Takes room until so many bytes are left.
+    pub fn fill_up_to(&self, left: u64) {
+        let found = rustix::fs::statvfs(&self.at).unwrap();
+        let free = found.f_bavail * found.f_frsize;
+        std::fs::write(self.at.join("filler"), vec![7; usize::try_from(free - left).unwrap()]).unwrap();
+    }
+
     /// Gives it back.
     pub fn clear(&self) {
         std::fs::remove_file(self.at.join("filler")).unwrap();

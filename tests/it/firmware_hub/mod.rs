@@ -4,6 +4,8 @@
 mod behind;
 mod crashes;
 mod downloads;
+mod full;
+mod held;
 mod imports;
 mod offers;
 
@@ -113,7 +115,7 @@ impl House {
     }
 
     /// Uploads a file as it stands: status and answer.
-    async fn upload(&self, token: &str, file: Vec<u8>) -> (u16, Value) {
+    pub async fn upload(&self, token: &str, file: Vec<u8>) -> (u16, Value) {
         let (client, base) = self.client();
         let request = client.post(format!("{base}/api/v1/firmware")).bearer_auth(token);
         let answer = request.header("content-type", "application/octet-stream").body(file).send().await.unwrap();
@@ -121,7 +123,7 @@ impl House {
         (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or_default())
     }
 
-    async fn taken(&self, made: &Made) {
+    pub async fn taken(&self, made: &Made) {
         let (status, answer) = self.upload(&self.owner_token, made.file(self)).await;
         assert_eq!((status, &answer["rel"]), (201, &json!(made.release.rel)), "{answer}");
     }
@@ -131,7 +133,7 @@ impl House {
     }
 
     /// Chooses for all lamps; that there are lamps is known from the first batch on.
-    async fn policy(&self, policy: Value) {
+    pub async fn policy(&self, policy: Value) {
         hardware(self).await;
         let (status, answer) = self.call("PUT", "/firmware/acme/lamp/policy", Some(policy)).await;
         assert_eq!(status, 200, "{answer}");
@@ -182,7 +184,7 @@ impl Lamp {
     }
 
     /// The next offer.
-    async fn offer(&mut self) -> Value {
+    pub async fn offer(&mut self) -> Value {
         let heard = self.hear().await;
         assert_eq!(heard.topic.to_string(), self.device.topic(OFFER));
         serde_json::from_slice(&heard.payload).unwrap()
@@ -208,12 +210,12 @@ impl Lamp {
     }
 
     /// Runs `rel` and does nothing.
-    async fn runs(&mut self, rel: u64) {
+    pub async fn runs(&mut self, rel: u64) {
         self.report(json!({"rel": rel, "version": format!("1.{rel}.0"), "state": "idle"})).await;
     }
 
     /// Runs `rel`, and is so far with an offer.
-    async fn is(&mut self, rel: u64, state: &str, offer: &Value, more: Value) {
+    pub async fn is(&mut self, rel: u64, state: &str, offer: &Value, more: Value) {
         let mut body = json!({"rel": rel, "version": format!("1.{rel}.0"), "state": state, "offer": offer["offer"]});
         body.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
         self.report(body).await;

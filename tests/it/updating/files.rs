@@ -3,6 +3,7 @@
 use super::rig::{Fault, Rig};
 use hearthkey::hub::{self, UpdateLedger, update_from_file};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 fn signed(archive: &Path) -> PathBuf {
@@ -35,6 +36,31 @@ async fn a_genuine_release_for_this_machine_lies_ready_and_is_ordered() {
     while supervisor.step().unwrap() {}
     assert_eq!(rig.ledger()["current"], "7.1.0");
     assert_eq!(supervisor.ledger().trial.as_ref().unwrap().by, "console");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn several_who_take_one_release_at_once_do_not_cut_each_other_off_and_what_was_left_of_killed_ones_goes() {
+    let rig = Rig::new();
+    let archive = rig.release("7.1.0", Fault::Slow);
+    // Three that were killed: of this version, of another, and before they had anything.
+    let versions = rig.config.data_dir.join("update/versions");
+    fs::create_dir_all(versions.join(".7.1.0.new")).unwrap();
+    fs::set_permissions(&rig.config.data_dir, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(versions.join(".7.1.0.new/hearthkey"), "half").unwrap();
+    fs::create_dir_all(versions.join(".6.0.0.new/deeper")).unwrap();
+    fs::write(versions.join(".5.0.0.new"), "").unwrap();
+    let all = (0..6).map(|_| {
+        let (config, archive) = (rig.config.clone(), archive.clone());
+        tokio::spawn(async move { update_from_file(&config, &archive).await.map(|(release, _)| release.rel) })
+    });
+    for one in all.collect::<Vec<_>>() {
+        assert_eq!(one.await.unwrap(), Ok(7_001_000));
+    }
+    let there: Vec<_> = fs::read_dir(&versions).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(there, ["7.1.0"]);
+    let mut supervisor = rig.supervisor();
+    while supervisor.step().unwrap() {}
+    assert_eq!(rig.ledger()["current"], "7.1.0");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 mod cuts;
 mod doctor;
 mod files;
-mod rig;
+mod habit;
+pub mod rig;
 mod supervised;
 mod vendor;

@@ -7,7 +7,7 @@ use hearthkey::hub::{self, Config, HealthReport};
 use hearthkey::net::tls::{Clock, Material, Protocol};
 use hearthkey::net::{Ca, CaKey, ServerKey, TlsReloader, Validity};
 use serde_json::{Value, json};
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
 pub const REAL: &str = env!("CARGO_BIN_EXE_hearthkey");
@@ -42,6 +44,8 @@ pub enum Fault {
     Migrate,
     /// It says of itself that it is another version.
     Impostor,
+    /// It takes its time to say its version.
+    Slow,
 }
 
 /// A home, its vendor, and the vendor's releases.
@@ -75,7 +79,7 @@ impl Rig {
         let says = if fault == Fault::Impostor { "0.0.1" } else { version };
         let database = self.config.data_dir.join("hub.redb");
         let act = match fault {
-            Fault::None | Fault::Impostor => String::new(),
+            Fault::None | Fault::Impostor | Fault::Slow => String::new(),
             Fault::Crash => "[ \"$1\" = hub ] && exit 7".into(),
             Fault::Hang => "[ \"$1\" = hub ] && exec sleep 600".into(),
             Fault::Mute => "[ \"$1\" = hub ] && unset NOTIFY_SOCKET".into(),
@@ -83,7 +87,10 @@ impl Rig {
             Fault::Migrate => format!("[ \"$1\" = hub ] && {{ echo new > '{}'; exit 7; }}", database.display()),
         };
         let path = self.dir.path().join(format!("program-{version}"));
-        let text = format!("#!/bin/sh\n[ \"$1\" = --version ] && {{ echo 'hearthkey {says}'; exit 0; }}\n{act}\nexec '{REAL}' \"$@\"\n");
+        let pause = if fault == Fault::Slow { "sleep 0.1; " } else { "" };
+        let text = format!(
+            "#!/bin/sh\n[ \"$1\" = --version ] && {{ {pause}echo 'hearthkey {says}'; exit 0; }}\n{act}\nexport RUNS='{version}'\nexec '{REAL}' \"$@\"\n"
+        );
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         path
@@ -114,15 +121,32 @@ impl Rig {
         hub::supervisor(&self.config, REAL.into(), Vec::new()).unwrap()
     }
 
-    /// Starts the supervisor as a process.
-    pub fn supervise(&self) -> Running {
+    /// The supervisor as a process, for whoever wants it otherwise.
+    pub fn command(&self) -> Command {
         let file = self.dir.path().join("hub.toml");
         fs::write(&file, toml::to_string(&self.config).unwrap()).unwrap();
-        let log = File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
         let mut command = Command::new(REAL);
         command.args(["run", "--announce-json", "--config"]).arg(&file);
-        command.env_remove("NOTIFY_SOCKET").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
-        Running { child: command.spawn().unwrap(), data_dir: self.config.data_dir.clone(), log: self.dir.path().join("log") }
+        command.env_remove("NOTIFY_SOCKET").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+
+    /// Starts the supervisor as a process.
+    pub fn supervise(&self) -> Running {
+        self.supervise_by(self.command())
+    }
+
+    /// The same, by this command.
+    pub fn supervise_by(&self, mut command: Command) -> Running {
+        let mut child = command.spawn().unwrap();
+        let heard = watch::Sender::new(Heard::default());
+        let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let said = heard.clone();
+        let announced =
+            tokio::spawn(listen(out, move |line| said.send_modify(|heard| heard.announced.push(serde_json::from_str(&line).unwrap()))));
+        let said = heard.clone();
+        tokio::spawn(listen(err, move |line| said.send_modify(|heard| heard.log.push(line))));
+        Running { child, data_dir: self.config.data_dir.clone(), heard, announced }
     }
 
     /// What the supervisor has written down.
@@ -133,11 +157,28 @@ impl Rig {
 
     /// Waits for the end of the update with this number.
     pub async fn ended(&self, number: u64, running: &Running) -> Value {
-        until("the update ends", running, || {
-            let ledger = self.ledger();
-            (ledger["ledger"]["last"]["number"].as_u64() >= Some(number)).then_some(ledger)
-        })
-        .await
+        running
+            .until("the update ends", async || {
+                let ledger = self.ledger();
+                (ledger["ledger"]["last"]["number"].as_u64() >= Some(number)).then_some(ledger)
+            })
+            .await
+    }
+}
+
+/// What a supervisor and its hubs have said.
+#[derive(Default)]
+pub struct Heard {
+    /// One line for each hub that serves, or that is in recovery mode.
+    pub announced: Vec<Value>,
+    /// Their logs.
+    pub log: Vec<String>,
+}
+
+async fn listen(from: impl AsyncRead + Unpin, said: impl Fn(String)) {
+    let mut lines = BufReader::new(from).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        said(line);
     }
 }
 
@@ -145,31 +186,51 @@ impl Rig {
 pub struct Running {
     child: Child,
     data_dir: PathBuf,
-    log: PathBuf,
+    pub heard: watch::Sender<Heard>,
+    /// Ends when nobody is left who could announce something: neither the supervisor nor a hub of it.
+    announced: JoinHandle<()>,
 }
 
 impl Running {
     /// Waits until a hub serves.
     pub async fn serving(&self) -> HealthReport {
-        let until = Instant::now() + PATIENCE;
+        let mut found = None;
+        self.until("a hub serves", async || {
+            let report = hub::ask_health(&self.data_dir).await.ok().filter(|report| report.problem.is_none())?;
+            found = Some(report);
+            Some(())
+        })
+        .await;
+        found.unwrap()
+    }
+
+    /// Waits for something that comes by itself: looks whenever something was said, and now and then.
+    pub async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+        let (mut heard, until) = (self.heard.subscribe(), Instant::now() + PATIENCE);
         loop {
-            match hub::ask_health(&self.data_dir).await {
-                Ok(report) if report.problem.is_none() => return report,
-                other => assert!(Instant::now() < until, "{other:?}\n{}", fs::read_to_string(&self.log).unwrap_or_default()),
+            heard.borrow_and_update();
+            if let Some(found) = look().await {
+                return found;
             }
-            sleep(Duration::from_millis(100)).await;
+            assert!(Instant::now() < until, "{what}: not in time\n{}", heard.borrow().log.join("\n"));
+            let _ = timeout(Duration::from_secs(1), heard.changed()).await;
         }
     }
 
+    /// What the newest hub has announced.
+    pub fn announced(&self) -> Value {
+        self.heard.borrow().announced.last().cloned().unwrap_or_default()
+    }
+
+    /// The supervisor's number.
+    pub fn id(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     /// SIGKILL. Its hub notices, and stops; waits for that.
-    pub async fn die(mut self) {
+    pub async fn die(&mut self) {
         self.child.kill().await.unwrap();
-        let socket = self.data_dir.join("health.sock");
-        let until = Instant::now() + PATIENCE;
-        while socket.exists() && tokio::net::UnixStream::connect(&socket).await.is_ok() {
-            assert!(Instant::now() < until, "a hub is left without its supervisor");
-            sleep(Duration::from_millis(100)).await;
-        }
+        timeout(PATIENCE, &mut self.announced).await.expect("a hub is left without its supervisor").unwrap();
     }
 
     /// SIGTERM, and its end.
@@ -177,18 +238,6 @@ impl Running {
         let pid = self.child.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
         assert!(self.child.wait().await.unwrap().success());
-    }
-}
-
-/// Waits for something that comes by itself.
-pub async fn until<T>(what: &str, running: &Running, mut look: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < until, "{what}: not in time\n{}", fs::read_to_string(&running.log).unwrap_or_default());
-        sleep(Duration::from_millis(100)).await;
     }
 }
 

@@ -1,8 +1,12 @@
 //! A hub under its supervisor: a new version is tried and stays, and each that does not serve is given up for the one before.
 
 use super::rig::{Fault, Rig};
-use hearthkey::hub::{update_from_file, update_roll_back};
+use crate::firmware_hub::{Made, image};
+use crate::house::House;
+use hearthkey::hub::{Hub, update_from_file, update_roll_back};
+use hearthkey::service::ReleaseOrigin;
 use serde_json::{Value, json};
+use tokio::net::UnixDatagram;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_hub_becomes_another_version_and_goes_back_when_asked() {
@@ -87,4 +91,57 @@ async fn a_version_whose_doctor_says_no_is_given_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_leaves_another_database_is_given_up_and_the_database_of_before_comes_back() {
     is_given_up(Fault::Migrate, "exit status: 7").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_quiet_moment_outlives_the_hubs_end() {
+    let rig = Rig::new();
+    let config = rig.config.clone();
+    let house = House::with(move |settings| {
+        *settings = config;
+        settings.supervised = true;
+    })
+    .await;
+    // A release for devices comes in, and takes its time.
+    let file = Made::new(&house, 1, image(1, 100_000)).await.file(&house);
+    let mut import = house.hub.service().begin_release_import(ReleaseOrigin::File(house.owner.clone())).unwrap();
+    import.take(&file[..50_000]).await.unwrap();
+    update_from_file(&rig.config, &rig.release("7.1.0", Fault::None)).await.unwrap();
+    let waits = async || while house.http("GET", "/update", &house.owner_token, None).await.1["phase"] != "waiting" {};
+    tokio::time::timeout(std::time::Duration::from_secs(30), waits()).await.expect("it waits");
+    drop(import);
+    let update = rig.config.data_dir.join("update");
+    let (wish, order) = (update.join("wish.json"), update.join("order.json"));
+    assert!(wish.exists() || order.exists(), "a power cut now would lose what was asked for");
+    house.hub.shut_down().await;
+    assert!(wish.exists() || order.exists());
+    let running = rig.supervise();
+    assert_eq!(rig.ended(1, &running).await["current"], "7.1.0");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_in_recovery_mode_is_left_alone_to_say_what_happened() {
+    let mut rig = Rig::new();
+    (rig.config.update.ready_s, rig.config.update.watchdog_s) = (2, 2);
+    Hub::start(rig.config.clone()).await.unwrap().shut_down().await;
+    std::fs::write(rig.config.data_dir.join("hub.redb"), b"this was a database").unwrap();
+    let manager = rig.dir.path().join("manager");
+    let ear = UnixDatagram::bind(&manager).unwrap();
+    let mut command = rig.command();
+    command.env("NOTIFY_SOCKET", &manager);
+    let running = rig.supervise_by(command);
+    // The service manager hears that there is nothing more to wait for, and then for longer than both deadlines that all live.
+    let (mut ready, mut alive) = (false, 0);
+    while alive < 12 {
+        let mut said = vec![0; 4096];
+        let n = ear.recv(&mut said).await.unwrap();
+        let said = String::from_utf8_lossy(&said[..n]).into_owned();
+        ready |= said.contains("READY=1");
+        alive += if ready { u32::from(said.contains("WATCHDOG=1")) } else { 0 };
+        let announced = running.heard.borrow().announced.len();
+        assert!(announced <= 1, "it was ended, and started again");
+    }
+    assert!(running.announced()["recovery_mode"].as_str().unwrap().contains("is damaged"));
+    running.stop().await;
 }

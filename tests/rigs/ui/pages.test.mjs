@@ -9,7 +9,7 @@ import { test } from "node:test";
 import { comesTo, shot } from "./house.mjs";
 import { done, event, look, sent } from "./looking.mjs";
 import { ADA, answers, DOOR, FAILING, IDA, IMPROV, LINKED, MARA, ORIGIN, pairing, RADIO, REDUCED, SUPPORT } from "./stub.mjs";
-import { BACKUPS, BEHIND, DOWNLOADING, FAILED_BACKUP, FIRMWARE, HISTORY, NO_BACKUPS, OFFERED, ROLLED_BACK, UPDATED, waits } from "./upkeep.mjs";
+import { BACKUPS, BEHIND, DOWNLOADING, FAILED_BACKUP, FIRMWARE, HISTORY, NO_BACKUPS, NOT_REHEARSED, OFFERED, REHEARSED, ROLLED_BACK, UPDATED, waits } from "./upkeep.mjs";
 
 const trusted = (trust) => ({ "GET /devices": { devices: [{ ...DOOR, trust }] }, "GET /devices/:id": { ...DOOR, trust } });
 
@@ -58,6 +58,9 @@ const PAGES = {
   "device-behind": { hash: `#/device/${DOOR.id}`, some: { "GET /devices/:id/firmware": BEHIND } },
   backups: { hash: "#/backups", some: { "GET /backups": BACKUPS } },
   "backups-none": { hash: "#/backups", some: { "GET /backups": NO_BACKUPS } },
+  "backups-rehearsed": { hash: "#/backups", some: { "GET /backups": REHEARSED } },
+  "backups-not-rehearsed": { hash: "#/backups", some: { "GET /backups": NOT_REHEARSED } },
+  "backups-mark": { hash: "#/", some: { "GET /backups": FAILED_BACKUP } },
   "backups-failed": { hash: "#/backups", some: { "GET /backups": FAILED_BACKUP } },
   update: { hash: "#/update", some: { "GET /update": { ...UPDATED, offered: OFFERED } } },
   "update-downloading": { hash: "#/update", some: { "GET /update": DOWNLOADING } },

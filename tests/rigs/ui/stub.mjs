@@ -103,6 +103,7 @@ export function answers(me = MARA, some = {}) {
     },
     "GET /support": { sessions: [] },
     "GET /cloud": { linked: false },
+    "GET /backups": { target: null },
     "POST /cloud/look": LOOK,
     "POST /cloud/sync": [202],
     "GET /recovery": { made_at: null, bundle: null },

@@ -29,7 +29,7 @@ export const HISTORY = [
 export const BEHIND = goes("downloading", { offset: 700_000 }, { rel: 3, version: "1.3.0", behind: true, history: HISTORY });
 
 const listed = (name, some = {}) => ({ name, id: name, parent: null, kind: "full", made_at: NOW - 7 * HOUR, bytes: 3_200_000, good: true, problem: null, ...some });
-export const NO_BACKUPS = { target: null, schedule: null, retention: { daily: 7, weekly: 4, monthly: 12 }, by_code: false, by_passphrase: false, next_at: null, good: null, failed: null, run: { ended: 0, running: false, rows: 0, outcome: null }, backups: [], listed_at: 0 };
+export const NO_BACKUPS = { target: null, schedule: null, retention: { daily: 7, weekly: 4, monthly: 12 }, by_code: false, by_passphrase: false, next_at: null, good: null, failed: null, rehearsal: null, rehearsing: false, run: { ended: 0, running: false, rows: 0, outcome: null }, backups: [], listed_at: 0 };
 export const BACKUPS = {
   ...NO_BACKUPS,
   target: { kind: "usb", text: "stick at /media/stick" },
@@ -44,6 +44,9 @@ export const BACKUPS = {
   ],
   listed_at: NOW - HOUR,
 };
+const proof = (what, holds = true, detail = "as the backup says") => ({ what, holds, detail });
+export const REHEARSED = { ...BACKUPS, rehearsal: { at: NOW - 2 * DAY, took_ms: 4_200, backup: "k3q7m2-20260609-0330.hkbk", made_at: NOW - 55 * HOUR, good: true, proofs: ["content", "accounts", "sign-in", "twins", "rights", "audit"].map((what) => proof(what)), detail: "" } };
+export const NOT_REHEARSED = { ...BACKUPS, rehearsal: { ...REHEARSED.rehearsal, good: false, proofs: [proof("content"), proof("twins", false, "3 of 4 are there")], detail: "A restore would not do: twins: 3 of 4 are there. Make a full backup, and rehearse again" } };
 export const FAILED_BACKUP = { ...BACKUPS, failed: { at: NOW - HOUR, name: "", bytes: 0, detail: "Nothing is mounted at /media/stick. Plug the stick in, then make one." } };
 
 export const CURRENT = { version: "0.3.0", configured: true, enabled: true, automatic: false, supervised: true, phase: "idle", done: 0, checked_at: NOW - 2 * HOUR, problem: null, offered: null, back_to: null, last: null };

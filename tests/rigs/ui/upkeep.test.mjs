@@ -8,7 +8,7 @@ import { test } from "node:test";
 import { comesTo, shot } from "./house.mjs";
 import { done, event, isFocused, look, sent } from "./looking.mjs";
 import { DOOR, IDA, NOW } from "./stub.mjs";
-import { BACKUPS, BEHIND, CURRENT, DOWNLOADING, FAILED_BACKUP, FIRMWARE, goes, HISTORY, NEWEST, NIGHT, NO_BACKUPS, OFFERED, UPDATED, waits } from "./upkeep.mjs";
+import { BACKUPS, BEHIND, CURRENT, DOWNLOADING, FAILED_BACKUP, FIRMWARE, goes, HISTORY, NEWEST, NIGHT, NO_BACKUPS, NOT_REHEARSED, OFFERED, REHEARSED, UPDATED, waits } from "./upkeep.mjs";
 
 const HERE = `#/device/${DOOR.id}`;
 const of = (answer) => ({ "GET /devices/:id/firmware": answer });
@@ -211,7 +211,42 @@ test("a backup is made now, followed, and a failure says what to do", async () =
   now = { ...FAILED_BACKUP, run: { ended: 1, running: false, rows: 0, outcome: { outcome: "failed", detail: FAILED_BACKUP.failed.detail } } };
   await event(page, "backup", {});
   await page.getByText("The last backup failed, 1 hour ago.").waitFor();
-  await page.getByText("Plug the stick in, then make one.").waitFor();
+  await page.getByText("Plug the stick in, then make one.").first().waitFor();
+  await done(page);
+});
+
+test("a backup that fails is told above every page, and on its own with the last good one, why, and what to do", async () => {
+  const { page } = await look("#/", { some: { "GET /backups": FAILED_BACKUP } });
+  await page.getByRole("link", { name: "The last backup failed, 1 hour ago" }).click();
+  await page.getByRole("heading", { name: "How they stand" }).waitFor();
+  await page.getByText("Last good one").waitFor();
+  await page.getByText("Failed since").waitFor();
+  await comesTo(page.getByText("Plug the stick in, then make one."), 2);
+  await comesTo(page.getByRole("link", { name: "The last backup failed, 1 hour ago" }), 0, "its own page says more");
+  await done(page);
+});
+
+test("a restore is rehearsed from the page, and how it went stands there with what was proven", async () => {
+  let now = BACKUPS;
+  const { page, asked } = await look("#/backups", { width: 360, some: { "GET /backups": () => now, "POST /backups/rehearsal": () => [202, (now = { ...BACKUPS, rehearsing: true })] } });
+  await page.getByText("Nobody has tried yet.").waitFor();
+  await page.getByText("Rehearse now").click();
+  await page.getByLabel("Recovery code of this home").fill(" AAAA-BBBB ");
+  const form = page.locator("section", { hasText: "Would a restore do?" });
+  await form.getByLabel("Your password").fill("x");
+  await form.getByRole("button", { name: "Rehearse", exact: true }).click();
+  await page.getByText("A restore is rehearsed. The hub goes on as ever.").waitFor();
+  assert.deepEqual(sent(asked, "POST", "/backups/rehearsal")[0].body, { password: "x", code: "AAAA-BBBB" });
+  now = REHEARSED;
+  await event(page, "backup", {});
+  await page.getByText("Yes: rehearsed 2 days ago.").waitFor();
+  await page.getByText("You can sign in").waitFor();
+  await comesTo(page.getByText("Proven", { exact: true }), 6);
+  now = NOT_REHEARSED;
+  await event(page, "backup", {});
+  await page.getByText("The rehearsal failed, 2 days ago.").waitFor();
+  await page.getByText("Not so").waitFor();
+  await shot(page, "backups-not-rehearsed-360");
   await done(page);
 });
 

@@ -49,6 +49,7 @@ export const ACTS: Record<string, string> = {
   "firmware.confirm": "Devices that were updated",
   "firmware.fail": "Updates of devices that failed",
   "backup.create": "Backups",
+  "backup.rehearse": "Rehearsals of a restore",
   "backup.settings": "Changing where and when backups are made",
   "hub.update": "Updating the hub",
   "hub.update.end": "How updates of the hub ended",

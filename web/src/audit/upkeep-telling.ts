@@ -13,6 +13,15 @@ function releaseIn(detail: string): string {
 /** What an act was about: a device, or a model as “acme/gate-2”. */
 const thing = ({ entry, device }: Told): Part => (entry.object.includes("/") ? { name: entry.object.replace("/", " ") } : device);
 
+/** Why an offer was taken back. */
+const TAKEN_BACK: Record<string, string> = {
+  not_cached: "It was not fetched for long, and its file made room for others.",
+  left_the_house: "The device was removed from this home.",
+  withdrawn_by_maker: "Its maker has withdrawn it.",
+  hold: "Updates are held.",
+  stopped: "It failed on too many devices.",
+};
+
 export const UPKEEP_SENTENCES: Record<string, Sentence> = {
   "firmware.import": (told) => {
     const { who, denied, detail, entry } = told;
@@ -25,7 +34,8 @@ export const UPKEEP_SENTENCES: Record<string, Sentence> = {
   "firmware.resume": (told) => ({ parts: [told.who, ` let ${releaseIn(told.detail)} of `, thing(told), " go on, although it had failed."] }),
   "firmware.remove": (told) => ({ parts: [told.who, ` removed the file of ${releaseIn(told.detail)} of `, thing(told), "."] }),
   "firmware.offer": ({ device, detail }) => ({ parts: [device, ` was offered ${releaseIn(detail)}.`] }),
-  "firmware.withdraw": ({ device, detail }) => ({ parts: [releaseIn(detail).replace("r", "R"), " is offered to ", device, " no more."] }),
+  "firmware.withdraw": ({ device, detail, entry }) => ({ parts: [releaseIn(detail).replace("r", "R"), " is offered to ", device, " no more."], why: TAKEN_BACK[entry.reason ?? ""] ?? "" }),
+  "firmware.recall": (told) => ({ parts: ["The maker withdrew ", releaseIn(told.detail), " of ", thing(told), "."], why: "It is offered to nobody any more; who runs it keeps it." }),
   "firmware.install": ({ device, detail }) => ({ parts: [device, ` began to install ${releaseIn(detail)}.`] }),
   "firmware.confirm": ({ device, detail }) => ({ parts: [device, ` runs ${releaseIn(detail)}, and is well.`] }),
   "firmware.fail": ({ device, detail, entry }) => ({ parts: [device, ` did not become ${releaseIn(detail)}, and runs what it had.`], why: failureWords({ code: entry.reason ?? "", detail: "" }) }),
@@ -41,6 +51,11 @@ export const UPKEEP_SENTENCES: Record<string, Sentence> = {
     if (denied && entry.reason !== "failed") return { parts: [who, " tried to make a backup."] };
     if (denied) return { parts: ["A backup failed."], why: detail && sentence(detail) };
     return { parts: [entry.actor === "hub" ? "The hub" : who, " made a backup."], why: detail && sentence(detail) };
+  },
+
+  "backup.rehearse": ({ who, denied, detail, entry }) => {
+    if (denied && entry.reason !== "failed") return { parts: [who, " tried to rehearse a restore."] };
+    return { parts: [who, denied ? " rehearsed a restore, and it would not do." : " rehearsed a restore: it would do."], why: detail && sentence(detail.replace(/: a restore would do$/, "")) };
   },
 
   "hub.update.check": ({ who, detail }) => ({ parts: [who, " looked for a new version of the hub."], why: detail && `Found: ${detail}.` }),

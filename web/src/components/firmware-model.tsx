@@ -90,6 +90,7 @@ function ReleaseRow({ model, release, newest, onChange }: { model: ModelFirmware
           <strong>{release.version}</strong>
           {newest && <span class="badge accent inline">Newest</span>}
           {release.stopped && <span class="badge bad inline">Stopped</span>}
+          {release.withdrawn && <span class="badge bad inline">Withdrawn by its maker</span>}
           {!release.cached && <span class="badge warn inline">File not here</span>}
         </p>
         <p class="quiet">Release {release.rel}, {sizeWords(release.size)}, {fromWords(release, now.value)}; {triedWords(release)}.</p>

@@ -10,6 +10,7 @@ import { BackupForm } from "../components/backup-form.tsx";
 import { Page } from "../components/page.tsx";
 import { PasswordStep } from "../components/password-step.tsx";
 import { ProblemNote } from "../components/problem.tsx";
+import { RehearsalPanel } from "../components/rehearsal.tsx";
 import { SettingsNav } from "../components/settings-nav.tsx";
 import { sizeWords } from "../sizes.ts";
 import { announcement, news } from "../store.ts";
@@ -29,7 +30,7 @@ export function BackupsPage() {
       (error) => setProblem(asProblem(error)),
     );
   const fresh = news.value.get("backup");
-  const running = view?.run.running === true;
+  const running = view?.run.running === true || view?.rehearsing === true;
   useEffect(() => void load(), [fresh]);
   useEffect(() => {
     if (!running) return;
@@ -50,6 +51,8 @@ export function BackupsPage() {
             {stands.next && <p class="note-next">{stands.next}</p>}
           </div>
           <dl class="facts after-summary">
+            <div><dt>Last good one</dt><dd>{view.good ? <>{fullTime(view.good.at)}, {sizeWords(view.good.bytes)}</> : "none"}</dd></div>
+            {view.failed && <div><dt>Failed since</dt><dd>{fullTime(view.failed.at)}<span class="holds-not why">{view.failed.detail}</span></dd></div>}
             <div><dt>Where</dt><dd>{view.target?.text ?? "nowhere yet"}</dd></div>
             <div><dt>When</dt><dd>{scheduleWords(view.schedule)}{view.next_at && view.next_at > now.value ? <span class="quiet">; the next in {spanWords(view.next_at - now.value)}</span> : ""}</dd></div>
             <div><dt>Kept</dt><dd>{retentionWords(view.retention)}</dd></div>
@@ -58,6 +61,7 @@ export function BackupsPage() {
           <MakeNow view={view} onAsked={load} />
         </section>
       )}
+      {view && <RehearsalPanel view={view} onAsked={load} />}
       {view && <Listed view={view} />}
       {view && (
         <details class="panel">
@@ -130,7 +134,7 @@ function Restoring({ view }: { view: Backups }) {
       <summary><h2>How a backup becomes a hub again</h2></summary>
       <p>It is done at the box itself, since whoever does it holds the whole home.{view.by_code || view.by_passphrase ? ` Have ${waysWords(view)} at hand.` : ""}</p>
       <ol class="steps">
-        <li><strong>Rehearse it</strong>, now and once a year: <code>hearthkey backup rehearse {where}</code> restores the newest aside, proves that accounts, rights, devices and activity are whole, says so, and takes it away again. Nothing of this hub changes.</li>
+        <li><strong>Rehearse it</strong>, now and once a year: above, or with <code>hearthkey backup rehearse {where}</code> on this machine or another.</li>
         <li><strong>Restore it</strong> on a new box: install the hub, do not start it, and run <code>hearthkey backup restore {where} --data-dir /var/lib/hearthkey</code>. It asks for the code or the passphrase, and says why if it refuses. Never switch the old box on again.</li>
         <li><strong>Start the hub.</strong> Devices come back by themselves. What was revoked since stays revoked where its journal lies there; else the rights of everybody but owners rest until you have looked through them: the page Cloud shows it.</li>
       </ol>

@@ -28,7 +28,7 @@ fn release(rel: u64) -> Release {
 }
 
 fn known(rel: u64) -> Known {
-    Known { release: release(rel), cached: true, cloud_percent: 100, tried: 0, failed: 0, resumed: false }
+    Known { release: release(rel), cached: true, cloud_percent: 100, withdrawn: false, tried: 0, failed: 0, resumed: false }
 }
 
 fn automatic() -> Policy {
@@ -205,6 +205,34 @@ fn an_image_that_is_not_here_is_passed_over() {
 }
 
 #[test]
+fn what_its_maker_has_withdrawn_is_offered_to_nobody_and_is_no_reason_to_wait() {
+    let releases = [Known { withdrawn: true, ..known(3) }, known(2)];
+    assert_eq!(asked(&automatic(), &releases, |_| {}), offer(2));
+    for approved in [None, Some(3)] {
+        let facts = |d: &mut DeviceFacts<'_>| (d.approved, d.floor) = (approved, 3);
+        assert_eq!(asked(&automatic(), &releases[..1], facts), Verdict::UpToDate);
+    }
+}
+
+#[test]
+fn an_image_is_lacking_when_the_device_waits_for_nothing_else() {
+    let lacking = |policy: &Policy, known: &[Known], approved| {
+        let (id, progress) = (device(), Progress::default());
+        let facts = DeviceFacts { id: &id, hardware: "A", rel: Some(1), floor: 0, approved, progress: &progress };
+        lacks_image(policy, known, &facts, &Moment::utc(NOW))
+    };
+    let gone = |rel| Known { cached: false, ..known(rel) };
+    assert_eq!(lacking(&automatic(), &[gone(3), known(2)], None), Some(3));
+    assert_eq!(lacking(&automatic(), &[known(3), gone(2)], None), None, "it gets a newer one");
+    assert_eq!(lacking(&Policy::default(), &[gone(3)], None), None, "nobody has said yes");
+    assert_eq!(lacking(&Policy::default(), &[gone(3)], Some(3)), Some(3));
+    let mut far = known(4);
+    far.release.least_before = 3;
+    assert_eq!(lacking(&automatic(), &[far, gone(3)], None), Some(3), "the step on the way there");
+    assert_eq!(lacking(&automatic(), &[Known { withdrawn: true, ..gone(3) }], None), None);
+}
+
+#[test]
 fn a_device_that_failed_waits_longer_each_time_and_then_for_a_person() {
     let failed = |failures| Progress { tries: vec![Tries { rel: 3, failures, failed_at: NOW, counted: None }], ..Progress::default() };
     let at = |progress: &Progress, after: u64| {
@@ -266,7 +294,7 @@ fn reference(policy: &Policy, known: &[Known], device: &DeviceFacts<'_>, at: u64
             Some(own) => own < rel && k.release.least_before <= own,
             None => true,
         };
-        if !reachable || !k.release.hardware.contains(&device.hardware.to_owned()) {
+        if k.withdrawn || !reachable || !k.release.hardware.contains(&device.hardware.to_owned()) {
             continue;
         }
         let mut tries = device.progress.tries.iter().filter(|t| t.rel == rel && t.failures > 0);
@@ -280,7 +308,10 @@ fn reference(policy: &Policy, known: &[Known], device: &DeviceFacts<'_>, at: u64
                 || (yes > rel
                     && known.iter().any(|far| {
                         let needs_a_step = device.rel.is_some_and(|own| far.release.least_before > own);
-                        far.release.rel == yes && far.release.hardware.contains(&device.hardware.to_owned()) && needs_a_step
+                        !far.withdrawn
+                            && far.release.rel == yes
+                            && far.release.hardware.contains(&device.hardware.to_owned())
+                            && needs_a_step
                     }))
         });
         let turn = stage(device.id, &k.release.sha256) < policy.percent && stage(device.id, &k.release.sha256) < k.cloud_percent;
@@ -300,7 +331,7 @@ fn reference(policy: &Policy, known: &[Known], device: &DeviceFacts<'_>, at: u64
 
 prop_compose! {
     fn any_known(rel: u64)(
-        cached in prop::bool::weighted(0.8), cloud_percent in 0u8..=100, tried in 0u32..8, part in 0u32..=100, resumed: bool,
+        cached in prop::bool::weighted(0.8), withdrawn in prop::bool::weighted(0.1), cloud_percent in 0u8..=100, tried in 0u32..8, part in 0u32..=100, resumed: bool,
         least_before in 0..rel, other_hardware in prop::bool::weighted(0.2), seed: u64,
     ) -> Known {
         let mut release = release(rel);
@@ -309,7 +340,7 @@ prop_compose! {
         if other_hardware {
             release.hardware = vec!["B".into()];
         }
-        Known { release, cached, cloud_percent, tried, failed: tried * part / 100, resumed }
+        Known { release, cached, cloud_percent, withdrawn, tried, failed: tried * part / 100, resumed }
     }
 }
 
@@ -353,9 +384,12 @@ proptest! {
         if policy.mode == Mode::Hold {
             prop_assert!(offered.is_none());
         }
-        let nothing_newer = releases.iter().all(|k| own.is_some_and(|own| k.release.rel <= own));
+        let nothing_newer = releases.iter().filter(|k| !k.withdrawn).all(|k| own.is_some_and(|own| k.release.rel <= own));
         prop_assert_eq!(matches!(said, Verdict::UpToDate | Verdict::NotKnown), nothing_newer);
-        let good = |k: &&Known| own.is_some_and(|own| k.release.least_before <= own && own < k.release.rel) && k.cached && k.release.runs_on("A");
+        let good = |k: &&Known| {
+            let reachable = own.is_some_and(|own| k.release.least_before <= own && own < k.release.rel);
+            reachable && k.cached && !k.withdrawn && k.release.runs_on("A")
+        };
         if is_behind(own, floor) && policy.mode != Mode::Hold && progress.tries.iter().all(|t| t.failures == 0) {
             prop_assert_eq!(offered, releases.iter().filter(good).map(|k| k.release.rel).max(), "one that is behind");
         }

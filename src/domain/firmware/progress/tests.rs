@@ -37,6 +37,16 @@ fn offered(n: u128, rel: u64) -> Event {
 }
 
 #[test]
+fn an_offer_keeps_its_image_for_a_week_from_when_it_was_fetched_of_and_while_it_is_installed() {
+    let (offer, _) = step(&Progress::default(), offered(1, 2), START);
+    assert!(offer.holds_image(START, START) && offer.holds_image(START, START + HELD_MS - 1));
+    assert!(!offer.holds_image(START, START + HELD_MS) && !offer.holds_image(START + 1, START), "nor by a clock that was wrong");
+    let (installs, _) = step(&offer, says(1, Said::Installing { offer: id(1) }), START);
+    assert!(installs.holds_image(START, START + 2 * HELD_MS));
+    assert!(!step(&offer, Event::Withdrawn, START).0.holds_image(START, START));
+}
+
+#[test]
 fn a_device_downloads_installs_and_confirms() {
     let a = id(1);
     let steps = [
@@ -452,7 +462,7 @@ fn known(rel: u64) -> Known {
         security_minimum: 0,
         made_at: 0,
     };
-    Known { release, cached: true, cloud_percent: 100, tried: 0, failed: 0, resumed: false }
+    Known { release, cached: true, cloud_percent: 100, withdrawn: false, tried: 0, failed: 0, resumed: false }
 }
 
 const CODES: [Code; 5] = [Code::Download, Code::Hash, Code::Health, Code::Step, Code::Power];
