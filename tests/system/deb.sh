@@ -33,14 +33,16 @@ if [[ -n ${1:-} ]]; then
     package=$1
 elif package=$(compgen -G 'target/release-amd64/hearthkey_*_amd64.deb' | tail -n 1) && [[ -n $package ]]; then
     :
-elif command -v cargo-deb >/dev/null; then
+else
+    if ! command -v cargo-deb >/dev/null; then
+        version=$(sed -n 's/^readonly CARGO_DEB=\([0-9.]*\).*/\1/p' .ci/release)
+        say "installing cargo-deb $version (minutes, once)"
+        cargo install --quiet --locked --root "$CACHE/hearthkey-release/tools" "cargo-deb@$version"
+    fi
     mkdir -p "$work/target/release"
     cp "${HEARTHKEY:-target/release/hearthkey}" "$work/target/release/hearthkey"
-    CARGO_TARGET_DIR=$work/target cargo deb --quiet --locked --no-build --no-strip --output "$work/made.deb"
+    CARGO_TARGET_DIR=$work/target cargo deb --quiet --fast --locked --no-build --no-strip --output "$work/made.deb" >/dev/null
     package=$work/made.deb
-else
-    echo "There is no package: .ci/release amd64 makes it, or cargo-deb (cargo install --locked cargo-deb)." >&2
-    exit 2
 fi
 [[ $(dpkg-deb --field "$package" Architecture) == "$arch" ]] || { echo "$package is not for $arch." >&2; exit 2; }
 over=$work/over
