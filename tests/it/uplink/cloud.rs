@@ -170,6 +170,11 @@ impl Cloud {
         state.forgetful = true;
     }
 
+    fn has_forgotten(&self) -> bool {
+        let state = self.state.lock().unwrap();
+        state.forgetful && state.mirror_key.is_none()
+    }
+
     /// Bytes of a request at most, as it is told with each answer.
     pub fn takes(&self, bytes: u64) {
         self.state.lock().unwrap().max_bytes = bytes;
@@ -277,7 +282,8 @@ impl Cloud {
             let waits = |held: &Option<&'static str>| held.is_some_and(|of| seen.range().starts_with(of));
             let _ = held.wait_for(|held| !waits(held)).await;
             let asked = seen.headers.get("signature").cloned().unwrap_or_default();
-            if instead.is_none() && seen.path.contains("/wake?cursor=") {
+            // Whom it has forgotten it tells so, whatever is asked for.
+            if instead.is_none() && seen.path.contains("/wake?cursor=") && !self.has_forgotten() {
                 return self.stream(stream, &seen, &asked).await;
             }
             if !self.answer(&mut stream, &seen, &asked, instead).await? {
