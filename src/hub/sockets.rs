@@ -6,8 +6,9 @@ use std::net::TcpListener as Socket;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
-/// The names that sockets are known by, as sections of the configuration (`FileDescriptorName=` of the units).
-const NAMES: [&str; 4] = ["https", "http", "mqtts", "mqtt"];
+/// The names that sockets are known by, as sections of the configuration (`FileDescriptorName=` of the units). Plain MQTT is for this box alone, and
+/// nobody hands over a socket for it that may be the network's.
+const NAMES: [&str; 3] = ["https", "http", "mqtts"];
 
 /// Sockets that were handed over, by name. Copies share them.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +68,7 @@ impl Handed {
 #[derive(Debug, thiserror::Error)]
 pub enum HandedError {
     /// No name of a listener.
-    #[error("the service manager handed over a socket named \"{0}\": write FileDescriptorName=https, http, mqtts or mqtt in its unit")]
+    #[error("the service manager handed over a socket named \"{0}\": write FileDescriptorName=https, http or mqtts in its unit")]
     Unnamed(String),
     /// Two of one name.
     #[error("the service manager handed over two sockets named \"{0}\": a listener has one; write one ListenStream= for it")]
