@@ -199,6 +199,7 @@ impl Hub {
             return Err(StartError::NotLoopback(config.mqtt.address));
         }
         let attempts = NonZeroU32::new(config.attempts_per_minute).ok_or(StartError::Setting("attempts_per_minute must be at least 1"))?;
+        config.handed.tell_unserved(&config);
         let opened = opening::open(&config, source).await?;
         let store = opened.store.clone();
         let started = Hub::start_over(opened, &config, attempts).await;

@@ -1,7 +1,7 @@
 //! Sockets that a service manager has opened for the hub (`sd_listen_fds(3)`): so the hub has ports below 1024 without a capability, and whoever
 //! connects while it restarts waits instead of being refused.
 
-use super::{Listen, StartError};
+use super::{Config, Listen, StartError};
 use std::net::TcpListener as Socket;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -44,6 +44,18 @@ impl Handed {
             }
         }
         Ok(Handed(handed.into()))
+    }
+
+    /// Says which sockets nobody serves, as their listeners are switched off: whoever connects there waits for ever.
+    pub(super) fn tell_unserved(&self, config: &Config) {
+        for (name, listen) in [("https", &config.https), ("http", &config.http), ("mqtts", &config.mqtts)] {
+            if !listen.enabled && self.named(name).is_some() {
+                tracing::warn!(
+                    listener = name,
+                    "the service manager keeps a socket open for a listener that is switched off: stop its unit, or switch the listener on"
+                );
+            }
+        }
     }
 
     fn named(&self, name: &str) -> Option<&Socket> {

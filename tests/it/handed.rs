@@ -44,8 +44,13 @@ struct Managed {
 
 /// Starts `hearthkey <what>` with sockets of these names.
 async fn manage(what: &str, names: &str) -> Managed {
+    manage_by(what, names, |_| ()).await
+}
+
+async fn manage_by(what: &str, names: &str, change: impl FnOnce(&mut hub::Config)) -> Managed {
     let dir = tempfile::tempdir().unwrap();
-    let config = config(&dir);
+    let mut config = config(&dir);
+    change(&mut config);
     let file = dir.path().join("hub.toml");
     fs::write(&file, toml::to_string(&config).unwrap()).unwrap();
     let log = File::create(dir.path().join("log")).unwrap();
@@ -109,6 +114,15 @@ async fn a_listener_that_nobody_hands_over_has_its_configured_address() {
     let announced = managed.announced().await;
     assert_eq!(port(&announced, "http"), managed.ports[0]);
     TcpStream::connect((HERE, port(&announced, "mqtts"))).await.unwrap();
+    managed.stop().await;
+}
+
+#[tokio::test]
+async fn a_socket_of_a_listener_that_is_switched_off_is_told_of() {
+    let mut managed = manage_by("hub", "https:http", |config| config.http.enabled = false).await;
+    let announced = managed.announced().await;
+    assert!(announced["http"].is_null(), "{announced}");
+    assert!(managed.log().contains("a listener that is switched off"), "{}", managed.log());
     managed.stop().await;
 }
 
