@@ -79,16 +79,17 @@ pub async fn keep_rehearsal(config: &Config, files: &[PathBuf], seen: &Rehearsed
     matches!(ask_running(&config.data_dir, &ask, |_| {}).await, Some(Ok(_)))
 }
 
-/// Rehearses what owners ask for, until `shutdown`; one that goes on then is given up, and leaves nothing.
+/// Rehearses what owners ask for, until `shutdown`; one that goes on then is given up, and leaves nothing. What one that was cut off has left is gone
+/// when this returns.
 pub(super) fn attend(service: Arc<Service>, config: Config, shutdown: CancellationToken) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    // It has the home's secrets in it.
+    clear(&config.data_dir.join(REHEARSAL_DIR));
     // Boxed, since the hub that is rehearsed has one of these, too.
     Box::pin(attend_to(service, config, shutdown))
 }
 
 async fn attend_to(service: Arc<Service>, config: Config, shutdown: CancellationToken) {
     let dir = config.data_dir.join(REHEARSAL_DIR);
-    // What one that was cut off has left has the home's secrets in it.
-    clear(&dir);
     let wakes = service.rehearsal_wakes();
     loop {
         if let Some(wish) = service.rehearsal_wanted() {
