@@ -312,13 +312,17 @@ impl Handle {
         F: FnMut(&Tx<'_>) -> Result<R, E> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Message::Job(Box::new(Typed { work, outcome: None, reply }));
+        self.hand_in(Message::Job(Box::new(Typed { work, outcome: None, reply }))).await;
+        answer.await.unwrap_or_else(|_| Err(StoreError::Stopped.into()))
+    }
+
+    /// Apart from [`Handle::submit`], which is compiled once for each use case: what waits is one task in the program, not hundreds.
+    async fn hand_in(&self, job: Message) {
         if let Err(mpsc::TrySendError::Full(job)) = self.queue.try_send(job) {
             let queue = self.queue.clone();
             // Full: wait off the runtime's workers.
             let _ = tokio::task::spawn_blocking(move || queue.send(job)).await;
         }
-        answer.await.unwrap_or_else(|_| Err(StoreError::Stopped.into()))
     }
 
     pub(super) async fn stop(&self) {

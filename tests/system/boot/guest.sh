@@ -32,6 +32,11 @@ there() {
 property() { # of the service
     systemctl show hearthkey.service --property "$1" --value
 }
+memory() { # FIGURE: what the service and its files took at their most; nothing of it was ended for want of memory
+    group=/sys/fs/cgroup/system.slice/hearthkey.service
+    figure "$1" $(($(cat $group/memory.peak) / 1024))
+    grep -q '^oom_kill 0$' $group/memory.events || fail "memory ran out: $(tr '\n' ' ' <$group/memory.events)"
+}
 healthy() {
     there 240 hearthkey doctor --health --config "$CONFIG"
 }
