@@ -11,10 +11,10 @@ use crate::domain::device::{Household, Standing};
 use crate::domain::ids::{DeviceId, HubId};
 use crate::domain::mirror::recovery::RecoveryCode;
 use crate::service::{Actor, BackupIndex, NewLife, RestoreLife, Secrets, catch_up, open_bundle};
-use crate::store::fragile::{Fragile, Power, store_over, sweeps, tell};
+use crate::store::fragile::{Fragile, Neighbours, Power, store_over, sweeps, tell};
 use crate::store::journal::JOURNAL_FILE;
 use crate::store::tables::{BindingIndex, HubSecrets, RecoveryKeys, Restored, binding_index_key, binding_key};
-use crate::store::{MasterKey, Read, Store, StoreError, Tx, View};
+use crate::store::{MasterKey, Read, Store, StoreError, Tx, View, WAL_FILE};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -333,13 +333,13 @@ async fn wherever_the_power_goes_when_a_restored_hub_is_opened_first_nothing_rev
     let secrets = Secrets { code: Some(code()), passphrase: None };
     let order = RestoreOrder { files: home.backups.clone(), secrets, set_aside: true, courier: None };
     restore(&settings, clock(&settings), order).await.unwrap();
-    let [database, journal] = [STORE_FILE, JOURNAL_FILE].map(|name| fs::read(data.join(name)).unwrap());
+    let [database, journal, log] = [STORE_FILE, JOURNAL_FILE, WAL_FILE].map(|name| fs::read(data.join(name)).unwrap_or_default());
     let mut cuts = 0;
     for seed in sweeps() {
         for whole in 0.. {
             let at = format!("cut in sync {whole}, seed {seed}");
             let power = Power::until(whole, seed);
-            let (disk, beside) = (Fragile::new(database.clone(), &power), Fragile::new(journal.clone(), &power));
+            let (disk, beside) = (Fragile::new(database.clone(), &power), Neighbours::new(journal.clone(), log.clone(), &power));
             let store = store_over(&disk, Some(&beside), MASTER);
             catch_up(&store, NOW_S * 1000).await.unwrap();
             store.write::<_, StoreError, _>(|tx| give(tx, 0, RUTH + 1)).await.unwrap();
@@ -348,7 +348,8 @@ async fn wherever_the_power_goes_when_a_restored_hub_is_opened_first_nothing_rev
             let taken = power.is_on();
             store.close().await;
             fs::write(data.join(STORE_FILE), disk.kept()).unwrap();
-            fs::write(data.join(JOURNAL_FILE), beside.kept()).unwrap();
+            fs::write(data.join(JOURNAL_FILE), beside.journal.kept()).unwrap();
+            fs::write(data.join(WAL_FILE), beside.wal.kept()).unwrap();
             assert_eq!(found(&data, &home, Place::Old, &at).await, Found::Restored, "{at}");
             let opened = open(&settings, clock(&settings)).await.unwrap();
             let (there, mark) = opened

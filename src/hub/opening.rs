@@ -8,7 +8,7 @@ use crate::domain::audit::Entry;
 use crate::service::{self, Clock};
 use crate::store::journal::{self, JOURNAL_FILE};
 use crate::store::tables::ClockFloor;
-use crate::store::{OpenError, RESERVE_FILE, Read, Store, StoreError};
+use crate::store::{OpenError, RESERVE_FILE, Read, Store, StoreError, WAL_FILE};
 use crate::update;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
@@ -25,13 +25,15 @@ pub(super) const ASIDE: &str = "hub.redb.aside-";
 /// What may lie in the directory of a hub whose database is gone, or is to be made: what goes on serving the one that takes its
 /// place (its journal and key, images, versions), what was set aside, and what is made anew in any case. Names that end in `*` are
 /// beginnings. Nothing of it is read as if it were the new database's: what is remembered of backups is taken away.
-const LEFT: [&str; 15] = [
+const LEFT: [&str; 17] = [
     "hub.redb.*",
     "master.key",
     "master.key.new",
     "lost+found",
     JOURNAL_FILE,
     "hub.journal.*",
+    WAL_FILE,
+    "hub.wal.*",
     RESERVE_FILE,
     "hub.sock",
     "health.sock",

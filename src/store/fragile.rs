@@ -2,7 +2,7 @@
 //! there in part. The database and the journal are written to such disks as to files.
 
 use super::journal::Disk;
-use super::{MasterKey, Store};
+use super::{Beside, MasterKey, Store};
 use redb::Database;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -158,12 +158,31 @@ impl Disk for Fragile {
     }
 }
 
-/// A store over two disks, or without a journal, as [`Store::open_apart`] has it.
-pub(crate) fn store_over(database: &Fragile, journal: Option<&Fragile>, master: [u8; 32]) -> Store {
+/// What lies beside a database: the journal, and the write-ahead log.
+#[derive(Clone, Debug)]
+pub(crate) struct Neighbours {
+    pub(crate) journal: Fragile,
+    pub(crate) wal: Fragile,
+}
+
+impl Neighbours {
+    /// As they are found on these disks when there is power again.
+    pub(crate) fn again(&self, power: &Arc<Power>) -> Neighbours {
+        Neighbours { journal: Fragile::new(self.journal.kept(), power), wal: Fragile::new(self.wal.kept(), power) }
+    }
+    pub(crate) fn new(journal: Vec<u8>, wal: Vec<u8>, power: &Arc<Power>) -> Neighbours {
+        Neighbours { journal: Fragile::new(journal, power), wal: Fragile::new(wal, power) }
+    }
+}
+
+/// A store over disks, or with nothing beside it, as [`Store::open_apart`] has it.
+pub(crate) fn store_over(database: &Fragile, beside: Option<&Neighbours>, master: [u8; 32]) -> Store {
     // As a file is opened.
     let there = !database.kept().is_empty();
     let db = Database::builder().set_check_integrity_on_open(there).create_with_backend(database.clone()).unwrap();
-    let journal = journal.cloned();
-    Store::over(db, MasterKey::new(master), "a fragile disk".into(), None, move || Ok(journal.map(|j| Box::new(j) as Box<dyn Disk>)))
-        .unwrap()
+    let beside = beside.map_or_else(Beside::default, |beside| {
+        let boxed = |disk: &Fragile| Some(Box::new(disk.clone()) as Box<dyn Disk>);
+        Beside { journal: boxed(&beside.journal), wal: boxed(&beside.wal) }
+    });
+    Store::over(db, MasterKey::new(master), "a fragile disk".into(), None, move || Ok(beside)).unwrap()
 }

@@ -12,12 +12,14 @@ pub mod journal;
 mod room;
 pub mod tables;
 mod vault;
+mod wal;
 mod writer;
 
 pub use carried::{OpenRow, backed_up_table, backed_up_tables, carried_table, carried_tables, changes, opened_rows};
 pub use codec::{Mirroring, Record, Table};
 pub use room::RESERVE_FILE;
 pub use vault::{MasterKey, Vault};
+pub use wal::WAL_FILE;
 pub use writer::Tx;
 
 use arc_swap::ArcSwapOption;
@@ -106,11 +108,11 @@ pub enum OpenError {
     /// The master key does not fit the file.
     #[error("{0} was sealed under another master key: put back the key file that belongs to it")]
     WrongKey(String),
-    /// The journal beside the file.
+    /// The journal or the log beside the file.
     #[error(
-        "the journal beside {path} cannot be read or written: {source}. Check that the disk has space, and that hub.journal is this program's to write"
+        "the journal or the log beside {path} cannot be read or written: {source}. Check that the disk has space, and that hub.journal and hub.wal are this program's to write"
     )]
-    Journal {
+    Beside {
         /// The database.
         path: String,
         /// The cause.
@@ -151,6 +153,13 @@ impl std::ops::Deref for OpenFile {
     }
 }
 
+/// The files beside the database.
+#[derive(Default)]
+struct Beside {
+    journal: Option<Box<dyn journal::Disk>>,
+    wal: Option<Box<dyn journal::Disk>>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Layout {
     version: u32,
@@ -182,17 +191,19 @@ impl Store {
         if room.level() == room::Level::ReadOnly {
             return Err(OpenError::Other { path: path.display().to_string(), source: StoreError::ReadOnly });
         }
+        let log = path.with_file_name(WAL_FILE);
+        let open = |path: &Path| journal::FileDisk::open(path).map(|disk| Some(Box::new(disk) as Box<dyn journal::Disk>));
         Store::over(Store::database(path)?, master, path.display().to_string(), Some(room), move || {
-            Ok(Some(Box::new(journal::FileDisk::open(&beside)?) as Box<dyn journal::Disk>))
+            Ok(Beside { journal: open(&beside)?, wal: open(&log)? })
         })
     }
 
-    /// The same without a journal: for a file that is being filled, and gets its own when it is opened in its place.
+    /// The same with nothing beside it: for a file that is being filled, and gets its own journal and log when it is opened in its place.
     ///
     /// # Errors
     /// The same.
     pub fn open_apart(path: &Path, master: MasterKey) -> Result<Store, OpenError> {
-        Store::over(Store::database(path)?, master, path.display().to_string(), None, || Ok(None))
+        Store::over(Store::database(path)?, master, path.display().to_string(), None, || Ok(Beside::default()))
     }
 
     fn database(path: &Path) -> Result<Database, OpenError> {
@@ -228,7 +239,7 @@ impl Store {
         master: MasterKey,
         name: String,
         room: Option<Room>,
-        disk: impl FnOnce() -> std::io::Result<Option<Box<dyn journal::Disk>>>,
+        beside: impl FnOnce() -> std::io::Result<Beside>,
     ) -> Result<Store, OpenError> {
         let fault = |source: StoreError| OpenError::Other { path: name.clone(), source };
         let vault = Arc::new(Vault::new(master));
@@ -241,27 +252,42 @@ impl Store {
             Err(StoreError::Row { .. }) => return Err(OpenError::WrongKey(name)),
             other => other.map_err(fault)?,
         };
+        let mark = look.first::<wal::Mark>(wal::Mark::ROW).map_err(fault)?;
         drop(look);
-        writer::in_one_transaction(&db, &vault, |tx| {
+        let of_beside = |e: std::io::Error| OpenError::Beside { path: name.clone(), source: e };
+        let Beside { journal, wal } = beside().map_err(of_beside)?;
+        let unfolded = wal.map(|disk| wal::Unfolded::read(disk, mark.clone().unwrap_or_default())).transpose().map_err(of_beside)?;
+        let mut wal = writer::in_one_transaction(&db, &vault, |tx| {
+            // Before anything else: what was acknowledged, in the layout that it was written in.
+            let wal = match unfolded {
+                Some(unfolded) => Some(tx.fold(unfolded)?),
+                // Without the log it goes its own way, and no log is for it any more.
+                None if mark.is_some() => tx.put(wal::Mark::ROW, &wal::Mark::default()).map(|()| None)?,
+                None => None,
+            };
             tables::create_all(tx)?;
             if tx.get::<KeyCheck>(KEY_ROW)?.is_none() {
                 tx.put(KEY_ROW, &KeyCheck { text: "hearthkey".into() })?;
             }
-            if found.is_none() { tx.put(LAYOUT_ROW, &Layout { version: SCHEMA_VERSION }) } else { Ok(()) }
+            if found.is_none() {
+                tx.put(LAYOUT_ROW, &Layout { version: SCHEMA_VERSION })?;
+            }
+            Ok(wal)
         })
         .map_err(fault)?;
+        // The file has it now.
+        wal.iter_mut().for_each(wal::Wal::wipe);
         bring_up(&db, &vault, found.unwrap_or(SCHEMA_VERSION), SCHEMA_VERSION, tables::migrate).map_err(fault)?;
-        let of_journal = |e: std::io::Error| OpenError::Journal { path: name.clone(), source: e };
-        let opened = disk().and_then(|disk| disk.map(journal::Journal::open).transpose()).map_err(of_journal)?;
+        let opened = journal.map(journal::Journal::open).transpose().map_err(of_beside)?;
         let (mut journal, found) = opened.unzip();
         if let Some(journal) = &mut journal {
             // What the database has and the journal does not: it is new, was lost, or the database is another one.
             let look = View { txn: db.begin_read().map_err(|e| fault(e.into()))?, vault: &vault };
-            journal.append(journal::entries_of_all(&look).map_err(fault)?).map_err(|e| of_journal(e.into_cause()))?;
+            journal.append(journal::entries_of_all(&look).map_err(fault)?).map_err(|e| of_beside(e.into_cause()))?;
         }
         let closed = CancellationToken::new();
         let db = Arc::new(OpenFile { db, _closed: closed.clone().drop_guard() });
-        let writer = writer::Handle::start(db.clone(), vault.clone(), journal, room).map_err(fault)?;
+        let writer = writer::Handle::start(db.clone(), vault.clone(), journal, wal, room).map_err(fault)?;
         let found = Arc::new(ArcSwapOption::from_pointee(found));
         Ok(Store { db: Arc::new(ArcSwapOption::new(Some(db))), closed, vault, writer, found })
     }

@@ -6,7 +6,7 @@ mod backup;
 mod firmware;
 mod mirror;
 mod recovery;
-mod serde_bytes_vec;
+pub(super) mod serde_bytes_vec;
 mod updates;
 
 pub use access::{AppLastUsed, AppToken, AuthorizationCode, ConsentedDevice, Invitation, Promise, RefreshToken};

@@ -246,7 +246,8 @@ impl redb::StorageBackend for Disk {
 async fn fails_for_good(fault: u8) {
     let disk = Disk::default();
     let state = disk.state.clone();
-    let store = Store::over(Database::builder().create_with_backend(disk).unwrap(), key(1), "disk".into(), None, || Ok(None)).unwrap();
+    let store =
+        Store::over(Database::builder().create_with_backend(disk).unwrap(), key(1), "disk".into(), None, || Ok(Beside::default())).unwrap();
     let failed = store.failed();
     store.write::<_, StoreError, _>(|tx| tx.put(b"a", &name())).await.unwrap();
     // A refusal of a use case is no fault of the database.

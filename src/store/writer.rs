@@ -7,9 +7,10 @@
 use super::journal::{self, AppendError, Journal};
 use super::room::{Level, Room};
 use super::tables::{ChangeCount, MirrorSwitch, OutboxRow, outbox_key};
+use super::wal::{Rows, Unfolded, Wal};
 use super::{Mirroring, OpenFile, Read, Record, StoreError, Table, Vault, carried, codec};
 use crate::domain::mirror::journal::Entry;
-use redb::{Database, ReadableTable, ReadableTableMetadata, WriteTransaction};
+use redb::{Database, Durability, ReadableTable, ReadableTableMetadata, WriteTransaction};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -37,6 +38,8 @@ pub struct Tx<'a> {
     captured: Cell<bool>,
     /// Rows that were put and that the journal notes, by table and key: however often one is put, it is noted once.
     journalled: RefCell<BTreeMap<(&'static str, Vec<u8>), Table>>,
+    /// What was done to rows, for the log.
+    rows: RefCell<Rows>,
     /// How much room there is.
     level: Level,
 }
@@ -51,6 +54,7 @@ impl<'a> Tx<'a> {
             mirrors: Cell::new(None),
             captured: Cell::new(false),
             journalled: RefCell::default(),
+            rows: RefCell::default(),
             level,
         }
     }
@@ -84,7 +88,7 @@ impl Tx<'_> {
 
     /// Inserts or replaces a row as it stands in the file.
     pub(super) fn put_bytes(&self, table: Table, key: &[u8], bytes: &[u8]) -> Result<(), StoreError> {
-        self.wrote(table);
+        self.wrote(table, key, Some(bytes));
         self.txn.open_table(table.definition())?.insert(key, bytes)?;
         if journal::concerns(table) {
             self.journalled.borrow_mut().insert((table.name(), key.to_vec()), table);
@@ -94,7 +98,7 @@ impl Tx<'_> {
 
     /// Removes a row, whatever stands in it.
     pub(super) fn delete_bytes(&self, table: Table, key: &[u8]) -> Result<(), StoreError> {
-        self.wrote(table);
+        self.wrote(table, key, None);
         self.txn.open_table(table.definition())?.remove(key)?;
         Ok(())
     }
@@ -108,7 +112,8 @@ impl Tx<'_> {
         Ok(all)
     }
 
-    fn wrote(&self, table: Table) {
+    fn wrote(&self, table: Table, key: &[u8], value: Option<&[u8]>) {
+        self.rows.borrow_mut().note(table, key, value);
         self.writes.set(self.writes.get() + 1);
         if !self.carried.get() && carried::counts(table) {
             self.carried.set(true);
@@ -129,7 +134,7 @@ impl Tx<'_> {
     /// # Errors
     /// The database's fault.
     pub fn delete<T: Record>(&self, key: &[u8]) -> Result<bool, StoreError> {
-        self.wrote(T::TABLE);
+        self.wrote(T::TABLE, key, None);
         let found = self.txn.open_table(T::TABLE.definition())?.remove(key)?.is_some();
         if found {
             self.capture::<T>(key)?;
@@ -182,6 +187,11 @@ impl Tx<'_> {
             self.delete::<T>(key)?;
         }
         Ok(keys.len())
+    }
+
+    /// Puts into the database what its file lacks of the log beside it.
+    pub(super) fn fold(&self, unfolded: Unfolded) -> Result<Wal, StoreError> {
+        unfolded.fold(self.txn, self.vault)
     }
 
     pub(super) fn create(&self, table: Table) -> Result<(), StoreError> {
@@ -278,7 +288,13 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    pub(super) fn start(db: Arc<OpenFile>, vault: Arc<Vault>, journal: Option<Journal>, room: Option<Room>) -> Result<Handle, StoreError> {
+    pub(super) fn start(
+        db: Arc<OpenFile>,
+        vault: Arc<Vault>,
+        journal: Option<Journal>,
+        wal: Option<Wal>,
+        room: Option<Room>,
+    ) -> Result<Handle, StoreError> {
         let (queue, jobs) = mpsc::sync_channel(QUEUE);
         let counts = Arc::new(Counts::default());
         let shared = counts.clone();
@@ -291,8 +307,9 @@ impl Handle {
             .spawn(move || {
                 // Cancels also when the thread ends by a panic.
                 let guard = fails.clone().drop_guard();
-                let mut pen = Pen { db: &db, vault: &vault, journal, room, captured: &tell };
+                let mut pen = Pen { db: &db, vault: &vault, journal, wal, room, captured: &tell };
                 let stopped = write_loop(&mut pen, &jobs, &shared, &fails);
+                pen.fold();
                 drop(pen);
                 guard.disarm();
                 // Who waits for the end may open the file again: let go of it first.
@@ -418,11 +435,27 @@ struct Pen<'a> {
     db: &'a Database,
     vault: &'a Vault,
     journal: Option<Journal>,
+    wal: Option<Wal>,
     room: Option<Room>,
     captured: &'a Notify,
 }
 
 impl Pen<'_> {
+    /// Writes to the database's file what stands in the log alone. When that fails, it is done at the next opening.
+    fn fold(&mut self) {
+        let Some(wal) = self.wal.as_mut().filter(|wal| wal.is_ahead()) else { return };
+        let folded = self.db.begin_write().map_err(StoreError::from).and_then(|txn| {
+            wal.noted(&txn, self.vault)?;
+            Ok(txn.commit()?)
+        });
+        match folded {
+            Ok(()) => wal.wipe(),
+            Err(error) => {
+                tracing::warn!(%error, "the database's file lacks what stands in the write-ahead log; it is taken from there at the next start")
+            }
+        }
+    }
+
     /// Runs a batch in one transaction, again without each job that has to be undone. Whether the store goes on serving.
     fn commit(&mut self, mut batch: Vec<Box<dyn Job>>) -> bool {
         let mut out: Vec<Box<dyn Job>> = Vec::new();
@@ -448,7 +481,7 @@ impl Pen<'_> {
             return Err(Fault::NoRoom(refusal));
         }
         'again: loop {
-            let txn = self.db.begin_write().map_err(StoreError::from)?;
+            let mut txn = self.db.begin_write().map_err(StoreError::from)?;
             let tx = Tx::new(&txn, self.vault, level);
             let mut undo = None;
             for (i, job) in batch.iter_mut().enumerate() {
@@ -481,7 +514,22 @@ impl Pen<'_> {
                     return Err(Fault::Lasting(StoreError::Journal(cause)));
                 }
             }
+            let rows = tx.rows.take();
+            let Some(wal) = &mut self.wal else {
+                txn.commit().map_err(StoreError::from)?;
+                return Ok(noted);
+            };
+            // On a disk that is almost full the file takes at once what it is going to need room for.
+            let logged = level == Level::Ample && wal.append(&rows);
+            if logged {
+                txn.set_durability(Durability::None).map_err(StoreError::from)?;
+            } else {
+                wal.noted(&txn, self.vault)?;
+            }
             txn.commit().map_err(StoreError::from)?;
+            if !logged {
+                wal.rewind();
+            }
             return Ok(noted);
         }
     }

@@ -1,5 +1,5 @@
 //! The database as it was before a new version: a copy of the closed file, byte by byte (a copy that shares its blocks with the file would share
-//! its faults), and the way back to it. The journal beside the database stays where it is: it is read over what is put back when that is opened,
+//! its faults), with the write-ahead log beside it, and the way back to it: a version that was ended by force has left there what its file lacks. The journal beside the database stays where it is: it is read over what is put back when that is opened,
 //! so that nothing revoked meanwhile comes back.
 
 use super::places::{PlaceError, remove, sync_dir};
@@ -11,6 +11,11 @@ use std::path::{Path, PathBuf};
 
 /// Free bytes that are left alone.
 const LEFT: u64 = 16 * 1024 * 1024;
+
+/// The write-ahead log beside a database.
+fn log_of(database: &Path) -> PathBuf {
+    database.with_extension("wal")
+}
 
 /// The snapshot's file.
 pub(super) fn path_of(database: &Path, version: &Version) -> PathBuf {
@@ -43,6 +48,11 @@ pub(super) fn take(database: &Path, version: &Version) -> Result<bool, String> {
             free / 1_000_000
         ));
     }
+    // The log first: with the copy of the database the snapshot is whole.
+    let log = log_of(database);
+    if log.exists() {
+        copy_whole(&log, &path_of(&log, version)).map_err(|e| e.to_string())?;
+    }
     copy_whole(database, &path_of(database, version)).map_err(|e| e.to_string())?;
     Ok(true)
 }
@@ -60,6 +70,11 @@ pub(super) fn put_back(database: &Path, version: &Version) -> Result<(), PlaceEr
         let path = path.to_owned();
         move |source| PlaceError { path, source }
     };
+    let log = log_of(database);
+    let its_log = path_of(&log, version);
+    if its_log.exists() {
+        fs::rename(&its_log, &log).map_err(failed(&its_log))?;
+    }
     if database.exists() {
         fs::rename(database, failed_of(database)).map_err(failed(database))?;
     }
@@ -72,6 +87,10 @@ pub(super) fn drop_it(database: &Path, version: &Version) -> Result<(), PlaceErr
     let snapshot = path_of(database, version);
     if !snapshot.exists() {
         return Ok(());
+    }
+    let its_log = path_of(&log_of(database), version);
+    if its_log.exists() {
+        remove(&its_log)?;
     }
     remove(&snapshot)?;
     sync_dir(database.parent().unwrap_or(Path::new(".")))
@@ -132,6 +151,22 @@ mod tests {
         put_back(&database, &version).unwrap();
         put_back(&database, &version).unwrap();
         assert_eq!((fs::read(&database).unwrap(), fs::read(failed_of(&database)).unwrap()), (b"before".to_vec(), b"after".to_vec()));
+    }
+
+    #[test]
+    fn the_log_of_a_database_goes_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (database, log, version) = (dir.path().join("hub.redb"), dir.path().join("hub.wal"), Version::parse("1.2.3").unwrap());
+        fs::write(&database, b"before").unwrap();
+        fs::write(&log, b"what before lacks").unwrap();
+        take(&database, &version).unwrap();
+        fs::write(&database, b"after").unwrap();
+        fs::write(&log, b"what after lacks").unwrap();
+        put_back(&database, &version).unwrap();
+        assert_eq!(fs::read(&log).unwrap(), b"what before lacks");
+        take(&database, &version).unwrap();
+        drop_it(&database, &version).unwrap();
+        assert_eq!(dir.path().read_dir().unwrap().count(), 3, "the database, the one that failed, and the log");
     }
 
     #[test]

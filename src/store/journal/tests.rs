@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::account::{Role, User, UserId, Username};
 use crate::domain::device::SignInCounter;
 use crate::domain::mirror::wire::{Kind, Mark};
-use crate::store::fragile::{Fragile, Power, store_over, sweeps, tell};
+use crate::store::fragile::{Fragile, Neighbours, Power, store_over, sweeps, tell};
 use crate::store::tables::{MirrorMark, RunCount, entity_key};
 use crate::store::{MasterKey, Read as _, Store, StoreError};
 use std::os::unix::fs::PermissionsExt;
@@ -137,11 +137,11 @@ async fn end(store: &Store, n: u64) -> Result<(), StoreError> {
 }
 
 /// Marks in the database, the journal, and the counters of both.
-fn standing(database: &Fragile, journal: &Fragile) -> (Vec<u64>, Vec<u64>, u64, u64) {
+fn standing(database: &Fragile, beside: &Neighbours) -> (Vec<u64>, Vec<u64>, u64, u64) {
     let calm = Power::steady();
-    let (database, journal) = (Fragile::new(database.kept(), &calm), Fragile::new(journal.kept(), &calm));
-    let noted = read_bytes(&journal.kept()).known;
-    let store = store_over(&database, Some(&journal), KEY);
+    let (database, beside) = (Fragile::new(database.kept(), &calm), beside.again(&calm));
+    let noted = read_bytes(&beside.journal.kept()).known;
+    let store = store_over(&database, Some(&beside), KEY);
     let all = 1..=20;
     let (rows, counter) = store
         .read::<_, StoreError>(|v| {
@@ -159,15 +159,15 @@ fn standing(database: &Fragile, journal: &Fragile) -> (Vec<u64>, Vec<u64>, u64, 
 #[tokio::test]
 async fn whenever_the_power_goes_everything_acknowledged_is_in_both_files() {
     let calm = Power::steady();
-    let (database, journal) = (Fragile::new(Vec::new(), &calm), Fragile::new(Vec::new(), &calm));
-    store_over(&database, Some(&journal), KEY).close().await;
-    let (database, journal) = (database.kept(), journal.kept());
+    let (database, beside) = (Fragile::new(Vec::new(), &calm), Neighbours::new(Vec::new(), Vec::new(), &calm));
+    store_over(&database, Some(&beside), KEY).close().await;
+    let (database, whole_beside) = (database.kept(), beside);
     let (mut cuts, mut ahead) = (0, 0);
     for seed in sweeps() {
         for whole in 0.. {
             let power = Power::until(whole, seed);
-            let (database, journal) = (Fragile::new(database.clone(), &power), Fragile::new(journal.clone(), &power));
-            let store = store_over(&database, Some(&journal), KEY);
+            let (database, beside) = (Fragile::new(database.clone(), &power), whole_beside.again(&power));
+            let store = store_over(&database, Some(&beside), KEY);
             let mut acknowledged = 0;
             for n in 1..=20 {
                 end(&store, n).await.unwrap();
@@ -178,7 +178,7 @@ async fn whenever_the_power_goes_everything_acknowledged_is_in_both_files() {
             }
             store.close().await;
             let at = format!("cut in sync {whole}, seed {seed}");
-            let (rows, marks, counter, noted) = standing(&database, &journal);
+            let (rows, marks, counter, noted) = standing(&database, &beside);
             assert!(rows.len() as u64 >= acknowledged, "{at}: {acknowledged} acknowledged, {rows:?} there");
             assert!(marks.len() >= rows.len(), "{at}: the journal lacks what the database has");
             assert!(counter >= acknowledged * 10 && noted >= counter, "{at}: {counter} of {noted}");
@@ -196,8 +196,8 @@ async fn whenever_the_power_goes_everything_acknowledged_is_in_both_files() {
 #[tokio::test]
 async fn a_full_disk_refuses_the_write_and_the_next_one_goes_when_there_is_room() {
     let power = Power::steady();
-    let (database, journal) = (Fragile::new(Vec::new(), &power), Fragile::new(Vec::new(), &power));
-    let store = store_over(&database, Some(&journal), KEY);
+    let (database, beside) = (Fragile::new(Vec::new(), &power), Neighbours::new(Vec::new(), Vec::new(), &power));
+    let store = store_over(&database, Some(&beside), KEY);
     end(&store, 1).await.unwrap();
     *power.fails.lock().unwrap() = Some(io::ErrorKind::StorageFull);
     let refused = end(&store, 2).await.unwrap_err();
@@ -208,7 +208,7 @@ async fn a_full_disk_refuses_the_write_and_the_next_one_goes_when_there_is_room(
     end(&store, 3).await.unwrap();
     assert!(!store.failed().is_cancelled());
     store.close().await;
-    let (rows, marks, ..) = standing(&database, &journal);
+    let (rows, marks, ..) = standing(&database, &beside);
     assert_eq!((rows, marks), (vec![1, 3], vec![1, 3]));
 }
 

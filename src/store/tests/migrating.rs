@@ -1,7 +1,7 @@
 //! The power goes at every sync while an older database is opened, and while one is brought to a newer layout: what is found is one layout
 //! or the next, whole, and the next opening goes on from there.
 
-use super::super::fragile::{Fragile, Power, store_over, sweeps, tell};
+use super::super::fragile::{Fragile, Neighbours, Power, store_over, sweeps, tell};
 use super::super::{Layout, bring_up, tables};
 use crate::domain::device::{LastSeen, SignInCounter};
 use crate::store::tables::{RunCount, StoredDeviceKey};
@@ -65,15 +65,16 @@ async fn wherever_the_power_goes_while_a_released_database_is_opened_nothing_of_
         for seed in sweeps() {
             for whole in 0.. {
                 let power = Power::until(whole, seed);
-                let (database, journal) = (Fragile::new(of.database.clone(), &power), Fragile::new(of.journal.clone(), &power));
-                let store = store_over(&database, Some(&journal), of.master);
+                let (database, beside) =
+                    (Fragile::new(of.database.clone(), &power), Neighbours::new(of.journal.clone(), Vec::new(), &power));
+                let store = store_over(&database, Some(&beside), of.master);
                 count(&store, 1_000).await;
                 let acknowledged = power.is_on();
                 store.close().await;
                 // And while what was found then is opened, once more.
-                let (mut database, mut journal) = (database.kept(), journal.kept());
+                let (mut database, mut kept) = (database.kept(), beside);
                 for again in [Power::until(whole / 2, seed), Power::steady()] {
-                    let (disk, beside) = (Fragile::new(database, &again), Fragile::new(journal, &again));
+                    let (disk, beside) = (Fragile::new(database, &again), kept.again(&again));
                     let store = store_over(&disk, Some(&beside), of.master);
                     let (mut after, mut before) = (rows(&store), before.clone());
                     let counted = after.remove(&(RunCount::TABLE.name(), RunCount::ROW.to_vec()));
@@ -81,7 +82,7 @@ async fn wherever_the_power_goes_while_a_released_database_is_opened_nothing_of_
                     assert!(!acknowledged || counted != old, "{}: cut in sync {whole}, seed {seed}", path.display());
                     assert!(after == before, "{}: cut in sync {whole}, seed {seed}", path.display());
                     store.close().await;
-                    (database, journal) = (disk.kept(), beside.kept());
+                    (database, kept) = (disk.kept(), beside);
                 }
                 if power.is_on() {
                     break;
