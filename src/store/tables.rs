@@ -577,6 +577,7 @@ pub(super) fn create_all(tx: &Tx<'_>) -> Result<(), StoreError> {
 
 /// Brings the layout from `version` to the next one, inside one transaction.
 pub(super) fn migrate(_tx: &Tx<'_>, _version: u32) -> Result<(), StoreError> {
-    // Layout 1 is the first. A migration reads rows in their old form and puts them in the new one.
+    // A migration reads rows in their old form and puts them in the new one. From 1 to 2 no row changes: an earlier program is to refuse
+    // the file, as it knows nothing of the log beside it.
     Ok(())
 }

@@ -66,9 +66,9 @@ async fn wherever_the_power_goes_everything_acknowledged_is_there_through_rounds
             // Opened twice: the log goes from one identity to the next.
             for part in 0..2 {
                 let store = store_over(&database, Some(&beside), KEY);
-                for n in part * 20 + 1..=part * 20 + 20 {
-                    // Every fifth is too large for a frame; 17 blocks are most of what is left to a short log.
-                    let padding = if n % 5 == 0 { LONGEST + 1 } else { usize::try_from(n % 3).unwrap() * 15_000 };
+                for n in part * 20 + 1..=part * 20 + 20_u64 {
+                    // Every fifth is too large for a frame: then the log begins again. The others take up to eight blocks.
+                    let padding = if n.is_multiple_of(5) { LONGEST + 1 } else { usize::try_from(n % 3).unwrap() * 15_000 };
                     let done = store.write::<_, StoreError, _>(move |tx| {
                         tx.put(b"padding", &Padding(vec![u8::try_from(n).unwrap(); padding]))?;
                         tx.put(b"lamp", &LastSeen { at: n })
@@ -89,7 +89,7 @@ async fn wherever_the_power_goes_everything_acknowledged_is_there_through_rounds
             let there = seen(&store, "lamp").unwrap_or(0);
             assert!(there >= acknowledged.0, "{at}: {acknowledged:?} acknowledged, {there} there");
             let padding = store.read::<_, StoreError>(|v| v.get::<Padding>(b"padding")).unwrap().map_or(0, |p| p.0.len());
-            let of_there = if there % 5 == 0 && there > 0 { LONGEST + 1 } else { usize::try_from(there % 3).unwrap() * 15_000 };
+            let of_there = if there > 0 && there.is_multiple_of(5) { LONGEST + 1 } else { usize::try_from(there % 3).unwrap() * 15_000 };
             assert_eq!(padding, of_there, "{at}: rows of one batch stay together");
             logged += u64::from(mark);
             if power.is_on() {
