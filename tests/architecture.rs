@@ -46,7 +46,7 @@ const KEPT_IN: [(&str, &[&str]); 18] = [
     ("redb", &["store"]),
     ("rumqttd", &["broker"]),
     ("btleplug", &["ble"]),
-    ("dbus", &["ble"]),
+    ("dbus", &["ble", "update"]),
     ("mdns_sd", &["mdns", "sim"]),
     ("snow", &["domain"]),
     ("warp", &["web", "cloud", "net"]),

@@ -29,6 +29,7 @@ pub mod rehome;
 pub mod release;
 mod schema;
 pub mod support;
+pub mod system;
 pub mod time;
 pub mod timekeeping;
 pub mod topic;

@@ -5,7 +5,7 @@ use super::{Config, Hub, StartError};
 use crate::domain::release::HubRelease;
 use crate::service::Service;
 use crate::store::{SCHEMA_VERSION, Store};
-use crate::update::{self, Desk, Facts, SuperviseError, Supervised, Supervisor};
+use crate::update::{self, Desk, Facts, SuperviseError, Supervised, Supervisor, SystemDesk, SystemFacts};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,9 +19,17 @@ impl Hub {
             data_dir: config.data_dir.clone(),
             layout: SCHEMA_VERSION,
             supervised: config.supervised,
-            busy: Box::new(busy(self.service.clone())),
+            busy: Box::new(busy_or_system(self.service.clone())),
         };
         let desk = Desk::new(&self.service, facts);
+        self.tasks.spawn(desk.run(self.shutdown.clone()));
+        let facts = SystemFacts {
+            bus: config.update.bus.clone(),
+            data_dir: config.data_dir.clone(),
+            limit: config.update.bundle_mb.saturating_mul(1_000_000),
+            busy: Box::new(busy_or_switching(self.service.clone())),
+        };
+        let desk = SystemDesk::new(&self.service, facts);
         self.tasks.spawn(desk.run(self.shutdown.clone()));
     }
 }
@@ -33,6 +41,18 @@ fn busy(service: Arc<Service>) -> impl Fn() -> Option<&'static str> + Send + Syn
         (_, true) => Some("a device installs firmware, or a release of it comes in"),
         _ => None,
     }
+}
+
+/// What another version of the hub would cut off.
+fn busy_or_system(service: Arc<Service>) -> impl Fn() -> Option<&'static str> + Send + Sync {
+    let busy = busy(service.clone());
+    move || busy().or_else(|| service.system_busy().then_some("the system of the box is being updated"))
+}
+
+/// What another system of the box would cut off.
+fn busy_or_switching(service: Arc<Service>) -> impl Fn() -> Option<&'static str> + Send + Sync {
+    let busy = busy(service.clone());
+    move || busy().or_else(|| service.is_updating().then_some("another version of the hub comes in, or is being tried"))
 }
 
 /// The supervisor of a hub: `program` runs unless a version does, with `arguments` after `hub`.

@@ -47,6 +47,7 @@ mod sign_out;
 mod strength;
 mod support;
 mod twins;
+mod system;
 mod update;
 mod vendors;
 mod verified;
@@ -100,6 +101,9 @@ pub use settings::{SettingsChange, SettingsView};
 pub use sign_out::SessionView;
 pub use strength::Strength;
 pub use support::{SupportRequest, SupportView};
+pub use system::{
+    BundleImport, BundleUpload, SystemAnswer, SystemBundle, SystemEnd, SystemPhase, SystemSlot, SystemTried, SystemUpdater, SystemView,
+};
 pub use update::{OfferedRelease, UpdateEnd, UpdateOutcome, UpdatePhase, UpdateView, Updater};
 pub use vendors::Vendor;
 
@@ -373,6 +377,8 @@ pub struct Service {
     firmware: firmware::Desk,
     /// Who brings new versions.
     updater: OnceLock<Weak<dyn Updater>>,
+    /// Who updates the system of the box.
+    system: OnceLock<Weak<dyn SystemUpdater>>,
 }
 
 impl Service {
@@ -432,6 +438,7 @@ impl Service {
             recovery: recovery::Desk::default(),
             firmware: firmware::Desk::default(),
             updater: OnceLock::new(),
+            system: OnceLock::new(),
         });
         service.load_standing()?;
         service.load_zone()?;

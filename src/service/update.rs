@@ -246,6 +246,14 @@ impl Service {
         Ok(told)
     }
 
+    /// Whether another version of the hub comes in or is being tried. One that waits for something does not count: two that wait for each other
+    /// would wait for ever.
+    #[must_use]
+    pub fn is_updating(&self) -> bool {
+        let updater = self.updater.get().and_then(Weak::upgrade);
+        updater.is_some_and(|updater| !matches!(updater.view().phase, UpdatePhase::Idle | UpdatePhase::Checking | UpdatePhase::Waiting))
+    }
+
     /// The adapter tells that its view is another one.
     pub fn update_changed(&self) {
         self.changed(Change::Update);

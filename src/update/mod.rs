@@ -13,6 +13,7 @@ mod notify;
 mod places;
 mod snapshot;
 mod supervise;
+mod system;
 mod unpack;
 
 pub use desk::{Desk, Facts, Wish, check_release, get_release, order_release, order_roll_back};
@@ -22,6 +23,7 @@ pub use notify::{closing, opening, recovering, serving, told_of_watchdog, watchd
 pub use places::{PlaceError, Places};
 pub use snapshot::{copy_whole, free_bytes};
 pub use supervise::{SuperviseError, Supervised, Supervisor};
+pub use system::{SystemDesk, SystemFacts};
 pub use unpack::{UnpackError, check_program, unpack};
 
 use crate::domain::release::Version;
@@ -60,6 +62,10 @@ pub struct Config {
     pub starts: u32,
     /// The hub is ended and started again when it has not been heard for this long, in seconds.
     pub watchdog_s: u64,
+    /// The largest bundle of the box's system that is taken, in millions of bytes.
+    pub bundle_mb: u64,
+    /// Where the D-Bus is on which RAUC is; without it the system's own.
+    pub bus: Option<String>,
 }
 
 impl Default for Config {
@@ -78,6 +84,8 @@ impl Default for Config {
             health_every_s: 20,
             starts: 2,
             watchdog_s: 60,
+            bundle_mb: 1_024,
+            bus: None,
         }
     }
 }

@@ -11,6 +11,7 @@ mod mirror;
 mod pairing;
 mod recovery;
 mod services;
+mod system;
 mod update;
 
 pub use access::{Action, Binding, Bindings, Explanation, NewBinding, Privilege, Question, Window};
@@ -40,6 +41,7 @@ pub use services::{
     NewService, NewSupport, PrivilegeRights, RoleRights, Roles, Scope, ScopeRights, ServiceAccount, ServiceEdit, ServiceSecret,
     ServiceWithSecret, Services, Support, SupportSessions, SupportedDevice, UserEdit,
 };
+pub use system::{SystemAge, SystemBundle, SystemFate, SystemInstall, SystemPhase, SystemSlot, SystemTried, SystemUpdate};
 pub use update::{HubUpdate, HubUpdateEnd, HubUpdateOutcome, HubUpdatePhase, OfferedHubRelease};
 mod handover;
 

@@ -13,6 +13,7 @@ mod pairing;
 mod recovery;
 mod services;
 mod sharing;
+mod system;
 mod update;
 
 use super::Context;
@@ -183,6 +184,7 @@ static AREAS: &[&[Call]] = &[
     backup::CALLS,
     firmware::CALLS,
     update::CALLS,
+    system::CALLS,
 ];
 
 /// All calls.

@@ -22,6 +22,7 @@ pub(super) mod registry;
 pub(super) mod services;
 pub(super) mod settings;
 pub(super) mod support;
+pub(super) mod system;
 pub(super) mod twins;
 pub(super) mod update;
 
