@@ -22,6 +22,8 @@ pub mod network_manager;
 pub mod pairing;
 #[cfg(feature = "sim")]
 pub mod peripheral;
+#[cfg(feature = "sim")]
+pub mod rauc;
 pub mod state;
 pub mod things;
 pub mod tls;

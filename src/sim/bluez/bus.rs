@@ -19,13 +19,13 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 const COMPLAINT: u64 = 2048;
 
 /// The daemon and its directory.
-pub(super) struct Bus {
+pub(in crate::sim) struct Bus {
     directory: PathBuf,
     child: Option<Child>,
 }
 
 impl Bus {
-    pub(super) async fn start() -> Result<Self, AirError> {
+    pub(in crate::sim) async fn start() -> Result<Self, AirError> {
         let mut random = [0u8; 8];
         getrandom::fill(&mut random).map_err(|error| AirError::Entropy(error.to_string()))?;
         // A short path: the name of a socket has at most 107 bytes.
@@ -39,7 +39,7 @@ impl Bus {
     }
 
     /// Where a client connects.
-    pub(super) fn address(&self) -> String {
+    pub(in crate::sim) fn address(&self) -> String {
         format!("unix:path={}", self.socket().display())
     }
 

@@ -4,7 +4,7 @@
 //!
 //! [`Air`] is the hand that moves it all. The bus is `bus`, what is true `world`, and what D-Bus shows of it `shown` and `objects`.
 
-mod bus;
+pub(in crate::sim) mod bus;
 mod objects;
 mod shown;
 mod world;

@@ -6,4 +6,6 @@ mod files;
 mod habit;
 pub mod rig;
 mod supervised;
+#[cfg(feature = "sim")]
+mod system;
 mod vendor;
