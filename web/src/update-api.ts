@@ -24,7 +24,22 @@ export interface HubUpdate {
   last: { number: number; ended: "updated" | "rolled_back" | "refused"; version: string | null; from: string | null; by: string; reason: string; at: number } | null;
 }
 
+/** The system of the box, where RAUC updates it. */
+export interface SystemUpdate {
+  compatible: string;
+  version: string;
+  slots: { name: string; booted: boolean; next: boolean | null; boot_status: string; version: string | null }[];
+  phase: "idle" | "receiving" | "checking" | "waiting" | "installing" | "restarting";
+  percent: number;
+  problem: string | null;
+  bundle: { version: string; age: "newer" | "same" | "older" | "unknown" } | null;
+  tried: { version: string; fate: "waits" | "tried" | "stays" | "fell_back" } | null;
+}
+
 export const updates = {
+  system: () => call<SystemUpdate>("GET", "/update/system"),
+  install: (password: string, older: boolean) => call<SystemUpdate>("POST", "/update/system/install", { password, older }),
+  restart: (password: string) => call<SystemUpdate>("POST", "/update/system/restart", { password }),
   view: () => call<HubUpdate>("GET", "/update"),
   check: () => call<HubUpdate>("POST", "/update/check"),
   apply: (password: string) => call<HubUpdate>("POST", "/update/apply", { password }),

@@ -2,7 +2,7 @@
 
 import { ago } from "./clock.ts";
 import { sizeWords } from "./sizes.ts";
-import type { HubUpdate } from "./update-api.ts";
+import type { HubUpdate, SystemUpdate } from "./update-api.ts";
 
 /** What the hub does about its version now; null while that is nothing. */
 export function phaseWords({ phase, done, offered }: HubUpdate): { title: string; next: string } | null {
@@ -23,6 +23,16 @@ export function phaseWords({ phase, done, offered }: HubUpdate): { title: string
     case "trying":
       return { title: "The new version serves, and is watched for a while.", next: "If it is not well, the version before comes back by itself." };
   }
+}
+
+/** What is done about the system of the box; null while that is nothing that a page has to wait for. */
+export function isDoing({ phase }: Pick<SystemUpdate, "phase">): string | null {
+  return { idle: null, receiving: null, checking: null, waiting: "It waits until nothing stands in the way.", installing: "The box writes its other slot, and goes on as ever meanwhile.", restarting: "The box restarts. This page follows by itself." }[phase];
+}
+
+/** What became of a system that was installed. */
+export function fateWords({ version, fate }: NonNullable<SystemUpdate["tried"]>): string {
+  return `Version ${version} ${{ waits: "is installed: restart the box to start it.", tried: "runs, and is watched for ten minutes.", stays: "runs, and stays.", fell_back: "was not started or did not stay: the system before it runs." }[fate]}`;
 }
 
 /** How the last update ended. */

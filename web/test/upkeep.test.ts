@@ -8,7 +8,7 @@ import { endWords, failureWords, policyErrors, policyWords, standsAt, triedWords
 import { share, sizeWords } from "../src/sizes.ts";
 import type { AuditEntry, Device } from "../src/types.ts";
 import type { HubUpdate } from "../src/update-api.ts";
-import { habitWords, lastWords, phaseWords } from "../src/update-words.ts";
+import { fateWords, habitWords, isDoing, lastWords, phaseWords } from "../src/update-words.ts";
 
 const NOW = 1_800_000_000_000;
 const HOUR = 3_600_000;
@@ -143,4 +143,11 @@ test("what was done about firmware, backups and versions is told in sentences", 
   assert.equal(told("backup.rehearse", { object: "hub", outcome: "denied", reason: "failed", detail: "the code does not open this backup" }).why, "The code does not open this backup.");
   assert.equal(says("hub.update.end", { actor: "hub", object: "hub", reason: "rolled_back", detail: "version 0.4.0 from 0.3.0, asked for by user:1f: it ended" }), "Version 0.4.0 did not stay: version 0.3.0 serves again.");
   assert.equal(told("hub.update.end", { actor: "hub", object: "hub", reason: "updated", detail: "version 0.4.0 from of the system, asked for by user:1f: " }).why, "Asked for by Mara.");
+});
+
+test("what became of the box's system is said with what to do, and what a page waits for is named", () => {
+  assert.match(fateWords({ version: "0.2.0", fate: "waits" }), /^Version 0\.2\.0 is installed: restart/);
+  assert.match(fateWords({ version: "0.2.0", fate: "fell_back" }), /the system before it runs\.$/);
+  assert.equal(isDoing({ phase: "receiving" }), null);
+  assert.match(isDoing({ phase: "installing" }) ?? "", /goes on as ever/);
 });

@@ -53,5 +53,6 @@ export const ACTS: Record<string, string> = {
   "backup.settings": "Changing where and when backups are made",
   "hub.update": "Updating the hub",
   "hub.update.end": "How updates of the hub ended",
+  "hub.system.end": "How updates of the box ended",
   "recovery.code": "Making the home's recovery code",
 };

@@ -61,6 +61,10 @@ export const UPKEEP_SENTENCES: Record<string, Sentence> = {
   "hub.update.check": ({ who, detail }) => ({ parts: [who, " looked for a new version of the hub."], why: detail && `Found: ${detail}.` }),
   "hub.update": ({ who, denied, detail }) => ({ parts: [who, denied ? " tried to update the hub." : ` had the hub updated to ${detail || "the newest version"}.`] }),
   "hub.update.back": ({ who, denied, detail }) => ({ parts: [who, denied ? " tried to have the hub go back." : ` had the hub go back ${detail}.`] }),
+  "hub.system.bundle": ({ who, denied, detail }) => ({ parts: [who, denied ? " brought a bundle for the box, which was refused." : " brought a bundle for the box."], why: sentence(detail) }),
+  "hub.system.install": ({ who, denied, detail }) => ({ parts: [who, denied ? " tried to install a system on the box." : ` had the box's system updated to ${detail}.`] }),
+  "hub.system.restart": ({ who, denied, detail }) => ({ parts: [who, denied ? " tried to restart the box." : ` restarted the box ${detail}.`] }),
+  "hub.system.end": ({ detail, denied, entry }) => ({ parts: [entry.reason === "installed" ? "A system was installed on the box." : denied ? "A system did not come to stay on the box." : "The box's new system stays."], why: sentence(detail.replace(/, asked for by \S+?(?=:|$)/, "")) }),
   "hub.update.end": ({ known, detail, entry }) => {
     const [, to = "", from = "", by = "", reason = ""] = /^version (.+?) from (.+?), asked for by (\S+): ?(.*)$/s.exec(detail) ?? [];
     const name = (version: string) => (version === "of the system" ? "the program of the system" : `version ${version}`);

@@ -7,6 +7,7 @@ import { Page } from "../components/page.tsx";
 import { PasswordStep } from "../components/password-step.tsx";
 import { ProblemNote } from "../components/problem.tsx";
 import { SettingsNav } from "../components/settings-nav.tsx";
+import { SystemPanel } from "../components/system-update.tsx";
 import { useTask } from "../components/use-task.ts";
 import { live } from "../live.ts";
 import { moment } from "../rights.ts";
@@ -70,6 +71,7 @@ export function UpdatePage() {
           {view && <Standing view={view} leaving={leaving} onFound={take} />}
         </section>
       )}
+      <SystemPanel fresh={[fresh, here].join()} />
       {view?.offered && <Offered view={view} busy={busy} onAsked={take} />}
       {view?.back_to && <Back view={view} busy={busy} onAsked={take} />}
     </Page>
