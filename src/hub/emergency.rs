@@ -120,7 +120,7 @@ fn steps(config: &Config, why: &StartError, backups: &[FoundBackup]) -> Vec<Stri
         return vec![
             "Install the version of the program that was running before, or a newer one, and start the hub again.".into(),
             format!(
-                "If that version is what made the trouble: stop the hub, put back the copy of hub.redb that was made before it ran, and leave hub.journal in {dir} as it is: what was revoked in the meantime stays revoked."
+                "If that version is what made the trouble: stop the hub, put back the copy of hub.redb that was made before it ran, with the copy of hub.wal, and leave hub.journal in {dir} as it is: what was revoked in the meantime stays revoked."
             ),
         ];
     }
@@ -144,7 +144,7 @@ fn steps(config: &Config, why: &StartError, backups: &[FoundBackup]) -> Vec<Stri
         return steps;
     }
     let mut steps = vec![format!(
-        "Stop the hub. Move hub.redb out of {dir} to another place (do not delete it). Leave master.key and hub.journal where they are: the journal has what was revoked up to the last moment."
+        "Stop the hub. Move hub.redb and hub.wal out of {dir} to another place (do not delete them). Leave master.key and hub.journal where they are: the journal has what was revoked up to the last moment."
     )];
     match backups.first() {
         Some(backup) => steps.push(format!("Put back the newest backup, of {} from {}: {}", backup.made, backup.place, backup.command)),

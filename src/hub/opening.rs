@@ -110,7 +110,9 @@ fn lost(dir: &Path, file: &Path) -> Option<OpenError> {
     let name = file.display().to_string();
     if !file.exists() {
         if let Some(aside) = set_aside(dir) {
-            let ways = format!("put the backup back once more, or give {aside} the name hub.redb again");
+            let ways = format!(
+                "put the backup back once more, or give {aside} the name hub.redb again, and the hub.wal with the same ending the name hub.wal"
+            );
             return Some(OpenError::Damaged(name, format!("it is gone, and {aside} was set aside: {ways}")));
         }
         if dir.join(UNFINISHED).exists() {

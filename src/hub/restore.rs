@@ -11,7 +11,7 @@ use crate::service::{
     replay_journal,
 };
 use crate::store::journal::{self, JOURNAL_FILE};
-use crate::store::{MasterKey, OpenError, Store};
+use crate::store::{MasterKey, OpenError, Store, WAL_FILE};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -215,6 +215,12 @@ pub(super) fn name(dir: &Path, set_aside: bool, now_s: u64) -> Result<Option<Pat
     let mut aside = None;
     if set_aside && file.exists() {
         let to = dir.join(format!("{ASIDE}{now_s}"));
+        // What its file lacks, after a crash, is in the log.
+        let log = dir.join(WAL_FILE);
+        if log.exists() {
+            let copy = dir.join(format!("{WAL_FILE}.aside-{now_s}"));
+            fs::copy(&log, &copy).and_then(|_| File::open(&copy)?.sync_all()).map_err(wrong)?;
+        }
         // A second name, so that at no time there is no database; where the file system has no such, it is moved, and a hub that is
         // started between the two steps says so.
         if fs::hard_link(&file, &to).is_err() {

@@ -145,16 +145,31 @@ pub trait SystemUpdater: Send + Sync {
     /// # Errors
     /// It is being installed.
     fn discard(&self) -> Result<(), String>;
-    /// Begins to install the bundle that is here; `older` when it may be one that does not go forward. Says which version.
+    /// Begins to install the bundle that is here, for as long as [`Wish::holds`]; `older` when it may be one that does not go forward. Says which version.
     ///
     /// # Errors
     /// In words.
-    fn install(&self, by: &str, older: bool) -> Result<String, String>;
-    /// Restarts the box, once nothing stands in the way.
+    fn install(&self, wish: Wish, older: bool) -> Result<String, String>;
+    /// Restarts the box, once nothing stands in the way, if the wish holds then.
     ///
     /// # Errors
     /// In words.
-    fn restart(&self) -> Result<(), String>;
+    fn restart(&self, wish: Wish) -> Result<(), String>;
+}
+
+/// What an owner has asked for, and that may have to wait.
+pub struct Wish {
+    /// Who has asked.
+    pub by: String,
+    holds: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl Wish {
+    /// Whether who has asked may still ask.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        (self.holds)()
+    }
 }
 
 /// A bundle that somebody brings.
@@ -199,6 +214,13 @@ impl Service {
         system.ok_or_else(|| Refusal::Conflict("this hub does not update the system of its box".into()))
     }
 
+    fn wish(self: &Arc<Self>, actor: &Actor) -> Wish {
+        let (service, actor) = (self.clone(), actor.clone());
+        let by = actor.subject.to_string();
+        let may = move || service.store.read(|v| require_role(v, &actor, HubAction::ManageAccess, service.now())).is_ok();
+        Wish { by, holds: Box::new(may) }
+    }
+
     /// The system, and what is done about it.
     ///
     /// # Errors
@@ -239,7 +261,7 @@ impl Service {
     /// # Errors
     /// As [`Service::system_update`]; [`Refusal::WrongPassword`], [`Refusal::TooMany`]; [`Refusal::Conflict`] with what is in the way.
     pub async fn install_system(
-        &self,
+        self: &Arc<Self>,
         actor: &Actor,
         token: &SessionToken,
         password: Zeroizing<String>,
@@ -247,7 +269,7 @@ impl Service {
     ) -> Result<SystemView, Refusal> {
         let system = self.system(actor)?;
         let (_verified, _place) = self.verified(actor, token, password, "hub.system.install").await?;
-        let begun = system.install(&actor.subject.to_string(), older);
+        let begun = system.install(self.wish(actor), older);
         let version = begun.map_err(|why| self.system_refused(actor, "hub.system.install", why))?;
         let said = if older { format!("version {version}, also if it is an older one") } else { format!("version {version}") };
         self.note_system(actor, "hub.system.install", said).await?;
@@ -258,7 +280,12 @@ impl Service {
     ///
     /// # Errors
     /// The same.
-    pub async fn restart_box(&self, actor: &Actor, token: &SessionToken, password: Zeroizing<String>) -> Result<SystemView, Refusal> {
+    pub async fn restart_box(
+        self: &Arc<Self>,
+        actor: &Actor,
+        token: &SessionToken,
+        password: Zeroizing<String>,
+    ) -> Result<SystemView, Refusal> {
         let system = self.system(actor)?;
         let (_verified, _place) = self.verified(actor, token, password, "hub.system.restart").await?;
         let view = system.view().await.map_err(Refusal::Conflict)?;
@@ -268,7 +295,7 @@ impl Service {
         };
         // Written down first: the box may be gone at once.
         self.note_system(actor, "hub.system.restart", format!("into version {}", tried.version)).await?;
-        system.restart().map_err(|why| self.system_refused(actor, "hub.system.restart", why))?;
+        system.restart(self.wish(actor)).map_err(|why| self.system_refused(actor, "hub.system.restart", why))?;
         system.view().await.map_err(Refusal::Conflict)
     }
 

@@ -14,7 +14,7 @@ pub(crate) struct Power {
     syncs: AtomicU64,
     whole: u64,
     seed: u64,
-    /// What the journal's disk says to every write.
+    /// What the disks of the journal and of the log say to every write.
     pub(super) fails: Mutex<Option<io::ErrorKind>>,
 }
 

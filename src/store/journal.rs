@@ -33,6 +33,8 @@ pub struct Found {
     /// Where the audit stood before the last time it was noted. A database that stands there lacks one batch, which was
     /// never acknowledged if it is no older copy.
     pub head_before: Option<(u64, [u8; 32])>,
+    /// The write-ahead log beside the database was damaged or gone: of what was acknowledged last some may be missing there.
+    pub lacks: bool,
     /// Up to where bytes held from the beginning.
     holds: u64,
     /// What followed did not hold, or parts of it: the file is to be written anew.

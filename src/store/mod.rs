@@ -180,8 +180,8 @@ impl Record for KeyCheck {
 }
 
 impl Store {
-    /// Opens or creates the file at `path` (for its owner alone), checks its integrity and its layout, opens or creates the
-    /// journal beside it, and starts the writer thread. See [`Store::found`] for what the journal knows and the file lacks.
+    /// Opens or creates the file at `path` (for its owner alone), checks its integrity and its layout, puts into it what stands in the
+    /// write-ahead log beside it alone, opens or creates the journal beside it, and starts the writer thread. See [`Store::found`] for what the journal knows and the file lacks.
     ///
     /// # Errors
     /// See [`OpenError`]; what the file holds is left as it was.
@@ -257,7 +257,11 @@ impl Store {
         drop(look);
         let of_beside = |e: std::io::Error| OpenError::Beside { path: name.clone(), source: e };
         let Beside { journal, wal } = beside().map_err(of_beside)?;
-        let unfolded = wal.map(|disk| wal::Unfolded::read(disk, mark.clone().unwrap_or_default())).transpose().map_err(of_beside)?;
+        let unfolded = wal.map(|disk| wal::Unfolded::read(disk, mark.clone().unwrap_or_default())).transpose().map_err(|e| {
+            let why = format!("hub.wal beside it cannot be read ({e}); with that moved away it would go on without its newest changes");
+            OpenError::Damaged(name.clone(), why)
+        })?;
+        let lacks = unfolded.as_ref().is_some_and(|unfolded| unfolded.lacks);
         let mut wal = writer::in_one_transaction(&db, &vault, |tx| {
             // Before anything else: what was acknowledged, in the layout that it was written in.
             let wal = match unfolded {
@@ -289,6 +293,10 @@ impl Store {
         let closed = CancellationToken::new();
         let db = Arc::new(OpenFile { db, _closed: closed.clone().drop_guard() });
         let writer = writer::Handle::start(db.clone(), vault.clone(), journal, wal, room).map_err(fault)?;
+        let found = found.map(|mut found| {
+            found.lacks = lacks;
+            found
+        });
         let found = Arc::new(ArcSwapOption::from_pointee(found));
         Ok(Store { db: Arc::new(ArcSwapOption::new(Some(db))), closed, vault, writer, found })
     }
@@ -383,7 +391,7 @@ impl Store {
         self.writer.captured()
     }
 
-    /// How many write jobs and how many synced commits there have been since the start.
+    /// How many write jobs and how many commits, each synced in the file or the log, there have been since the start.
     #[must_use]
     pub fn write_counts(&self) -> (u64, u64) {
         self.writer.counts()

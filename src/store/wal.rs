@@ -27,6 +27,9 @@ const BLOCK: usize = 4096;
 const LONGEST: usize = 64 * 1024;
 /// Of a batch no more is held for the log than this, in bytes of keys and values.
 const MOST: usize = LONGEST - BLOCK;
+/// So many rows at most wait in the log for the database's file: what it then takes at once fits into what is left free on a disk that is almost
+/// full, also when each of them is on a page of its own.
+const WAITING: usize = 256;
 
 const MAGIC: [u8; 8] = *b"hkwal1\r\n";
 /// Magic, identity, number, length, and the hash over these and the content.
@@ -43,6 +46,9 @@ pub(super) struct Mark {
     /// The opening before, whose frames it has, all of them.
     #[serde(with = "serde_bytes_vec")]
     before: Vec<u8>,
+    /// The file was closed with everything in it.
+    #[serde(default)]
+    closed: bool,
 }
 
 impl Mark {
@@ -97,6 +103,10 @@ pub(super) struct Wal {
     at: usize,
     /// The number of the last frame.
     seq: u64,
+    /// Rows since the database's file had everything.
+    waiting: usize,
+    /// There are frames in it.
+    written: bool,
     /// The disk refused it: nothing is written to it any more.
     refused: bool,
 }
@@ -109,6 +119,8 @@ pub(super) struct Unfolded {
     mark: Mark,
     /// There was no room to make the log.
     refused: bool,
+    /// Acknowledged rows may be missing: the log is damaged, or gone.
+    pub(super) lacks: bool,
 }
 
 impl Unfolded {
@@ -130,23 +142,34 @@ impl Unfolded {
         }
         let last = mark.seq.saturating_add(frames.len() as u64);
         let left: Vec<Frame<'_>> = (0..bytes.len()).step_by(BLOCK).filter_map(|at| Frame::at(&bytes, at)).collect();
-        if left.iter().any(|f| f.id == mark.id && f.seq > last) {
+        let damaged = left.iter().any(|f| f.id == mark.id && f.seq > last);
+        let gone = bytes.is_empty() && !mark.id.is_empty() && !mark.closed;
+        if damaged {
             tracing::error!(
-                "the write-ahead log is damaged: some of the newest changes are lost. It is kept in hub.wal.damaged; compare the home with the newest backup"
+                "the write-ahead log is damaged, or the database beside it is an older copy: some of the newest changes are missing. It is kept in \
+                 hub.wal.damaged; compare the home with the newest backup"
             );
             disk.keep_aside("damaged")?;
+        } else if gone {
+            tracing::error!("hub.wal is gone from beside a database that was not closed: its newest changes may be missing");
         } else if Frame::at(&bytes, 0).is_some_and(|f| f.id != mark.id && f.id != mark.before) {
             tracing::warn!("the write-ahead log beside the database is another one's; it is kept as hub.wal.other");
-            disk.keep_aside("other")?;
+            if let Err(error) = disk.keep_aside("other") {
+                tracing::warn!(%error, "it could not be kept");
+            }
         }
         if !frames.is_empty() {
             tracing::info!(commits = frames.len(), "taking from the write-ahead log what the database's file lacks");
         }
-        let made = if bytes.len() == SIZE { Ok(()) } else { disk.replace(&vec![0; SIZE]) };
+        // One that is too short grows with all that is in it: the database's file has none of it yet.
+        let mut whole = bytes;
+        let short = whole.len() != SIZE;
+        whole.resize(SIZE, 0);
+        let made = if short { disk.replace(&whole) } else { Ok(()) };
         if let Err(error) = &made {
             tracing::warn!(%error, "there is no write-ahead log and none could be made; the database goes on without it");
         }
-        Ok(Unfolded { disk, frames, mark, refused: made.is_err() })
+        Ok(Unfolded { disk, frames, mark, refused: made.is_err(), lacks: damaged || gone })
     }
 
     /// Puts into the database what it lacks, that it has it, and that another opening begins. `txn` is to be durable; after its commit the log is to be
@@ -164,8 +187,8 @@ impl Unfolded {
         }
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|_| redb::Error::Io(io::Error::other("the system gave no randomness")))?;
-        let wal = Wal { disk: self.disk, id, at: 0, seq: 0, refused: self.refused };
-        put(txn, vault, &Mark { id: id.to_vec(), seq: 0, before: self.mark.id })?;
+        let wal = Wal { disk: self.disk, id, at: 0, seq: 0, waiting: 0, written: true, refused: self.refused };
+        put(txn, vault, &Mark { id: id.to_vec(), seq: 0, before: self.mark.id, closed: false })?;
         Ok(wal)
     }
 }
@@ -174,7 +197,7 @@ impl Wal {
     /// Writes a batch's rows and syncs them. `false` when they do not fit, or the disk did not take them: then the batch has to go to the database's file,
     /// with [`Wal::noted`].
     pub(super) fn append(&mut self, rows: &Rows) -> bool {
-        if self.refused || rows.is_too_large() {
+        if self.refused || rows.is_too_large() || self.waiting + rows.rows.len() > WAITING {
             return false;
         }
         let out: Vec<RowOut<'_>> =
@@ -189,9 +212,13 @@ impl Wal {
         }
         // Whatever of it reaches the disk: the number is used up.
         self.seq += 1;
+        self.written = true;
         let written = self.disk.append(self.at as u64, &bytes).and_then(|()| self.disk.sync());
         match written {
-            Ok(()) => self.at += bytes.len(),
+            Ok(()) => {
+                self.at += bytes.len();
+                self.waiting += rows.rows.len();
+            }
             Err(ref error) => {
                 tracing::error!(%error, "the write-ahead log cannot be written; the database goes on without it");
                 self.refused = true;
@@ -200,29 +227,36 @@ impl Wal {
         written.is_ok()
     }
 
-    /// Notes in `txn`, which is to be durable, that the database has everything up to here.
+    /// Notes in `txn`, which is to be durable, that the database has everything up to here. It uses up a number: no later frame is for a database without
+    /// this commit.
     ///
     /// # Errors
     /// The database's fault.
-    pub(super) fn noted(&self, txn: &WriteTransaction, vault: &Vault) -> Result<(), StoreError> {
-        put(txn, vault, &Mark { id: self.id.to_vec(), seq: self.seq, before: Vec::new() })
+    pub(super) fn noted(&mut self, txn: &WriteTransaction, vault: &Vault, closed: bool) -> Result<(), StoreError> {
+        put(txn, vault, &Mark { id: self.id.to_vec(), seq: self.seq + 1, before: Vec::new(), closed })?;
+        self.seq += 1;
+        Ok(())
+    }
+
+    /// Notes in `txn`, which has the rows that were appended last and is committed in memory, that it has them: whatever brings it to the file.
+    ///
+    /// # Errors
+    /// The database's fault.
+    pub(super) fn mark(&self, txn: &WriteTransaction, vault: &Vault) -> Result<(), StoreError> {
+        put(txn, vault, &Mark { id: self.id.to_vec(), seq: self.seq, before: Vec::new(), closed: false })
     }
 
     /// After that commit: the next frame may be written over what the database has.
     pub(super) fn rewind(&mut self) {
-        self.at = 0;
-    }
-
-    /// Whether the database's file lacks something.
-    pub(super) fn is_ahead(&self) -> bool {
-        self.at > 0
+        (self.at, self.waiting) = (0, 0);
     }
 
     /// Says that nothing in it is wanted any more, so that it is not kept aside for another database.
     pub(super) fn wipe(&mut self) {
-        if self.refused {
+        if self.refused || !self.written {
             return;
         }
+        self.written = false;
         if let Err(error) = self.disk.append(0, &[0; BLOCK]).and_then(|()| self.disk.sync()) {
             tracing::warn!(%error, "the write-ahead log could not be emptied; the database has what is in it");
         }

@@ -2,7 +2,8 @@
 //!
 //! redb has no group commit of its own, and a sync costs milliseconds on a card: batching is what makes many durable
 //! writers cheap. A job that fails after it wrote is undone by aborting the batch and running the others again. What no
-//! roll-back may lose goes to the [`journal`] before the commit, by one more sync for those batches that have such.
+//! roll-back may lose goes to the [`journal`] before the commit, by one more sync for those batches that have such. Most batches are synced in the
+//! write-ahead log ([`super::wal`]) and committed in memory; the database's file takes them later.
 
 use super::journal::{self, AppendError, Journal};
 use super::room::{Level, Room};
@@ -309,7 +310,9 @@ impl Handle {
                 let guard = fails.clone().drop_guard();
                 let mut pen = Pen { db: &db, vault: &vault, journal, wal, room, captured: &tell };
                 let stopped = write_loop(&mut pen, &jobs, &shared, &fails);
-                pen.fold();
+                if !fails.is_cancelled() {
+                    pen.fold();
+                }
                 drop(pen);
                 guard.disarm();
                 // Who waits for the end may open the file again: let go of it first.
@@ -384,6 +387,10 @@ fn write_loop(
             }
         }
         counts.jobs.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        if failed.is_cancelled() {
+            // Nothing is written over a commit that failed.
+            batch.drain(..).for_each(|job| job.finish(Err(StoreError::Stopped)));
+        }
         if !batch.is_empty() {
             if !pen.commit(batch) {
                 // redb refuses every write after a fault of the disk, until the file is opened anew.
@@ -441,11 +448,11 @@ struct Pen<'a> {
 }
 
 impl Pen<'_> {
-    /// Writes to the database's file what stands in the log alone. When that fails, it is done at the next opening.
+    /// Writes to the database's file what stands in the log alone, and that it is closed. When that fails, it is done at the next opening.
     fn fold(&mut self) {
-        let Some(wal) = self.wal.as_mut().filter(|wal| wal.is_ahead()) else { return };
+        let Some(wal) = &mut self.wal else { return };
         let folded = self.db.begin_write().map_err(StoreError::from).and_then(|txn| {
-            wal.noted(&txn, self.vault)?;
+            wal.noted(&txn, self.vault, true)?;
             Ok(txn.commit()?)
         });
         match folded {
@@ -522,9 +529,10 @@ impl Pen<'_> {
             // On a disk that is almost full the file takes at once what it is going to need room for.
             let logged = level == Level::Ample && wal.append(&rows);
             if logged {
+                wal.mark(&txn, self.vault)?;
                 txn.set_durability(Durability::None).map_err(StoreError::from)?;
             } else {
-                wal.noted(&txn, self.vault)?;
+                wal.noted(&txn, self.vault, false)?;
             }
             txn.commit().map_err(StoreError::from)?;
             if !logged {

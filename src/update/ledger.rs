@@ -290,7 +290,7 @@ impl Ledger {
             return places.point_last_good(Some(&trial.version)).map(|()| true);
         }
         snapshot::drop_it(ground.database, &trial.version)?;
-        remove(&snapshot::failed_of(ground.database))?;
+        snapshot::drop_failed(ground.database)?;
         self.highest = self.highest.max(trial.rel);
         self.failed.retain(|version| *version != trial.version);
         self.before = Some(Before { version: trial.from.clone(), layout: trial.layout });

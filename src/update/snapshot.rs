@@ -1,6 +1,7 @@
 //! The database as it was before a new version: a copy of the closed file, byte by byte (a copy that shares its blocks with the file would share
-//! its faults), with the write-ahead log beside it, and the way back to it: a version that was ended by force has left there what its file lacks. The journal beside the database stays where it is: it is read over what is put back when that is opened,
-//! so that nothing revoked meanwhile comes back.
+//! its faults), with the write-ahead log beside it, in which a version that was ended by force has left what its file lacks; and the way back to
+//! both. The journal beside the database stays where it is: it is read over what is put back when that is opened, so that nothing revoked meanwhile
+//! comes back.
 
 use super::places::{PlaceError, remove, sync_dir};
 use crate::domain::release::Version;
@@ -22,9 +23,15 @@ pub(super) fn path_of(database: &Path, version: &Version) -> PathBuf {
     beside(database, &format!("before-{version}"))
 }
 
-/// Where the database of a version that failed is kept, until the next one serves.
-pub(super) fn failed_of(database: &Path) -> PathBuf {
-    beside(database, "failed")
+/// Where the database of a version that failed is kept, and its log, until the next one serves.
+fn failed_of(file: &Path) -> PathBuf {
+    beside(file, "failed")
+}
+
+/// Takes that away.
+pub(super) fn drop_failed(database: &Path) -> Result<(), PlaceError> {
+    remove(&failed_of(database))?;
+    remove(&failed_of(&log_of(database)))
 }
 
 /// Takes the snapshot; nothing when there is no database yet.
@@ -39,8 +46,12 @@ pub(super) fn take(database: &Path, version: &Version) -> Result<bool, String> {
     };
     let dir = database.parent().unwrap_or(Path::new("."));
     let free = free_bytes(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
-    let wanted = size.saturating_add(LEFT);
+    let log = log_of(database);
+    let its_log = path_of(&log, version);
+    let wanted = size.saturating_add(log.metadata().map_or(0, |found| found.len())).saturating_add(LEFT);
     if free < wanted {
+        // What an attempt that was cut off has left.
+        remove(&its_log).map_err(|e| e.to_string())?;
         return Err(format!(
             "a copy of the database needs {} MB free, and {} has {} MB: make room, then try again",
             wanted.div_ceil(1_000_000),
@@ -49,11 +60,11 @@ pub(super) fn take(database: &Path, version: &Version) -> Result<bool, String> {
         ));
     }
     // The log first: with the copy of the database the snapshot is whole.
-    let log = log_of(database);
-    if log.exists() {
-        copy_whole(&log, &path_of(&log, version)).map_err(|e| e.to_string())?;
+    let copied = if log.exists() { copy_whole(&log, &its_log) } else { remove(&its_log) };
+    if let Err(error) = copied.and_then(|()| copy_whole(database, &path_of(database, version))) {
+        let _ = fs::remove_file(&its_log);
+        return Err(error.to_string());
     }
-    copy_whole(database, &path_of(database, version)).map_err(|e| e.to_string())?;
     Ok(true)
 }
 
@@ -70,27 +81,29 @@ pub(super) fn put_back(database: &Path, version: &Version) -> Result<(), PlaceEr
         let path = path.to_owned();
         move |source| PlaceError { path, source }
     };
+    let dir = database.parent().unwrap_or(Path::new("."));
+    let moved = |from: &Path, to: &Path| fs::rename(from, to).map_err(failed(from)).and_then(|()| sync_dir(dir));
+    // The database first: without one, what was begun here is gone on with, whatever a layout looks like then.
+    if database.exists() {
+        moved(database, &failed_of(database))?;
+    }
     let log = log_of(database);
     let its_log = path_of(&log, version);
     if its_log.exists() {
-        fs::rename(&its_log, &log).map_err(failed(&its_log))?;
+        if log.exists() {
+            moved(&log, &failed_of(&log))?;
+        }
+        moved(&its_log, &log)?;
     }
-    if database.exists() {
-        fs::rename(database, failed_of(database)).map_err(failed(database))?;
-    }
-    fs::rename(&snapshot, database).map_err(failed(&snapshot))?;
-    sync_dir(database.parent().unwrap_or(Path::new(".")))
+    moved(&snapshot, database)
 }
 
 /// Takes the snapshot away; on disk too, so that no power cut brings it back beside a database that has gone on.
 pub(super) fn drop_it(database: &Path, version: &Version) -> Result<(), PlaceError> {
+    remove(&path_of(&log_of(database), version))?;
     let snapshot = path_of(database, version);
     if !snapshot.exists() {
         return Ok(());
-    }
-    let its_log = path_of(&log_of(database), version);
-    if its_log.exists() {
-        remove(&its_log)?;
     }
     remove(&snapshot)?;
     sync_dir(database.parent().unwrap_or(Path::new(".")))
@@ -164,9 +177,42 @@ mod tests {
         fs::write(&log, b"what after lacks").unwrap();
         put_back(&database, &version).unwrap();
         assert_eq!(fs::read(&log).unwrap(), b"what before lacks");
+        assert_eq!(fs::read(failed_of(&log)).unwrap(), b"what after lacks");
         take(&database, &version).unwrap();
         drop_it(&database, &version).unwrap();
-        assert_eq!(dir.path().read_dir().unwrap().count(), 3, "the database, the one that failed, and the log");
+        assert_eq!(dir.path().read_dir().unwrap().count(), 4, "the database and the log, and those that failed");
+        drop_failed(&database).unwrap();
+        assert_eq!(dir.path().read_dir().unwrap().count(), 2);
+        fs::create_dir(path_of(&database, &version)).unwrap();
+        assert!(take(&database, &version).is_err());
+        assert_eq!(dir.path().read_dir().unwrap().count(), 3, "no copy of the log alone");
+    }
+
+    #[test]
+    fn a_power_cut_at_any_step_of_the_way_back_leaves_both_files_of_one_version() {
+        for cut in 0..4 {
+            let dir = tempfile::tempdir().unwrap();
+            let (database, log, version) = (dir.path().join("hub.redb"), dir.path().join("hub.wal"), Version::parse("1.2.3").unwrap());
+            for (file, text) in [(&database, b"before"), (&log, b"lacked")] {
+                fs::write(file, text).unwrap();
+            }
+            take(&database, &version).unwrap();
+            for (file, text) in [(&database, b"after!"), (&log, b"others")] {
+                fs::write(file, text).unwrap();
+            }
+            let steps = [(&database, failed_of(&database)), (&log, failed_of(&log)), (&path_of(&log, &version), log.clone())];
+            for (from, to) in steps.iter().take(cut) {
+                fs::rename(from, to).unwrap();
+            }
+            put_back(&database, &version).unwrap();
+            let read = |path: &Path| fs::read(path).unwrap();
+            assert_eq!((read(&database), read(&log)), (b"before".to_vec(), b"lacked".to_vec()), "cut after {cut} steps");
+            assert_eq!(
+                (read(&failed_of(&database)), read(&failed_of(&log))),
+                (b"after!".to_vec(), b"others".to_vec()),
+                "cut after {cut} steps"
+            );
+        }
     }
 
     #[test]

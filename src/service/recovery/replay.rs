@@ -60,7 +60,7 @@ pub async fn catch_up(store: &Store, now: u64) -> Result<Replayed, Refusal> {
     let taken = store
         .write::<_, StoreError, _>(move |tx| {
             let known = tx.get::<RunCount>(RunCount::ROW)?.unwrap_or_default().count;
-            let taken = replay(tx, &found, found.known.run > known, now)?;
+            let taken = replay(tx, &found, found.lacks || found.known.run > known, now)?;
             let before = if taken.of_another_hub { known } else { known.max(found.known.run) };
             tx.put(RunCount::ROW, &RunCount { count: before.saturating_add(1) })?;
             Ok(taken)

@@ -53,7 +53,7 @@ impl FileDisk {
 impl Disk for FileDisk {
     fn read(&mut self, most: u64) -> io::Result<Vec<u8>> {
         if self.file.metadata()?.len() > most {
-            return Err(io::Error::other("it is longer than a journal can be: move it away, and tell who maintains this program"));
+            return Err(io::Error::other("it is longer than such a file can be: move it away, and tell who maintains this program"));
         }
         let mut bytes = Vec::new();
         self.file.seek(SeekFrom::Start(0))?;
@@ -79,7 +79,9 @@ impl Disk for FileDisk {
         let written = (|| {
             let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
             file.set_permissions(Permissions::from_mode(0o600))?;
-            file.write_all(bytes)?;
+            // In pieces of a page: a file that was written as a whole may have large pages in memory, each of which counts as written with any
+            // change in it.
+            bytes.chunks(4096).try_for_each(|piece| file.write_all(piece))?;
             file.sync_all()?;
             std::fs::rename(&unfinished, &self.path)?;
             Ok(file)

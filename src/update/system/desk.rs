@@ -5,7 +5,7 @@ use super::rauc::{Bus, RaucError, Slot, Working};
 use super::words::{NONE, explain, explain_said};
 use crate::domain::system::{Age, Fate, Tried};
 use crate::service::{
-    BundleUpload, Service, SystemAnswer, SystemBundle, SystemEnd, SystemPhase, SystemSlot, SystemTried, SystemUpdater, SystemView,
+    BundleUpload, Service, SystemAnswer, SystemBundle, SystemEnd, SystemPhase, SystemSlot, SystemTried, SystemUpdater, SystemView, Wish,
 };
 use crate::update::places::{read_json, remove, write_json};
 use serde::{Deserialize, Serialize};
@@ -42,8 +42,8 @@ pub struct SystemFacts {
 }
 
 enum Job {
-    Install { by: String },
-    Restart,
+    Install(Wish),
+    Restart(Wish),
 }
 
 /// What is remembered over restarts: what was installed, until the next.
@@ -120,8 +120,8 @@ impl SystemDesk {
         loop {
             tokio::select! {
                 job = inbox.recv() => match job {
-                    Some(Job::Install { by }) => self.install_now(&by).await,
-                    Some(Job::Restart) => self.restart_now().await,
+                    Some(Job::Install(wish)) => self.install_now(&wish).await,
+                    Some(Job::Restart(wish)) => self.restart_now(&wish).await,
                     None => return,
                 },
                 // Nobody is asked for anything while nothing was installed.
@@ -136,16 +136,25 @@ impl SystemDesk {
         }
     }
 
-    /// Waits until nothing stands in the way.
-    async fn way_is_free(&self) {
+    /// Waits until nothing stands in the way; whether it is still wanted then.
+    async fn way_is_free(&self, wish: &Wish) -> bool {
         while let Some(why) = (self.facts.busy)() {
             self.set(|state| (state.phase, state.problem) = (SystemPhase::Waiting, Some(format!("it waits: {why}"))));
             tokio::time::sleep(TICK).await;
         }
+        let holds = wish.holds();
+        if !holds {
+            tracing::warn!(by = %wish.by, "who asked for it may not any more: nothing is done");
+            self.rest(Some(format!("{} may not ask for it any more: nothing was done", wish.by)));
+        }
+        holds
     }
 
-    async fn install_now(&self, by: &str) {
-        self.way_is_free().await;
+    async fn install_now(&self, wish: &Wish) {
+        if !self.way_is_free(wish).await {
+            return self.shelf.clear();
+        }
+        let by = wish.by.as_str();
         let Some(bundle) = self.state().bundle.clone() else { return self.rest(None) };
         self.set(|state| (state.phase, state.percent, state.problem) = (SystemPhase::Installing, 0, None));
         let done = self.install_whole(by, &bundle).await;
@@ -209,8 +218,10 @@ impl SystemDesk {
         }
     }
 
-    async fn restart_now(&self) {
-        self.way_is_free().await;
+    async fn restart_now(&self, wish: &Wish) {
+        if !self.way_is_free(wish).await {
+            return;
+        }
         self.set(|state| (state.phase, state.problem) = (SystemPhase::Restarting, None));
         match self.bus.reboot().await {
             Ok(()) => {
@@ -452,7 +463,7 @@ impl SystemUpdater for SystemDesk {
         Ok(())
     }
 
-    fn install(&self, by: &str, older: bool) -> Result<String, String> {
+    fn install(&self, wish: Wish, older: bool) -> Result<String, String> {
         let bundle = self.state().bundle.clone().ok_or("there is no bundle here: bring one first")?;
         if !bundle.age.goes_forward() && !older {
             return Err(format!(
@@ -461,7 +472,7 @@ impl SystemUpdater for SystemDesk {
             ));
         }
         self.claim(SystemPhase::Waiting)?;
-        let sent = self.jobs.try_send(Job::Install { by: by.to_owned() });
+        let sent = self.jobs.try_send(Job::Install(wish));
         if sent.is_err() {
             self.rest(Some(BUSY.into()));
             return Err(BUSY.into());
@@ -469,9 +480,9 @@ impl SystemUpdater for SystemDesk {
         Ok(bundle.version)
     }
 
-    fn restart(&self) -> Result<(), String> {
+    fn restart(&self, wish: Wish) -> Result<(), String> {
         self.claim(SystemPhase::Waiting)?;
-        self.jobs.try_send(Job::Restart).map_err(|_| {
+        self.jobs.try_send(Job::Restart(wish)).map_err(|_| {
             self.rest(Some(BUSY.into()));
             BUSY.to_owned()
         })
