@@ -160,20 +160,7 @@ impl Health {
     }
 
     /// Answers on the socket in the data directory, which is closed to others.
-    pub(super) async fn answer(self: Arc<Self>, data_dir: PathBuf, shutdown: CancellationToken) {
-        let Some(path) = socket_of(&data_dir) else {
-            tracing::warn!("the path of the data directory is too long for a socket: `hearthkey doctor` cannot ask this hub");
-            return;
-        };
-        // The lock on the database keeps a second hub out: what lies here is of one that is gone.
-        let _ = std::fs::remove_file(&path);
-        let listener = match UnixListener::bind(&path) {
-            Ok(listener) => listener,
-            Err(error) => {
-                tracing::warn!(%error, path = %path.display(), "`hearthkey doctor` cannot ask this hub");
-                return;
-            }
-        };
+    async fn answer(self: Arc<Self>, listener: UnixListener, data_dir: PathBuf, shutdown: CancellationToken) {
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -191,8 +178,23 @@ impl Health {
             })
             .await;
         }
-        let _ = std::fs::remove_file(&path);
+        if let Some(path) = socket_of(&data_dir) {
+            let _ = std::fs::remove_file(path);
+        }
     }
+}
+
+/// Makes the socket, before anybody is told that the hub serves: who asks from then on is heard. Where it cannot be made, the
+/// hub goes on without.
+fn bind(data_dir: &Path) -> Option<UnixListener> {
+    let Some(path) = socket_of(data_dir) else {
+        tracing::warn!("the path of the data directory is too long for a socket: `hearthkey doctor` cannot ask this hub");
+        return None;
+    };
+    // The lock on the database keeps a second hub out: what lies here is of one that is gone.
+    let _ = std::fs::remove_file(&path);
+    let told = |error: &std::io::Error| tracing::warn!(%error, path = %path.display(), "`hearthkey doctor` cannot ask this hub");
+    UnixListener::bind(&path).inspect_err(told).ok()
 }
 
 /// The address at which a listener is reached from here.
@@ -223,7 +225,9 @@ impl super::Hub {
     pub(super) fn watch_health(&mut self, config: &Config, certificates: &Arc<Certificates>) -> Result<(), crate::net::TlsError> {
         let health = Health::new(self.service.clone(), certificates.clone(), self.addresses, self.not_provisioned.clone())?;
         let health = Arc::new(health);
-        self.tasks.spawn(health.clone().answer(config.data_dir.clone(), self.shutdown.clone()));
+        if let Some(listener) = bind(&config.data_dir) {
+            self.tasks.spawn(health.clone().answer(listener, config.data_dir.clone(), self.shutdown.clone()));
+        }
         self.health = Some(health);
         Ok(())
     }

@@ -126,6 +126,19 @@ async fn a_socket_of_a_listener_that_is_switched_off_is_told_of() {
     managed.stop().await;
 }
 
+/// In one thread, where nothing of the hub has run on between its start and the question.
+#[tokio::test]
+async fn a_hub_that_has_started_is_there_for_whoever_asks_how_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(&dir);
+    let hub = hub::Hub::start(config.clone()).await.unwrap();
+    assert!(std::os::unix::net::UnixStream::connect(config.data_dir.join("health.sock")).is_ok());
+    let report = hub::ask_health(&config.data_dir).await.unwrap();
+    assert_eq!((report.pid, report.problem), (std::process::id(), None));
+    hub.shut_down().await;
+    assert!(hub::ask_health(&config.data_dir).await.is_err());
+}
+
 #[tokio::test]
 async fn who_connects_while_a_supervised_hub_restarts_waits_and_is_served() {
     let mut managed = manage("run", "http").await;
