@@ -102,8 +102,8 @@ pub use sign_out::SessionView;
 pub use strength::Strength;
 pub use support::{SupportRequest, SupportView};
 pub use system::{
-    BundleImport, BundleUpload, SystemAnswer, SystemBundle, SystemEnd, SystemPhase, SystemSlot, SystemTried, SystemUpdater, SystemView,
-    Wish,
+    BundleImport, BundleUpload, SystemAnswer, SystemBundle, SystemEnd, SystemOrder, SystemPhase, SystemSlot, SystemTried, SystemUpdater,
+    SystemView, Wish,
 };
 pub use update::{OfferedRelease, UpdateEnd, UpdateOutcome, UpdatePhase, UpdateView, Updater};
 pub use vendors::Vendor;

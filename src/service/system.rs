@@ -130,6 +130,14 @@ pub trait BundleUpload: Send {
     fn finish(self: Box<Self>) -> SystemAnswer<'static, SystemBundle>;
 }
 
+/// Something that is about to be done, and keeps its place until it is given. Dropped before that, nothing happens, and all is as it was.
+pub trait SystemOrder: Send {
+    /// The version that it concerns.
+    fn version(&self) -> &str;
+    /// Gives it.
+    fn give(self: Box<Self>);
+}
+
 /// Who updates the system of the box.
 pub trait SystemUpdater: Send + Sync {
     /// How it stands.
@@ -145,16 +153,17 @@ pub trait SystemUpdater: Send + Sync {
     /// # Errors
     /// It is being installed.
     fn discard(&self) -> Result<(), String>;
-    /// Begins to install the bundle that is here, for as long as [`Wish::holds`]; `older` when it may be one that does not go forward. Says which version.
+    /// Prepares to install the bundle that is here, if the wish holds when nothing stands in the way any more; `older` when it may be one that does
+    /// not go forward.
     ///
     /// # Errors
     /// In words.
-    fn install(&self, wish: Wish, older: bool) -> Result<String, String>;
-    /// Restarts the box, once nothing stands in the way, if the wish holds then.
+    fn prepare_install(self: Arc<Self>, wish: Wish, older: bool) -> Result<Box<dyn SystemOrder>, String>;
+    /// Prepares to restart the box into the system that was installed, in the same way.
     ///
     /// # Errors
     /// In words.
-    fn restart(&self, wish: Wish) -> Result<(), String>;
+    fn prepare_restart(self: Arc<Self>, wish: Wish) -> SystemAnswer<'static, Box<dyn SystemOrder>>;
 }
 
 /// What an owner has asked for, and that may have to wait.
@@ -269,10 +278,12 @@ impl Service {
     ) -> Result<SystemView, Refusal> {
         let system = self.system(actor)?;
         let (_verified, _place) = self.verified(actor, token, password, "hub.system.install").await?;
-        let begun = system.install(self.wish(actor), older);
-        let version = begun.map_err(|why| self.system_refused(actor, "hub.system.install", why))?;
-        let said = if older { format!("version {version}, also if it is an older one") } else { format!("version {version}") };
-        self.note_system(actor, "hub.system.install", said).await?;
+        let order = system.clone().prepare_install(self.wish(actor), older);
+        let order = order.map_err(|why| self.system_refused(actor, "hub.system.install", why))?;
+        let also = if older { ", also if it is an older one" } else { "" };
+        // Written down first: what is begun without that would be nobody's.
+        self.note_system(actor, "hub.system.install", format!("version {}{also}", order.version())).await?;
+        order.give();
         system.view().await.map_err(Refusal::Conflict)
     }
 
@@ -288,14 +299,10 @@ impl Service {
     ) -> Result<SystemView, Refusal> {
         let system = self.system(actor)?;
         let (_verified, _place) = self.verified(actor, token, password, "hub.system.restart").await?;
-        let view = system.view().await.map_err(Refusal::Conflict)?;
-        let Some(tried) = view.tried.filter(|tried| tried.fate == Fate::Waits) else {
-            let why = "nothing was installed that a restart would start: bring a bundle first".to_owned();
-            return Err(self.system_refused(actor, "hub.system.restart", why));
-        };
-        // Written down first: the box may be gone at once.
-        self.note_system(actor, "hub.system.restart", format!("into version {}", tried.version)).await?;
-        system.restart(self.wish(actor)).map_err(|why| self.system_refused(actor, "hub.system.restart", why))?;
+        let order = system.clone().prepare_restart(self.wish(actor)).await;
+        let order = order.map_err(|why| self.system_refused(actor, "hub.system.restart", why))?;
+        self.note_system(actor, "hub.system.restart", format!("into version {}", order.version())).await?;
+        order.give();
         system.view().await.map_err(Refusal::Conflict)
     }
 

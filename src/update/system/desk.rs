@@ -5,7 +5,8 @@ use super::rauc::{Bus, RaucError, Slot, Working};
 use super::words::{NONE, explain, explain_said};
 use crate::domain::system::{Age, Fate, Tried};
 use crate::service::{
-    BundleUpload, Service, SystemAnswer, SystemBundle, SystemEnd, SystemPhase, SystemSlot, SystemTried, SystemUpdater, SystemView, Wish,
+    BundleUpload, Service, SystemAnswer, SystemBundle, SystemEnd, SystemOrder, SystemPhase, SystemSlot, SystemTried, SystemUpdater,
+    SystemView, Wish,
 };
 use crate::update::places::{read_json, remove, write_json};
 use serde::{Deserialize, Serialize};
@@ -328,6 +329,12 @@ impl SystemDesk {
         (state.phase, state.done, state.problem) = (phase, 0, None);
         Ok(())
     }
+
+    fn place(self: &Arc<Self>, job: Job) -> Result<Placed, String> {
+        let place = self.jobs.clone().try_reserve_owned().map_err(|_| BUSY)?;
+        self.claim(SystemPhase::Waiting)?;
+        Ok(Placed { desk: self.clone(), version: String::new(), order: Some((place, job)) })
+    }
 }
 
 /// Whether a slot that did not run then holds what was installed.
@@ -340,6 +347,34 @@ fn is_there(slots: &[Slot], record: &Record) -> bool {
 fn running(slots: &[Slot]) -> String {
     let booted = slots.iter().find(|slot| slot.booted);
     booted.and_then(|slot| slot.version.clone()).unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned())
+}
+
+/// An order that has the desk, until it is given or dropped.
+struct Placed {
+    desk: Arc<SystemDesk>,
+    version: String,
+    order: Option<(mpsc::OwnedPermit<Job>, Job)>,
+}
+
+impl SystemOrder for Placed {
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn give(mut self: Box<Self>) {
+        if let Some((place, job)) = self.order.take() {
+            place.send(job);
+        }
+    }
+}
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        if self.order.is_some() {
+            // The bundle stays.
+            self.desk.set(|state| state.phase = SystemPhase::Idle);
+        }
+    }
 }
 
 /// A bundle on its way in.
@@ -463,7 +498,8 @@ impl SystemUpdater for SystemDesk {
         Ok(())
     }
 
-    fn install(&self, wish: Wish, older: bool) -> Result<String, String> {
+    fn prepare_install(self: Arc<Self>, wish: Wish, older: bool) -> Result<Box<dyn SystemOrder>, String> {
+        let mut placed = self.place(Job::Install(wish))?;
         let bundle = self.state().bundle.clone().ok_or("there is no bundle here: bring one first")?;
         if !bundle.age.goes_forward() && !older {
             return Err(format!(
@@ -471,20 +507,17 @@ impl SystemUpdater for SystemDesk {
                 bundle.version
             ));
         }
-        self.claim(SystemPhase::Waiting)?;
-        let sent = self.jobs.try_send(Job::Install(wish));
-        if sent.is_err() {
-            self.rest(Some(BUSY.into()));
-            return Err(BUSY.into());
-        }
-        Ok(bundle.version)
+        placed.version = bundle.version;
+        Ok(Box::new(placed))
     }
 
-    fn restart(&self, wish: Wish) -> Result<(), String> {
-        self.claim(SystemPhase::Waiting)?;
-        self.jobs.try_send(Job::Restart(wish)).map_err(|_| {
-            self.rest(Some(BUSY.into()));
-            BUSY.to_owned()
+    fn prepare_restart(self: Arc<Self>, wish: Wish) -> SystemAnswer<'static, Box<dyn SystemOrder>> {
+        Box::pin(async move {
+            let mut placed = self.place(Job::Restart(wish))?;
+            let (_, _, _, tried) = self.look().await?;
+            let waits = tried.filter(|tried| tried.fate == Fate::Waits);
+            placed.version = waits.ok_or("nothing was installed that a restart would start: bring a bundle first")?.version;
+            Ok(Box::new(placed) as Box<dyn SystemOrder>)
         })
     }
 }

@@ -1,10 +1,11 @@
 //! The system of the box, as an owner updates it through the API; RAUC and the boot loader are stood in for (`sim::rauc`). With the real RAUC:
 //! `tests/system/rauc.sh`.
 
+use crate::faults::rig::Mounted;
 use crate::house::{House, config};
 use hearthkey::domain::account::Role;
 use hearthkey::hub::Hub;
-use hearthkey::service::Change;
+use hearthkey::service::{Change, NewPairing, RadioState};
 use hearthkey::sim::rauc::Rauc;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use tokio::io::AsyncWriteExt;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const PASSWORD: &str = "correct horse battery";
+/// Of who [`House::person`] adds.
+const PERSONS: &str = "another long password";
 
 async fn house_with(rauc: &Rauc) -> House {
     let address = rauc.address();
@@ -257,7 +260,12 @@ async fn nobody_but_an_owner_in_person_sees_or_changes_the_system() {
     let (_, guest) = house.person("gus", Role::Guest).await;
     let (id, secret) = crate::listed::service(&house, &["127.0.0.1/32"]).await;
     let service = crate::listed::token(&house, "127.0.0.1", &id, &secret).await.unwrap();
-    for token in [&member, &guest, &service] {
+    let lamp = house.device("lamp").await;
+    house.claim(&lamp).await;
+    let (_, app) = crate::apps::token(&house, &house.owner_token, &lamp, "operate").await;
+    let (_, support) = crate::support::vendor(&house, "vera", "support", "acme").await;
+    crate::support::opened(&house, "vera", &[&lamp], "operate").await;
+    for token in [&member, &guest, &service, &app, &support] {
         assert_eq!(house.http("GET", "/update/system", token, None).await.0, 403);
         assert_eq!(house.http("DELETE", "/update/system/bundle", token, None).await.0, 403);
         assert_eq!(bring(&house, token, "builder hearthkey-test 7.0.0").await.0, 403);
@@ -296,4 +304,52 @@ async fn without_rauc_the_hub_says_so_and_what_an_earlier_run_has_left_is_gone()
         assert!(problem.to_string().contains("no RAUC"), "{problem}");
     }
     house.hub.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_not_done_for_who_is_no_owner_any_more() {
+    let rauc = Rauc::start(true).await.unwrap();
+    let house = house_with(&rauc).await;
+    let service = house.hub.service();
+    let (otto, token) = house.person("otto", Role::Owner).await;
+    // A pairing that waits for the radio: nothing may be installed meanwhile.
+    let device = house.device("lamp").await;
+    service.radio_changed(RadioState::Ready, None);
+    let new = NewPairing { code: Some(device.code.clone().into()), device: Some(device.id.to_string()), ..NewPairing::default() };
+    let pairing = service.begin_pairing(&house.owner, new).await.unwrap();
+    assert_eq!(bring(&house, &token, "builder hearthkey-test 7.0.0").await.0, 201);
+    let (status, said) = house.http("POST", "/update/system/install", &token, Some(json!({"password": PERSONS}))).await;
+    assert_eq!(status, 202, "{said}");
+    until(&house, |v| v["phase"] == "waiting" && v["problem"].as_str().is_some_and(|why| why.contains("paired"))).await;
+    let lowered =
+        house.http("PATCH", &format!("/users/{}", otto.user().unwrap()), &house.owner_token, Some(json!({"role": "member"}))).await;
+    assert_eq!(lowered.0, 200, "{}", lowered.1);
+    service.cancel_pairing(&house.owner, &pairing.id).unwrap();
+    let dropped = until(&house, |v| v["phase"] == "idle").await;
+    assert!(dropped["problem"].as_str().unwrap().contains("may not ask for it any more"), "{dropped}");
+    assert_eq!((rauc.is_installing(), &dropped["bundle"], shelf(&house)), (false, &Value::Null, vec![]));
+    house.hub.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_written_down_is_not_begun_and_the_bundle_stays() {
+    for restart in [false, true] {
+        let Some(disk) = Mounted::ext4(256) else { return };
+        let rauc = Rauc::start(true).await.unwrap();
+        let (address, data) = (rauc.address(), disk.path().join("hub"));
+        let house = House::with(move |config| (config.update.bus, config.data_dir) = (Some(address), data)).await;
+        if restart {
+            install(&house, &rauc, "7.0.0").await;
+            rauc.finish(None);
+            until(&house, |v| v["tried"]["fate"] == "waits" && v["phase"] == "idle").await;
+        }
+        assert_eq!(bring(&house, &house.owner_token, "builder hearthkey-test 7.0.1").await.0, 201);
+        disk.break_off();
+        let (status, said) = order(&house, if restart { "restart" } else { "install" }, json!({"password": PASSWORD})).await;
+        assert_eq!(status, 503, "{said}");
+        let now = view(&house).await;
+        assert_eq!((&now["phase"], &now["bundle"]["version"]), (&json!("idle"), &json!("7.0.1")), "{now}");
+        assert_eq!((rauc.is_installing(), rauc.restarts()), (false, 0));
+        house.hub.shut_down().await;
+    }
 }
