@@ -41,6 +41,18 @@ pub(super) enum End {
     Reason(DisconnectReasonCode),
     /// The peer vanished.
     Gone,
+    /// There is no room to keep what it sent for who is away.
+    NoRoom,
+}
+
+impl End {
+    fn reason(&self) -> Option<DisconnectReasonCode> {
+        match self {
+            End::Reason(reason) => Some(*reason),
+            End::NoRoom => Some(DisconnectReasonCode::QuotaExceeded),
+            End::Goodbye | End::GoodbyeWithWill | End::Gone => None,
+        }
+    }
 }
 
 /// A CONNECT as it was read.
@@ -107,7 +119,7 @@ impl Broker {
         let guard = Unwinding { broker: self.clone(), session: session.clone(), connection: connection.clone() };
         let writing = tokio::spawn(self.clone().write_loop(writer, session.clone(), client.codec.clone(), connection.clone()));
         let end = self.read_loop(&mut reader, &mut buf, &mut client, &connection).await;
-        if let End::Reason(reason) = end {
+        if let Some(reason) = end.reason() {
             connection.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         }
         connection.kill.cancel();
@@ -263,6 +275,8 @@ impl Broker {
             if let Some(session) = stale {
                 // Unless another connection has taken it up in the meantime.
                 self.end_session_if(&session, |s| !s.is_connected());
+                // The client is told that it is gone.
+                self.keeper.flush().await;
             }
             let (epoch, table) = (self.service.epoch(), self.service.compile_for(signed_in));
             let mut sessions = self.sessions();
@@ -279,7 +293,9 @@ impl Broker {
             }
             let present = known.is_some();
             let compiled = || Compiled { epoch, table: table.clone() };
-            let session = known.unwrap_or_else(|| Session::new(key.0.clone(), key.1.clone(), compiled()));
+            let kept = || (expiry > 0).then(|| self.keeper.keep_as(key.0.clone()));
+            let session = known.unwrap_or_else(|| Session::new(key.0.clone(), key.1.clone(), compiled(), kept()));
+            session.set_expiry(expiry);
             session.policy.store(Arc::new(compiled()));
             *session.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
             *session.holder.lock().unwrap_or_else(PoisonError::into_inner) = Some(signed_in.clone());
@@ -308,7 +324,7 @@ impl Broker {
     }
 
     /// A restored session may have lost rights since: its subscriptions and its queue are checked again.
-    fn check_subscriptions(&self, session: &Arc<Session>) {
+    pub(super) fn check_subscriptions(&self, session: &Arc<Session>) {
         let policy = self.policy(session);
         let mut subscriptions = session.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
         subscriptions.retain(|filter, _| {
@@ -327,6 +343,7 @@ impl Broker {
         if let (Subject::Device(id), false) = (&signed_in.subject, signed_in.rebase) {
             self.service.device_disconnected(id).await;
         }
+        session.set_expiry(session_expiry);
         if session_expiry == 0 {
             // Before it is given free: whoever comes back now must not find a session that is about to go.
             self.end_session(&session);

@@ -6,6 +6,7 @@
 
 mod connection;
 mod handle;
+mod keeper;
 mod parting;
 mod reader;
 mod retained;
@@ -109,6 +110,7 @@ pub struct Broker {
     trie: trie::Trie,
     sessions: Mutex<HashMap<(Subject, String), Arc<Session>>>,
     retained: retained::Retained,
+    keeper: Arc<keeper::Keeper>,
     counters: Counters,
 }
 
@@ -119,12 +121,14 @@ impl Broker {
     /// The store's fault.
     pub fn new(service: Arc<Service>, config: Config) -> Result<Arc<Broker>, crate::service::Refusal> {
         let retained = retained::Retained::new(service.retained()?);
+        let keeper = keeper::Keeper::new(service.clone());
         Ok(Arc::new(Broker {
             service,
             config,
             trie: trie::Trie::default(),
             sessions: Mutex::default(),
             retained,
+            keeper,
             counters: Counters::default(),
         }))
     }
@@ -202,7 +206,8 @@ impl Broker {
 
     fn has_fallen(&self, session: &Session) -> bool {
         let holder = session.holder.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        holder.is_some_and(|who| !self.service.still_stands(&who))
+        // Nobody has taken it up since the hub's start: what let its client in then is not known any more.
+        holder.is_none_or(|who| !self.service.still_stands(&who))
     }
 
     /// Forgets a session: its subscriptions and what waits for it.
@@ -221,6 +226,9 @@ impl Broker {
                 }
                 sessions.remove(&key);
             }
+        }
+        if session.end() {
+            self.keeper.ended(session);
         }
         let filters: Vec<String> =
             session.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).drain().map(|(filter, _)| filter).collect();
@@ -243,6 +251,8 @@ impl Broker {
             self.end_session(&session);
         });
         futures_util::future::join_all(ends).await;
+        // Not even after a power cut is anything of it there.
+        self.keeper.flush().await;
     }
 
     /// Applies the present policy to one session; when it returns, nothing that it forbids is on its way.
@@ -268,6 +278,7 @@ impl Broker {
             }
         })
         .await;
+        self.keep_all().await;
     }
 }
 
@@ -314,6 +325,7 @@ impl Outlet for Broker {
             let stale: Vec<_> = self.sessions().values().filter(|s| !self.is_current(s)).cloned().collect();
             // At the same time: one peer that does not read must not delay the others' revocation.
             futures_util::future::join_all(stale.into_iter().map(|session| self.narrow_one(session))).await;
+            self.keeper.flush().await;
         })
     }
 }

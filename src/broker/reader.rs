@@ -136,7 +136,20 @@ impl Broker {
                 None => return Err(End::Reason(DisconnectReasonCode::ReceiveMaximumExceeded)),
             }
         }
-        self.act(&client.signed_in, &client.session, &mut client.memory, name, verdict, publish).await?;
+        match self.act(&client.signed_in, &client.session, &mut client.memory, name, verdict, publish).await {
+            Err(End::NoRoom) if client.codec.is_v5() && qos > 0 => {
+                client.session.forget_received(pkid);
+                client.session.control(match qos {
+                    1 => Packet::PubAck(PubAck { pkid, reason: PubAckReason::QuotaExceeded }, None),
+                    _ => Packet::PubRec(PubRec { pkid, reason: PubRecReason::QuotaExceeded }, None),
+                });
+                return Ok(());
+            }
+            acted => acted?,
+        }
+        if qos == 2 {
+            self.keep(&client.session).await?;
+        }
         // Acknowledged only now: what it changed is committed, whom it reaches has it queued.
         match qos {
             1 => client.session.control(Packet::PubAck(PubAck { pkid, reason: PubAckReason::Success }, None)),
@@ -199,8 +212,7 @@ impl Broker {
                     properties.as_ref().and_then(|p| p.message_expiry_interval).map(|s| Instant::now() + Duration::from_secs(s.into()));
                 let properties = properties.filter(has_content).map(Box::new);
                 let message = Message { topic: name, payload, qos, retain, properties, from: session.id, expires, momentary: false };
-                self.deliver(message, memory).await;
-                Ok(())
+                self.deliver(message, memory).await
             }
         }
     }
@@ -219,6 +231,9 @@ impl Broker {
             Packet::PubRec(PubRec { pkid, reason }, _) => {
                 if matches!(reason, PubRecReason::Success | PubRecReason::NoMatchingSubscribers) {
                     let known = session.release(pkid);
+                    if known {
+                        self.keep(session).await?;
+                    }
                     let reason = if known { PubRelReason::Success } else { PubRelReason::PacketIdentifierNotFound };
                     session.control(Packet::PubRel(PubRel { pkid, reason }, None));
                 } else {
@@ -230,6 +245,9 @@ impl Broker {
             }
             Packet::PubRel(PubRel { pkid, .. }, _) => {
                 let known = session.forget_received(pkid);
+                if known {
+                    self.keep(session).await?;
+                }
                 let reason = if known { PubCompReason::Success } else { PubCompReason::PacketIdentifierNotFound };
                 session.control(Packet::PubComp(PubComp { pkid, reason }, None));
             }
@@ -240,18 +258,24 @@ impl Broker {
                 }
                 let mut codes = Vec::new();
                 let mut first = Vec::new();
+                let mut changed = false;
                 // No Local on a shared subscription is a protocol error (MQTT 5.0 §3.8.3.1).
                 if subscribe.filters.iter().any(|f| f.nolocal && f.path.starts_with("$share/")) {
                     return Err(End::Reason(DisconnectReasonCode::ProtocolError));
                 }
                 self.subscribing(&client.signed_in).await.map_err(End::Reason)?;
                 for filter in &subscribe.filters {
-                    codes.push(self.subscribe(client, filter, identifier, &mut first));
+                    codes.push(self.subscribe(client, filter, identifier, &mut first, &mut changed));
+                }
+                if changed {
+                    self.keep(session).await?;
                 }
                 session.control(Packet::SubAck(SubAck { pkid: subscribe.pkid, return_codes: codes }, None));
+                let mut owed = Vec::new();
                 for delivery in first {
-                    session.offer(delivery);
+                    session.offer(delivery, &mut owed);
                 }
+                self.keeper.secure_later(owed);
                 self.subscribed(&client.signed_in, session, &subscribe.filters).await.map_err(End::Reason)?;
             }
             Packet::Unsubscribe(unsubscribe, _) => {
@@ -259,10 +283,15 @@ impl Broker {
                     return Err(End::Reason(DisconnectReasonCode::ProtocolError));
                 }
                 let mut reasons = Vec::new();
+                let mut changed = false;
                 for filter in &unsubscribe.filters {
                     let known = session.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).remove(filter).is_some();
                     self.trie.unsubscribe(filter, session);
+                    changed |= known;
                     reasons.push(if known { UnsubAckReason::Success } else { UnsubAckReason::NoSubscriptionExisted });
+                }
+                if changed {
+                    self.keep(session).await?;
                 }
                 session.control(Packet::UnsubAck(UnsubAck { pkid: unsubscribe.pkid, reasons }, None));
             }
@@ -283,7 +312,29 @@ impl Broker {
         Ok(())
     }
 
-    fn subscribe(&self, client: &Client, filter: &Filter, identifier: Option<usize>, first: &mut Vec<Delivery>) -> SubscribeReasonCode {
+    /// Writes down how a session is that is kept. On a full disk it goes on without: who is connected is served.
+    async fn keep(&self, session: &Arc<Session>) -> Result<(), End> {
+        match self.keeper.keep(session).await {
+            Err(refusal) if refusal.is_no_room() => {
+                tracing::warn!(who = %session.principal, "no room on the disk to keep an MQTT session: a sudden end of the hub would lose it");
+                Ok(())
+            }
+            kept => kept.map_err(|error| {
+                tracing::error!(%error, who = %session.principal, "an MQTT session could not be written down");
+                End::Reason(DisconnectReasonCode::ServerBusy)
+            }),
+        }
+    }
+
+    /// `changed` is set when the session subscribes otherwise than before.
+    fn subscribe(
+        &self,
+        client: &Client,
+        filter: &Filter,
+        identifier: Option<usize>,
+        first: &mut Vec<Delivery>,
+        changed: &mut bool,
+    ) -> SubscribeReasonCode {
         let v5 = client.codec.is_v5();
         let refuse = |code| if v5 { code } else { SubscribeReasonCode::Failure };
         let Ok((group, inner)) = topic::split_share(&filter.path) else { return refuse(SubscribeReasonCode::TopicFilterInvalid) };
@@ -303,7 +354,7 @@ impl Broker {
             if !subscriptions.contains_key(&filter.path) && subscriptions.len() >= self.config.max_subscriptions {
                 return refuse(SubscribeReasonCode::QuotaExceeded);
             }
-            subscriptions.insert(filter.path.clone(), options.clone());
+            *changed |= subscriptions.insert(filter.path.clone(), options.clone()).as_ref() != Some(&options);
         }
         let new = self.trie.subscribe(&filter.path, session, options);
         let send_retained = group.is_none()
@@ -329,6 +380,7 @@ impl Broker {
                     message: Arc::new(message),
                     retain: true,
                     identifiers: identifier.into_iter().collect(),
+                    kept: None,
                 });
             }
         }

@@ -2,6 +2,8 @@
 //! instead of losing what they are owed.
 
 use super::Broker;
+use super::connection::End;
+use super::keeper::{Owed, Unkept};
 use super::session::{Compiled, Delivery, Message, Offer, Session};
 use super::trie::{Matches, Pool, Receiver};
 use crate::domain::binding::Subject;
@@ -18,6 +20,15 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_millis(250);
 /// Topics a publisher remembers the receivers of.
 const REMEMBERED: usize = 32;
+
+/// What became of a message beyond being queued.
+#[derive(Default)]
+struct FanOut {
+    /// Readers that are behind.
+    congested: Vec<Arc<Session>>,
+    /// What is to be kept.
+    owed: Vec<Owed>,
+}
 
 /// What a connection remembers of the topics it publishes to, valid for one generation of subscriptions and one making
 /// of the policy's table: a right that begins or ends by its time changes the table within an epoch.
@@ -94,18 +105,32 @@ impl Broker {
     }
 
     /// A client's message to all who may have it. Waits, within bounds, for readers that are behind.
-    pub(super) async fn deliver(&self, message: Message, memory: &mut Memory) {
+    /// When it returns, whoever is away and is to have it will have it.
+    ///
+    /// # Errors
+    /// It could not be kept for them; it may have reached others.
+    pub(super) async fn deliver(&self, message: Message, memory: &mut Memory) -> Result<(), End> {
         let matches = memory.matches(self, &message.topic);
         self.counters.received.fetch_add(1, Ordering::Relaxed);
-        let congested = self.fan_out(&Arc::new(message), &matches);
+        let FanOut { congested, owed } = self.fan_out(&Arc::new(message), &matches);
+        if !owed.is_empty() {
+            self.keeper.secure(owed).await.map_err(|unkept| match unkept {
+                Unkept::NoRoom => End::NoRoom,
+                Unkept::Fault(error) => {
+                    tracing::error!(%error, "a message could not be kept for who is away");
+                    End::Reason(DisconnectReasonCode::ServerBusy)
+                }
+            })?;
+        }
         if congested.is_empty() {
-            return;
+            return Ok(());
         }
         // One wait for all of them; who has not made room by then is not waited for again until it has.
         let room = futures_util::future::join_all(congested.iter().map(|session| session.room()));
         if tokio::time::timeout(PATIENCE, room).await.is_err() {
             congested.iter().filter(|session| session.is_behind()).for_each(|session| session.lags());
         }
+        Ok(())
     }
 
     /// The hub's own message, never waiting.
@@ -117,7 +142,8 @@ impl Broker {
         let matches = self.trie.matches(topic);
         let expires = life.map(|life| Instant::now() + life);
         let message = Message { topic: topic.into(), payload, qos, retain, properties: None, from: 0, expires, momentary: life.is_some() };
-        self.fan_out(&Arc::new(message), &matches);
+        let FanOut { owed, .. } = self.fan_out(&Arc::new(message), &matches);
+        self.keeper.secure_later(owed);
     }
 
     /// The hub's own message for now or never, never waiting; whether a session of `who` has it.
@@ -130,37 +156,37 @@ impl Broker {
         taken
     }
 
-    fn fan_out(&self, message: &Arc<Message>, matches: &Matches) -> Vec<Arc<Session>> {
+    fn fan_out(&self, message: &Arc<Message>, matches: &Matches) -> FanOut {
         self.fan_out_to(message, matches, |_| {})
     }
 
     /// The same; `has` is told of each session that has it.
-    fn fan_out_to(&self, message: &Arc<Message>, matches: &Matches, mut has: impl FnMut(&Session)) -> Vec<Arc<Session>> {
-        let mut congested = Vec::new();
+    fn fan_out_to(&self, message: &Arc<Message>, matches: &Matches, mut has: impl FnMut(&Session)) -> FanOut {
+        let mut out = FanOut::default();
         for receiver in &matches.direct {
-            if self.hand_over(message, receiver, &mut congested) {
+            if self.hand_over(message, receiver, &mut out) {
                 has(&receiver.session);
             }
         }
         for pool in &matches.shared {
-            if let Some(session) = self.hand_to_one(message, pool, &mut congested) {
+            if let Some(session) = self.hand_to_one(message, pool, &mut out) {
                 has(&session);
             }
         }
-        congested
+        out
     }
 
-    fn hand_to_one(&self, message: &Arc<Message>, pool: &Pool, congested: &mut Vec<Arc<Session>>) -> Option<Arc<Session>> {
+    fn hand_to_one(&self, message: &Arc<Message>, pool: &Pool, out: &mut FanOut) -> Option<Arc<Session>> {
         let turn = pool.turn.fetch_add(1, Ordering::Relaxed);
         let in_turn = || pool.members.iter().cycle().skip(turn % pool.members.len().max(1)).take(pool.members.len());
         // A member without the right is passed over, and one without a connection is the last choice.
         let may = |r: &&Receiver| self.policy(&r.session).table.receive(&message.topic);
         let chosen = in_turn().filter(may).find(|r| r.session.is_online()).or_else(|| in_turn().find(may));
-        chosen.filter(|receiver| self.hand_over(message, receiver, congested)).map(|receiver| receiver.session.clone())
+        chosen.filter(|receiver| self.hand_over(message, receiver, out)).map(|receiver| receiver.session.clone())
     }
 
     /// Whether the session has it.
-    fn hand_over(&self, message: &Arc<Message>, receiver: &Receiver, congested: &mut Vec<Arc<Session>>) -> bool {
+    fn hand_over(&self, message: &Arc<Message>, receiver: &Receiver, out: &mut FanOut) -> bool {
         if receiver.no_local && receiver.session.id == message.from {
             return false;
         }
@@ -169,15 +195,20 @@ impl Broker {
             qos: receiver.qos.min(message.qos),
             retain: receiver.retain_as_published && message.retain,
             identifiers: receiver.identifiers.clone(),
+            kept: None,
         };
-        match receiver.session.offer(delivery) {
+        // What waits for who is away was rightly theirs when it was said: a right that is given back later does not reach back.
+        if delivery.qos > 0 && !receiver.session.is_online() && !self.policy(&receiver.session).table.receive(&message.topic) {
+            return false;
+        }
+        match receiver.session.offer(delivery, &mut out.owed) {
             Offer::Taken => {
                 self.counters.delivered.fetch_add(1, Ordering::Relaxed);
                 true
             }
             Offer::Congested => {
                 self.counters.delivered.fetch_add(1, Ordering::Relaxed);
-                congested.push(receiver.session.clone());
+                out.congested.push(receiver.session.clone());
                 true
             }
             Offer::Dropped => {

@@ -1,18 +1,19 @@
 //! A session: what the hub remembers of one (principal, client id): its subscriptions, what waits for it, what is in
 //! flight. It outlives its connection for as long as the client asked, within the hub's bounds.
 
+use super::keeper::{Kept, KeptAs, Owed};
 use super::trie::Options;
 use crate::domain::binding::Subject;
 use crate::domain::policy::Table;
-use crate::service::SignedIn;
+use crate::service::{InFlight, SentMessage, SignedIn};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use rumqttd::protocol::{DisconnectReasonCode, Packet, PubRel, PubRelReason, PublishProperties};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// Beyond so many waiting messages or bytes, publishers are slowed down.
@@ -46,6 +47,8 @@ pub(super) struct Delivery {
     pub(super) qos: u8,
     pub(super) retain: bool,
     pub(super) identifiers: Vec<usize>,
+    /// Where the session outlives the hub: that it is owed this.
+    pub(super) kept: Option<Arc<Kept>>,
 }
 
 impl Delivery {
@@ -76,8 +79,8 @@ pub(super) enum Outgoing {
 #[derive(Debug)]
 enum Flight {
     Published(Delivery),
-    /// PUBREC came, PUBREL was sent.
-    Released,
+    /// PUBREC came, PUBREL was sent. The number under which it was kept, or 0.
+    Released(u64),
 }
 
 #[derive(Default)]
@@ -89,6 +92,8 @@ struct Queue {
     flight: BTreeMap<u16, Flight>,
     unreleased: HashSet<u16>,
     last_pkid: u16,
+    /// The number of the message that was kept last.
+    last_kept: u64,
     flight_bytes: usize,
     window: usize,
     online: bool,
@@ -130,6 +135,13 @@ pub(super) struct Session {
     pub(super) expires: Mutex<Option<Instant>>,
     /// Who holds it now, as it signed in.
     pub(super) holder: Mutex<Option<SignedIn>>,
+    /// Under what it is kept, if it outlives its connection.
+    pub(super) kept: Option<KeptAs>,
+    /// How long it is kept without a connection, in seconds.
+    expiry_s: AtomicU32,
+    ended: AtomicBool,
+    /// Its reader did not acknowledge in time; publishers do not wait for that again until it has caught up.
+    slow: AtomicBool,
     /// The largest packet the client takes, in bytes.
     pub(super) max_packet: AtomicUsize,
     queue: Mutex<Queue>,
@@ -141,7 +153,7 @@ pub(super) struct Session {
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Session {
-    pub(super) fn new(principal: Subject, client_id: String, compiled: Compiled) -> Arc<Session> {
+    pub(super) fn new(principal: Subject, client_id: String, compiled: Compiled, kept: Option<KeptAs>) -> Arc<Session> {
         Arc::new(Session {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             principal,
@@ -152,6 +164,10 @@ impl Session {
             writing: tokio::sync::Mutex::default(),
             expires: Mutex::default(),
             holder: Mutex::default(),
+            kept,
+            expiry_s: AtomicU32::new(0),
+            ended: AtomicBool::new(false),
+            slow: AtomicBool::new(false),
             max_packet: AtomicUsize::new(usize::MAX),
             queue: Mutex::default(),
             work: Notify::new(),
@@ -163,7 +179,7 @@ impl Session {
     #[cfg(test)]
     pub(super) fn for_test(name: &str) -> Arc<Session> {
         let device = crate::domain::ids::DeviceId::parse("test").unwrap();
-        Session::new(Subject::Device(device), name.into(), Compiled { epoch: 0, table: Table::nothing() })
+        Session::new(Subject::Device(device), name.into(), Compiled { epoch: 0, table: Table::nothing() }, None)
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -192,7 +208,7 @@ impl Session {
             .iter()
             .map(|(pkid, flight)| match flight {
                 Flight::Published(delivery) => (*pkid, Some(delivery.clone())),
-                Flight::Released => (*pkid, None),
+                Flight::Released(_) => (*pkid, None),
             })
             .collect();
     }
@@ -209,8 +225,8 @@ impl Session {
         self.room.notify_waiters();
     }
 
-    /// Hands a delivery to the session.
-    pub(super) fn offer(&self, delivery: Delivery) -> Offer {
+    /// Hands a delivery to the session. Where that is to be kept, `owed` is told.
+    pub(super) fn offer(self: &Arc<Self>, mut delivery: Delivery, owed: &mut Vec<Owed>) -> Offer {
         let mut q = self.queue();
         let (count, bytes) = (q.waiting.len() + 1, q.waiting_bytes + delivery.bytes());
         let over = |(c, b): (usize, usize)| count > c || bytes > b;
@@ -224,10 +240,100 @@ impl Session {
             // Said once: its connection is ending.
             return if std::mem::replace(&mut q.overflowed, true) { Offer::Dropped } else { Offer::Overflow };
         }
+        if let Some(kept) = self.kept.as_ref().filter(|_| !now_or_never) {
+            q.last_kept += 1;
+            let (kept, settled) = kept.owe(q.last_kept, false, delivery.bytes());
+            let patient = q.online && delivery.qos == 1 && delivery.message.from != self.id && !self.slow.load(Ordering::Relaxed);
+            owed.push(self.owing(&delivery, &kept, settled, patient));
+            delivery.kept = Some(kept);
+        }
         q.waiting_bytes = bytes;
         q.waiting.push_back(delivery);
         self.wake(&mut q);
         if q.online && !q.lagging && over(SOFT) { Offer::Congested } else { Offer::Taken }
+    }
+
+    fn owing(self: &Arc<Self>, of: &Delivery, kept: &Arc<Kept>, settled: oneshot::Receiver<()>, patient: bool) -> Owed {
+        let (message, identifiers) = (of.message.clone(), of.identifiers.clone());
+        Owed { session: self.clone(), kept: Arc::downgrade(kept), settled, patient, message, qos: of.qos, retain: of.retain, identifiers }
+    }
+
+    /// A delivery that is to be kept now, whatever becomes of it.
+    pub(super) fn owes(self: &Arc<Self>, delivery: &Delivery) -> Option<Owed> {
+        let kept = delivery.kept.as_ref()?;
+        Some(self.owing(delivery, kept, oneshot::channel().1, false))
+    }
+
+    /// All that is owed.
+    pub(super) fn owed(self: &Arc<Self>) -> Vec<Owed> {
+        let q = self.queue();
+        let flying = q.flight.values().filter_map(|f| if let Flight::Published(d) = f { Some(d) } else { None });
+        q.waiting.iter().chain(flying).filter_map(|delivery| self.owes(delivery)).collect()
+    }
+
+    /// What is on its way, to be kept.
+    pub(super) fn in_flight(&self) -> InFlight {
+        let q = self.queue();
+        let sent = q.flight.iter().filter_map(|(pkid, flight)| match flight {
+            Flight::Published(delivery) => {
+                delivery.kept.as_ref().map(|kept| SentMessage { pkid: *pkid, number: kept.number, received: false })
+            }
+            Flight::Released(number) => Some(SentMessage { pkid: *pkid, number: *number, received: true }),
+        });
+        InFlight { sent: sent.collect(), unreleased: q.unreleased.iter().copied().collect() }
+    }
+
+    /// Takes up what was kept: what waits, in its order, of which some were on their way.
+    pub(super) fn restore(&self, waiting: Vec<Delivery>, on_their_way: &InFlight) {
+        let mut q = self.queue();
+        let number = |d: &Delivery| d.kept.as_ref().map_or(0, |kept| kept.number);
+        let mut waiting: BTreeMap<u64, Delivery> = waiting.into_iter().map(|d| (number(&d), d)).collect();
+        q.last_kept = waiting.keys().next_back().copied().unwrap_or_default();
+        for sent in &on_their_way.sent {
+            q.last_kept = q.last_kept.max(sent.number);
+            q.last_pkid = q.last_pkid.max(sent.pkid);
+            let message = waiting.remove(&sent.number);
+            // One that is not there any more was acknowledged after this was written.
+            let flight = if sent.received { Some(Flight::Released(sent.number)) } else { message.map(Flight::Published) };
+            if let Some(flight) = flight {
+                q.flight.insert(sent.pkid, flight);
+            }
+        }
+        q.unreleased = on_their_way.unreleased.iter().copied().collect();
+        q.waiting = waiting.into_values().collect();
+        q.recount();
+    }
+
+    /// Whether nothing would be lost with it.
+    pub(super) fn is_void(&self) -> bool {
+        let q = self.queue();
+        let subscribes = !self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        !subscribes && q.flight.is_empty() && q.unreleased.is_empty() && q.waiting.is_empty()
+    }
+
+    /// It ends; whether it had not ended before.
+    pub(super) fn end(&self) -> bool {
+        !self.ended.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether it has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// How long it is kept without a connection, in seconds.
+    pub(super) fn expiry_s(&self) -> u32 {
+        self.expiry_s.load(Ordering::Relaxed)
+    }
+
+    /// Sets how long that is.
+    pub(super) fn set_expiry(&self, seconds: u32) {
+        self.expiry_s.store(seconds, Ordering::Relaxed);
+    }
+
+    /// Its reader has not acknowledged in time.
+    pub(super) fn acknowledges_late(&self) {
+        self.slow.store(true, Ordering::Relaxed);
     }
 
     /// Queues a control packet, before any message.
@@ -352,6 +458,9 @@ impl Session {
         if let Some(Flight::Published(delivery)) = &done {
             q.flight_bytes -= delivery.bytes();
         }
+        if q.flight.is_empty() && q.waiting.is_empty() {
+            self.slow.store(false, Ordering::Relaxed);
+        }
         self.wake(&mut q);
         done.is_some()
     }
@@ -360,7 +469,11 @@ impl Session {
     pub(super) fn release(&self, pkid: u16) -> bool {
         let mut q = self.queue();
         let Some(flight) = q.flight.get_mut(&pkid) else { return false };
-        if let Flight::Published(delivery) = std::mem::replace(flight, Flight::Released) {
+        let number = match flight {
+            Flight::Published(delivery) => delivery.kept.as_ref().map_or(0, |kept| kept.number),
+            Flight::Released(number) => *number,
+        };
+        if let Flight::Published(delivery) = std::mem::replace(flight, Flight::Released(number)) {
             q.flight_bytes -= delivery.bytes();
         }
         true
@@ -387,7 +500,7 @@ impl Session {
         q.resend.retain(|(_, d)| d.as_ref().is_none_or(|d| may_receive(&d.message.topic)));
         q.flight.retain(|_, f| match f {
             Flight::Published(d) => may_receive(&d.message.topic),
-            Flight::Released => true,
+            Flight::Released(_) => true,
         });
         q.recount();
     }
@@ -469,7 +582,7 @@ mod tests {
             expires: None,
             momentary: false,
         };
-        Delivery { message: Arc::new(message), qos, retain: false, identifiers: Vec::new() }
+        Delivery { message: Arc::new(message), qos, retain: false, identifiers: Vec::new(), kept: None }
     }
 
     fn sent(session: &Session) -> Vec<(u16, bool)> {
@@ -483,7 +596,7 @@ mod tests {
         let session = Session::for_test("a");
         session.attach(2);
         for _ in 0..3 {
-            assert_eq!(session.offer(delivery(1, 1)), Offer::Taken);
+            assert_eq!(session.offer(delivery(1, 1), &mut Vec::new()), Offer::Taken);
         }
         assert_eq!(sent(&session), [(1, false), (2, false)]);
         assert_eq!(sent(&session), []);
@@ -495,14 +608,14 @@ mod tests {
     fn what_is_in_flight_is_sent_again_on_the_next_connection_and_qos_0_is_not_kept() {
         let session = Session::for_test("a");
         session.attach(10);
-        session.offer(delivery(1, 1));
-        session.offer(delivery(2, 1));
+        session.offer(delivery(1, 1), &mut Vec::new());
+        session.offer(delivery(2, 1), &mut Vec::new());
         assert_eq!(sent(&session).len(), 2);
         assert!(session.release(2));
-        session.offer(delivery(0, 1));
+        session.offer(delivery(0, 1), &mut Vec::new());
         session.detach();
-        assert_eq!(session.offer(delivery(0, 1)), Offer::Dropped);
-        assert_eq!(session.offer(delivery(1, 1)), Offer::Taken);
+        assert_eq!(session.offer(delivery(0, 1), &mut Vec::new()), Offer::Dropped);
+        assert_eq!(session.offer(delivery(1, 1), &mut Vec::new()), Offer::Taken);
         session.attach(10);
         let mut out = Vec::new();
         session.drain(&mut out, 100);
@@ -522,10 +635,10 @@ mod tests {
             d
         };
         let session = Session::for_test("a");
-        assert_eq!(session.offer(momentary()), Offer::Dropped);
+        assert_eq!(session.offer(momentary(), &mut Vec::new()), Offer::Dropped);
         session.attach(1);
-        session.offer(momentary());
-        session.offer(momentary());
+        session.offer(momentary(), &mut Vec::new());
+        session.offer(momentary(), &mut Vec::new());
         assert_eq!(sent(&session).len(), 1);
         session.detach();
         session.attach(10);
@@ -538,18 +651,18 @@ mod tests {
         session.attach(10);
         let mut congested = 0;
         for _ in 0..HARD.0 {
-            if session.offer(delivery(0, 1)) == Offer::Congested {
+            if session.offer(delivery(0, 1), &mut Vec::new()) == Offer::Congested {
                 congested += 1;
             }
         }
         assert!(congested > 0);
-        assert_eq!(session.offer(delivery(0, 1)), Offer::Dropped);
-        assert_eq!(session.offer(delivery(1, 1)), Offer::Overflow);
+        assert_eq!(session.offer(delivery(0, 1), &mut Vec::new()), Offer::Dropped);
+        assert_eq!(session.offer(delivery(1, 1), &mut Vec::new()), Offer::Overflow);
         session.detach();
         for _ in 0..OFFLINE.0 {
-            session.offer(delivery(1, 1));
+            session.offer(delivery(1, 1), &mut Vec::new());
         }
-        assert_eq!(session.offer(delivery(1, 1)), Offer::Dropped);
+        assert_eq!(session.offer(delivery(1, 1), &mut Vec::new()), Offer::Dropped);
     }
 
     #[test]
@@ -569,8 +682,8 @@ mod tests {
     fn a_purge_takes_what_waits_and_what_is_in_flight() {
         let session = Session::for_test("a");
         session.attach(1);
-        session.offer(delivery(1, 1));
-        session.offer(delivery(1, 1));
+        session.offer(delivery(1, 1), &mut Vec::new());
+        session.offer(delivery(1, 1), &mut Vec::new());
         assert_eq!(sent(&session).len(), 1);
         session.purge(|_| false);
         session.detach();

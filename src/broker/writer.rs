@@ -38,6 +38,20 @@ impl Broker {
             // From the check to the write nobody may believe that nothing is on its way.
             let writing = session.writing.lock().await;
             session.drain(&mut batch, BATCH);
+            let sent = batch.iter().filter_map(|outgoing| match outgoing {
+                Outgoing::Publish { delivery, dup: false, .. } if delivery.qos == 2 => session.owes(delivery),
+                _ => None,
+            });
+            let sent: Vec<_> = sent.collect();
+            // Under which identifier it goes is known after a power cut too: the client takes it once.
+            if !sent.is_empty()
+                && let Err(error) = self.keeper.keep_sent(&session, sent).await
+                && !error.is_no_room()
+            {
+                tracing::error!(%error, who = %session.principal, "messages of QoS 2 could not be written down, and are not sent");
+                connection.kill.cancel();
+                break true;
+            }
             let policy = self.policy(&session);
             for outgoing in batch.drain(..) {
                 match outgoing {

@@ -224,6 +224,7 @@ impl Hub {
         }
         let broker = Broker::new(service.clone(), config.broker.clone())?;
         service.connect(&broker);
+        broker.restore().await?;
         let not_provisioned = provision::provision(&service, config).await?;
         let setup_code = service.setup_code().await?;
         let mut hub = Hub {
@@ -313,6 +314,7 @@ impl Hub {
         let serving = self.serving();
         self.announce(config, &certificates, &serving);
         self.tasks.spawn(self.broker.clone().expire_sessions(self.shutdown.clone()));
+        self.tasks.spawn(self.broker.clone().keep_sessions(self.shutdown.clone()));
         self.tasks.spawn(ble::run(self.service.clone(), config.bluetooth.clone(), serving));
         let (service, shutdown) = (self.service.clone(), self.shutdown.clone());
         self.tasks.spawn(backup::run(service.clone(), config.backup.clone(), config.data_dir.clone(), shutdown.clone()));

@@ -9,7 +9,9 @@ use crate::domain::device::{Household, LastSeen, Registered, Standing, Trust};
 use crate::domain::ids::{BrandId, DeviceId, ModelName};
 use crate::domain::policy::{Action, Reason};
 use crate::domain::twin::Twin;
-use crate::store::tables::{BindingIndex, IssuedCertificate, Momentary, RetainedMessage, device_prefix, subject_prefix};
+use crate::store::tables::{
+    BindingIndex, IssuedCertificate, Momentary, MqttSession, RetainedMessage, WaitingMessage, device_prefix, subject_prefix,
+};
 use crate::store::{Read, StoreError, Tx};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -411,6 +413,10 @@ pub(super) fn certificate_key(device: &DeviceId, fingerprint: &[u8; 32]) -> Vec<
 pub(super) fn forget_state(tx: &Tx<'_>, device: &DeviceId) -> Result<Vec<Vec<u8>>, StoreError> {
     tx.delete_prefix::<Twin>(&device_prefix(device))?;
     tx.delete_prefix::<Momentary>(&device_prefix(device))?;
+    // What waits for it was meant for the life that ends.
+    let itself = subject_prefix(&Subject::Device(device.clone()));
+    tx.delete_prefix::<MqttSession>(&itself)?;
+    tx.delete_prefix::<WaitingMessage>(&itself)?;
     let room = format!("things/{device}/");
     let retained: Vec<Vec<u8>> = tx.scan::<RetainedMessage>(room.as_bytes(), 10_000)?.into_iter().map(|(k, _)| k).collect();
     for topic in &retained {

@@ -27,6 +27,7 @@ mod idle;
 mod invitations;
 mod lockout;
 mod mirror;
+mod mqtt_sessions;
 mod oauth;
 mod oauth_tokens;
 mod pace;
@@ -53,7 +54,10 @@ mod vendors;
 mod verified;
 
 pub use crate::store::SCHEMA_VERSION as BACKUP_LAYOUT;
-pub use crate::store::tables::{Proven, Rehearsal as RehearsalResult, RetainedMessage};
+pub use crate::store::tables::{
+    InFlight, KeptSubscription, MessageProperties, MqttSession, Proven, Rehearsal as RehearsalResult, RetainedMessage, SentMessage,
+    WaitingMessage,
+};
 pub use accounts::{NewUser, SetupRequest, SignIn, UserView};
 pub use actor::Actor;
 pub use apps::{AppGrant, AppView, MadeAppToken, NewAppToken};
@@ -79,6 +83,7 @@ pub use mirror::{
     Applied, AwayKeyView, CloudLook, CloudStatus, LinkTarget, LookProblem, Looking, MadeAwayKey, MirrorFigures, MirrorPhase, MirrorProblem,
     MirrorState, NewLink, NoticeView, Pending, Prepared, RELEASE_FILE_MAX, Ticket,
 };
+pub use mqtt_sessions::{KeptSession, MessageToKeep, SessionChanges, SessionToKeep, kept_message_key, kept_session_key};
 pub use oauth::{AuthorizationRequest, ClientView, Consent, RequestRefusal, RequestView};
 pub use oauth_tokens::{CodeExchange, GrantError, IssuedTokens};
 pub use pairing::{

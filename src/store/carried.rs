@@ -59,6 +59,8 @@ const NOT_BACKED_UP: &[&str] = &[
     "reset_codes",
     "support",
     "momentary",
+    "mqtt_sessions",
+    "mqtt_waiting",
     "mirror_switch",
     "mirror_progress",
     "outbox",

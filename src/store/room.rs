@@ -19,7 +19,7 @@ const TIGHT: u64 = 16 * 1024 * 1024;
 const FULL: u64 = 2 * 1024 * 1024;
 
 /// Tables that may grow without end by what devices say and makers send.
-const LARGE: [&str; 4] = ["twins", "retained", "firmware_images", "firmware_releases"];
+const LARGE: [&str; 5] = ["twins", "retained", "mqtt_waiting", "firmware_images", "firmware_releases"];
 
 /// How much can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

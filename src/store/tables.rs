@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod backup;
 mod firmware;
+mod messages;
 mod mirror;
 mod recovery;
 pub(super) mod serde_bytes_vec;
@@ -15,6 +16,9 @@ pub use backup::{BackupSettings, BackupState, Ended, PassphraseKey, Proven, Rehe
 pub use firmware::{
     FirmwareFacts, FirmwareFloor, FirmwareProgress, ImageRow, OfferedImage, PolicyRow, ReleaseCounts, ReleaseRow, device_policy_key,
     model_policy_key, release_key, releases_prefix,
+};
+pub use messages::{
+    InFlight, KeptSubscription, MessageProperties, MqttSession, SentMessage, WaitingMessage, mqtt_session_key, waiting_key,
 };
 pub use mirror::{
     AwayKey, Doing, DoneRow, MirrorLink, MirrorMark, MirrorProgress, MirrorSwitch, NoticeRow, OfferRow, OutboxRow, PreparedBatch,
@@ -140,6 +144,10 @@ records! {
     sealed("setup"): SetupCode;
     /// Retained messages, by topic.
     plain("retained"): RetainedMessage;
+    /// MQTT sessions that outlive their connections: [`mqtt_session_key`].
+    plain("mqtt_sessions"): MqttSession;
+    /// What waits for them: [`waiting_key`].
+    plain("mqtt_waiting"): WaitingMessage;
     /// Whether changes are noted for a cloud, and the number of its next batch, one row `hub`.
     plain("mirror_switch"): MirrorSwitch;
     /// The cloud, one row `hub`.

@@ -31,6 +31,7 @@ mod handover;
 mod house;
 mod invitations;
 mod journal;
+mod kept;
 mod late;
 mod lifetime;
 mod listed;
