@@ -28,21 +28,26 @@ struct Case {
     publishers: usize,
     receivers: usize,
     qos: u8,
+    /// Whether the receivers' sessions outlive their connections.
+    kept: bool,
     target: f64,
 }
 
-const CASES: [Case; 6] = [
-    Case { topology: "one-to-one", publishers: 1, receivers: 1, qos: 0, target: 4.0 },
-    Case { topology: "one-to-one", publishers: 1, receivers: 1, qos: 1, target: 3.0 },
-    Case { topology: "fan-in", publishers: 10, receivers: 1, qos: 0, target: 2.0 },
-    Case { topology: "fan-in", publishers: 10, receivers: 1, qos: 1, target: 3.0 },
-    Case { topology: "fan-out", publishers: 1, receivers: 50, qos: 0, target: 8.0 },
-    Case { topology: "fan-out", publishers: 1, receivers: 50, qos: 1, target: 3.5 },
+const CASES: [Case; 8] = [
+    Case { topology: "one-to-one", publishers: 1, receivers: 1, qos: 0, kept: false, target: 4.0 },
+    Case { topology: "one-to-one", publishers: 1, receivers: 1, qos: 1, kept: false, target: 3.0 },
+    Case { topology: "fan-in", publishers: 10, receivers: 1, qos: 0, kept: false, target: 2.0 },
+    Case { topology: "fan-in", publishers: 10, receivers: 1, qos: 1, kept: false, target: 3.0 },
+    Case { topology: "fan-out", publishers: 1, receivers: 50, qos: 0, kept: false, target: 8.0 },
+    Case { topology: "fan-out", publishers: 1, receivers: 50, qos: 1, kept: false, target: 3.5 },
+    Case { topology: "one-to-one", publishers: 1, receivers: 1, qos: 1, kept: true, target: 1.0 },
+    Case { topology: "fan-in", publishers: 10, receivers: 1, qos: 1, kept: true, target: 1.0 },
 ];
 
 impl Case {
     fn name(&self) -> String {
-        format!("{} {}→{} qos{}", self.topology, self.publishers, self.receivers, self.qos)
+        let kept = if self.kept { ", kept sessions" } else { "" };
+        format!("{} {}→{} qos{}{kept}", self.topology, self.publishers, self.receivers, self.qos)
     }
 
     /// One publisher: the receivers are more connections of the same device. Several: a person who sees them all.
@@ -54,7 +59,7 @@ impl Case {
                 _ => (who.person(&format!("in-{i}")), "things/+/bench".to_owned()),
             })
             .collect();
-        Plan { publishers, receivers, qos: self.qos, batch, lagging: (0, Duration::ZERO) }
+        Plan { publishers, receivers, qos: self.qos, batch, kept: self.kept, lagging: (0, Duration::ZERO) }
     }
 }
 

@@ -80,6 +80,7 @@ impl Bench {
             receivers: (0..receivers).map(receiver).collect(),
             qos,
             batch: self.batch,
+            kept: false,
             lagging: (0, Duration::ZERO),
         }
     }

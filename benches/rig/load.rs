@@ -39,6 +39,8 @@ pub struct Plan {
     pub qos: u8,
     /// Publishes per write, at most [`BATCH`].
     pub batch: usize,
+    /// Whether the receivers' sessions outlive their connections.
+    pub kept: bool,
     /// Receivers (the first ones) that stop reading now and then, and for how long each time.
     pub lagging: (usize, Duration),
 }
@@ -99,7 +101,10 @@ pub fn run(address: SocketAddr, plan: &Plan, pace: Pace) -> Outcome {
     let publishers = plan.publishers.len();
     let progress = Arc::new(AtomicU64::new(0));
     let stop = CancellationToken::new();
-    let streams: Vec<TcpStream> = plan.receivers.iter().map(|(login, filter)| subscriber(address, login, filter, plan.qos)).collect();
+    let receiver = |(login, filter): &(Login, String)| {
+        if plan.kept { kept_subscriber(address, login, filter, plan.qos) } else { subscriber(address, login, filter, plan.qos) }
+    };
+    let streams: Vec<TcpStream> = plan.receivers.iter().map(receiver).collect();
     let receiving = {
         let (progress, stop, lagging) = (progress.clone(), stop.clone(), plan.lagging);
         let keep = matches!(pace, Pace::Rate(..));
@@ -165,7 +170,7 @@ pub fn serves(address: SocketAddr, login: &Login, topic: &str) -> bool {
     let attempt = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_secs(3)))?;
-        stream.write_all(&hello(login))?;
+        stream.write_all(&hello(login, false))?;
         stream.read_exact(&mut [0; 4])?;
         stream.write_all(&subscription(topic, 0))?;
         stream.read_exact(&mut [0; 5])?;
@@ -178,8 +183,9 @@ pub fn serves(address: SocketAddr, login: &Login, topic: &str) -> bool {
     attempt().unwrap_or(false)
 }
 
-fn hello(login: &Login) -> Vec<u8> {
-    let mut body = Vec::from(&b"\x00\x04MQTT\x04\xC2\x00\x00"[..]);
+fn hello(login: &Login, kept: bool) -> Vec<u8> {
+    let mut body = Vec::from(&b"\x00\x04MQTT\x04"[..]);
+    body.extend([if kept { 0xC0 } else { 0xC2 }, 0, 0]);
     for text in [&login.client_id, &login.username, &login.password] {
         put_text(&mut body, text);
     }
@@ -195,10 +201,14 @@ fn subscription(filter: &str, qos: u8) -> Vec<u8> {
 
 /// A signed-in connection.
 pub fn connect(address: SocketAddr, login: &Login) -> TcpStream {
+    connect_with(address, login, false)
+}
+
+fn connect_with(address: SocketAddr, login: &Login, kept: bool) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("a connection");
     stream.set_nodelay(true).expect("an option");
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("an option");
-    stream.write_all(&hello(login)).expect("a CONNECT");
+    stream.write_all(&hello(login, kept)).expect("a CONNECT");
     let mut answer = [0; 4];
     stream.read_exact(&mut answer).expect("a CONNACK");
     assert_eq!((answer[0], answer[3]), (0x20, 0), "{} was refused", login.username);
@@ -207,7 +217,17 @@ pub fn connect(address: SocketAddr, login: &Login) -> TcpStream {
 
 /// A signed-in connection with one subscription.
 pub fn subscriber(address: SocketAddr, login: &Login, filter: &str, qos: u8) -> TcpStream {
-    let mut stream = connect(address, login);
+    subscribe(connect(address, login), login, filter, qos)
+}
+
+/// The same in a session that outlives the connection, begun anew.
+fn kept_subscriber(address: SocketAddr, login: &Login, filter: &str, qos: u8) -> TcpStream {
+    // The end of the session before, if there is one.
+    drop(connect(address, login));
+    subscribe(connect_with(address, login, true), login, filter, qos)
+}
+
+fn subscribe(mut stream: TcpStream, login: &Login, filter: &str, qos: u8) -> TcpStream {
     stream.write_all(&subscription(filter, qos)).expect("a SUBSCRIBE");
     let mut answer = [0; 5];
     stream.read_exact(&mut answer).expect("a SUBACK");

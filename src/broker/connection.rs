@@ -1,6 +1,7 @@
 //! One connection from CONNECT to its end: sign-in, session, a reader that acts on packets in their order, a writer
 //! that checks every message again before it leaves.
 
+use super::keeper::Owed;
 use super::parting::Displaced;
 use super::reader::TOPIC_ALIASES;
 use super::route::Memory;
@@ -41,18 +42,6 @@ pub(super) enum End {
     Reason(DisconnectReasonCode),
     /// The peer vanished.
     Gone,
-    /// There is no room to keep what it sent for who is away.
-    NoRoom,
-}
-
-impl End {
-    fn reason(&self) -> Option<DisconnectReasonCode> {
-        match self {
-            End::Reason(reason) => Some(*reason),
-            End::NoRoom => Some(DisconnectReasonCode::QuotaExceeded),
-            End::Goodbye | End::GoodbyeWithWill | End::Gone => None,
-        }
-    }
 }
 
 /// A CONNECT as it was read.
@@ -72,6 +61,14 @@ pub(super) struct Client {
     pub(super) will: Option<(LastWill, Option<LastWillProperties>)>,
     pub(super) aliases: HashMap<u16, Bytes>,
     pub(super) memory: Memory,
+    /// Messages of QoS 1 that it has sent and that are not acknowledged yet, in their order.
+    pub(super) unsettled: Vec<Unsettled>,
+}
+
+/// A message of QoS 1 to be acknowledged once nobody loses it.
+pub(super) struct Unsettled {
+    pub(super) pkid: u16,
+    pub(super) owed: Vec<Owed>,
 }
 
 /// Lets go of the session however the connection's task ends: after a fault the device must be able to come back.
@@ -119,7 +116,7 @@ impl Broker {
         let guard = Unwinding { broker: self.clone(), session: session.clone(), connection: connection.clone() };
         let writing = tokio::spawn(self.clone().write_loop(writer, session.clone(), client.codec.clone(), connection.clone()));
         let end = self.read_loop(&mut reader, &mut buf, &mut client, &connection).await;
-        if let Some(reason) = end.reason() {
+        if let End::Reason(reason) = end {
             connection.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
         }
         connection.kill.cancel();
@@ -232,8 +229,8 @@ impl Broker {
         if let (Subject::Device(id), false) = (&signed_in.subject, signed_in.rebase) {
             self.service.device_connected(id).await;
         }
-        let client =
-            Client { signed_in, session, codec, keep_alive, session_expiry, will, aliases: HashMap::new(), memory: Memory::default() };
+        let (aliases, memory, unsettled) = (HashMap::new(), Memory::default(), Vec::new());
+        let client = Client { signed_in, session, codec, keep_alive, session_expiry, will, aliases, memory, unsettled };
         Some((client, connection))
     }
 
@@ -401,7 +398,9 @@ impl Broker {
             properties: properties.map(will_publish_properties),
         };
         // Nobody is left to be told of a failure.
-        let _ = self.act(signed_in, session, &mut memory, name, verdict, incoming).await;
+        if let Ok(owed) = self.act(signed_in, session, &mut memory, name, verdict, incoming).await {
+            let _ = self.secure(owed).await;
+        }
     }
 }
 

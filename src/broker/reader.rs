@@ -1,7 +1,8 @@
 //! The reading half of a connection: acts on packets in their order, and acknowledges each only when it is done.
 
 use super::Broker;
-use super::connection::{Client, End};
+use super::connection::{Client, End, Unsettled};
+use super::keeper::{Owed, Unkept};
 use super::route::Memory;
 use super::session::{Connection, Delivery, Message, Session};
 use super::trie::Options;
@@ -22,6 +23,8 @@ use tokio::time::timeout;
 
 /// Answers that may wait for a peer that does not read them.
 const MAX_CONTROL: usize = 1_000;
+/// Messages that are made safe together, at most.
+const TOGETHER: usize = 256;
 /// Topic aliases a client of MQTT 5 may set.
 pub(super) const TOPIC_ALIASES: u16 = 16;
 
@@ -54,6 +57,9 @@ impl Broker {
                 if connection.kill.is_cancelled() {
                     return End::Gone;
                 }
+            }
+            if let Err(end) = self.settle(client).await {
+                return end;
             }
             // A client may have 65,535 publishes on their way unanswered: it is read on when its answers are out. One
             // that does not take them ends by the writer's deadline.
@@ -107,6 +113,10 @@ impl Broker {
         let Some((name, verdict)) = client.memory.verdict(&policy, &publish.topic, publish.retain) else {
             return Err(End::Reason(DisconnectReasonCode::TopicNameInvalid));
         };
+        // Acknowledgements keep the order of what they are for (MQTT 5.0 §4.6).
+        if qos != 1 || verdict != PublishVerdict::Deliver {
+            self.settle(client).await?;
+        }
         if verdict == PublishVerdict::Ignore {
             return self.pass_over(client, qos, pkid);
         }
@@ -136,27 +146,69 @@ impl Broker {
                 None => return Err(End::Reason(DisconnectReasonCode::ReceiveMaximumExceeded)),
             }
         }
-        match self.act(&client.signed_in, &client.session, &mut client.memory, name, verdict, publish).await {
-            Err(End::NoRoom) if client.codec.is_v5() && qos > 0 => {
-                client.session.forget_received(pkid);
-                client.session.control(match qos {
-                    1 => Packet::PubAck(PubAck { pkid, reason: PubAckReason::QuotaExceeded }, None),
-                    _ => Packet::PubRec(PubRec { pkid, reason: PubRecReason::QuotaExceeded }, None),
-                });
-                return Ok(());
-            }
-            acted => acted?,
-        }
-        if qos == 2 {
-            self.keep(&client.session).await?;
-        }
-        // Acknowledged only now: what it changed is committed, whom it reaches has it queued.
+        let owed = self.act(&client.signed_in, &client.session, &mut client.memory, name, verdict, publish).await?;
+        // Acknowledged only when what it changed is committed, whom it reaches has it queued, and who is away does not lose it.
         match qos {
-            1 => client.session.control(Packet::PubAck(PubAck { pkid, reason: PubAckReason::Success }, None)),
-            2 => client.session.control(Packet::PubRec(PubRec { pkid, reason: PubRecReason::Success }, None)),
+            1 if owed.is_empty() && client.unsettled.is_empty() => {
+                client.session.control(Packet::PubAck(PubAck { pkid, reason: PubAckReason::Success }, None));
+            }
+            1 => {
+                client.unsettled.push(Unsettled { pkid, owed });
+                if client.unsettled.len() >= TOGETHER {
+                    self.settle(client).await?;
+                }
+            }
+            2 => {
+                let reason = if self.secure(owed).await? {
+                    self.keep(&client.session).await?;
+                    PubRecReason::Success
+                } else {
+                    refuse_unkept(client)?;
+                    client.session.forget_received(pkid);
+                    PubRecReason::QuotaExceeded
+                };
+                client.session.control(Packet::PubRec(PubRec { pkid, reason }, None));
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    /// Acknowledges what is not acknowledged yet, once nobody loses it.
+    async fn settle(&self, client: &mut Client) -> Result<(), End> {
+        if client.unsettled.is_empty() {
+            return Ok(());
+        }
+        let unsettled = std::mem::take(&mut client.unsettled);
+        let (mut acknowledged, mut owed) = (Vec::with_capacity(unsettled.len()), Vec::new());
+        for one in unsettled {
+            acknowledged.push((one.pkid, !one.owed.is_empty()));
+            owed.extend(one.owed);
+        }
+        let kept = self.secure(owed).await?;
+        if !kept {
+            refuse_unkept(client)?;
+        }
+        for (pkid, is_owed) in acknowledged {
+            let reason = if is_owed && !kept { PubAckReason::QuotaExceeded } else { PubAckReason::Success };
+            client.session.control(Packet::PubAck(PubAck { pkid, reason }, None));
+        }
+        Ok(())
+    }
+
+    /// Whether these are safe; else there is no room for them.
+    pub(super) async fn secure(&self, owed: Vec<Owed>) -> Result<bool, End> {
+        if owed.is_empty() {
+            return Ok(true);
+        }
+        match self.keeper.secure(owed).await {
+            Ok(()) => Ok(true),
+            Err(Unkept::NoRoom) => Ok(false),
+            Err(Unkept::Fault(error)) => {
+                tracing::error!(%error, "a message could not be kept for who is away");
+                Err(End::Reason(DisconnectReasonCode::ServerBusy))
+            }
+        }
     }
 
     /// Does nothing with a publish, and keeps the connection: MQTT 5 can say so, 3.1.1 lets it be acknowledged (§3.3.5).
@@ -177,7 +229,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Does what an allowed publish asks for.
+    /// Does what an allowed publish asks for: what is to be kept for whom.
     pub(super) async fn act(
         &self,
         signed_in: &SignedIn,
@@ -186,11 +238,11 @@ impl Broker {
         name: Arc<str>,
         verdict: PublishVerdict,
         publish: IncomingPublish,
-    ) -> Result<(), End> {
+    ) -> Result<Vec<Owed>, End> {
         let IncomingPublish { payload, qos, retain, properties, .. } = publish;
         match verdict {
-            PublishVerdict::Deny | PublishVerdict::Ignore => Ok(()),
-            PublishVerdict::Handle => self.handle(signed_in, &name, &payload).await.map_err(End::Reason),
+            PublishVerdict::Deny | PublishVerdict::Ignore => Ok(Vec::new()),
+            PublishVerdict::Handle => self.handle(signed_in, &name, &payload).await.map(|()| Vec::new()).map_err(End::Reason),
             PublishVerdict::Deliver => {
                 if retain {
                     let by = signed_in.subject.to_string();
@@ -212,12 +264,13 @@ impl Broker {
                     properties.as_ref().and_then(|p| p.message_expiry_interval).map(|s| Instant::now() + Duration::from_secs(s.into()));
                 let properties = properties.filter(has_content).map(Box::new);
                 let message = Message { topic: name, payload, qos, retain, properties, from: session.id, expires, momentary: false };
-                self.deliver(message, memory).await
+                Ok(self.deliver(message, memory).await)
             }
         }
     }
 
     async fn on_packet(&self, client: &mut Client, packet: Packet) -> Result<(), End> {
+        self.settle(client).await?;
         let session = &client.session;
         // What it sends is a use of its token, and that it is told something is none: acknowledgements do not count.
         if matches!(packet, Packet::PingReq(_) | Packet::Subscribe(..) | Packet::Unsubscribe(..)) {
@@ -390,6 +443,11 @@ impl Broker {
             QoS::ExactlyOnce => SubscribeReasonCode::QoS2,
         }
     }
+}
+
+/// MQTT 5 can say that a message was not kept; an older client is disconnected without an acknowledgement.
+fn refuse_unkept(client: &Client) -> Result<(), End> {
+    if client.codec.is_v5() { Ok(()) } else { Err(End::Reason(DisconnectReasonCode::QuotaExceeded)) }
 }
 
 fn has_content(p: &PublishProperties) -> bool {

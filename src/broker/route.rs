@@ -2,8 +2,7 @@
 //! instead of losing what they are owed.
 
 use super::Broker;
-use super::connection::End;
-use super::keeper::{Owed, Unkept};
+use super::keeper::Owed;
 use super::session::{Compiled, Delivery, Message, Offer, Session};
 use super::trie::{Matches, Pool, Receiver};
 use crate::domain::binding::Subject;
@@ -105,32 +104,20 @@ impl Broker {
     }
 
     /// A client's message to all who may have it. Waits, within bounds, for readers that are behind.
-    /// When it returns, whoever is away and is to have it will have it.
-    ///
-    /// # Errors
-    /// It could not be kept for them; it may have reached others.
-    pub(super) async fn deliver(&self, message: Message, memory: &mut Memory) -> Result<(), End> {
+    /// Says what is to be kept for whom.
+    pub(super) async fn deliver(&self, message: Message, memory: &mut Memory) -> Vec<Owed> {
         let matches = memory.matches(self, &message.topic);
         self.counters.received.fetch_add(1, Ordering::Relaxed);
         let FanOut { congested, owed } = self.fan_out(&Arc::new(message), &matches);
-        if !owed.is_empty() {
-            self.keeper.secure(owed).await.map_err(|unkept| match unkept {
-                Unkept::NoRoom => End::NoRoom,
-                Unkept::Fault(error) => {
-                    tracing::error!(%error, "a message could not be kept for who is away");
-                    End::Reason(DisconnectReasonCode::ServerBusy)
-                }
-            })?;
-        }
         if congested.is_empty() {
-            return Ok(());
+            return owed;
         }
         // One wait for all of them; who has not made room by then is not waited for again until it has.
         let room = futures_util::future::join_all(congested.iter().map(|session| session.room()));
         if tokio::time::timeout(PATIENCE, room).await.is_err() {
             congested.iter().filter(|session| session.is_behind()).for_each(|session| session.lags());
         }
-        Ok(())
+        owed
     }
 
     /// The hub's own message, never waiting.

@@ -5,6 +5,7 @@ use super::{Refusal, Service};
 use crate::domain::binding::Subject;
 use crate::store::tables::{MqttSession, WaitingMessage, mqtt_session_key, waiting_key};
 use crate::store::{Read, Record, StoreError};
+use std::collections::BTreeSet;
 
 /// A session as it was kept, with what waits for it in its order.
 #[derive(Debug)]
@@ -78,19 +79,17 @@ impl Service {
     pub async fn kept_sessions(&self) -> Result<Vec<KeptSession>, Refusal> {
         let (found, orphans) = self.store.read::<_, StoreError>(|v| {
             let mut found = Vec::new();
+            let mut known = BTreeSet::new();
             for (key, row) in v.scan::<MqttSession>(b"", usize::MAX)? {
                 let Some((subject, number)) = parse_key(&key) else { continue };
                 let waiting = v.scan::<WaitingMessage>(&key, usize::MAX)?;
                 let waiting = waiting.into_iter().filter_map(|(key, row)| Some((number_at_end(&key)?, row))).collect();
                 found.push(KeptSession { subject, number, row, waiting });
+                known.insert(key);
             }
-            let mut orphans = Vec::new();
-            for (key, _) in v.scan::<WaitingMessage>(b"", usize::MAX)? {
-                let session = &key[..key.len().saturating_sub(8)];
-                if v.get::<MqttSession>(session)?.is_none() {
-                    orphans.push(key);
-                }
-            }
+            let mut orphans = v.keys_after(WaitingMessage::TABLE, b"", b"", usize::MAX)?;
+            let session_of = |key: &[u8]| key.split_last_chunk::<8>().map(|(session, _)| session.to_vec());
+            orphans.retain(|key| session_of(key).is_none_or(|session| !known.contains(&session)));
             Ok((found, orphans))
         })?;
         if !orphans.is_empty() {

@@ -328,6 +328,47 @@ async fn without_room_for_who_is_away_a_message_is_not_acknowledged() {
     house.hub.shut_down().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledgements_keep_their_order_whoever_the_messages_are_kept_for() {
+    let house = House::new().await;
+    let lamp = house.device("lamp").await;
+    let (sleeper, reader) = (|| Hello::of(&lamp, "sleeper"), || Hello::of(&lamp, "reader"));
+    let (mut wire, _) = kept(&house, sleeper()).await;
+    wire.subscribe(&lamp.topic("away"), 1).await;
+    away(&house, sleeper, wire).await;
+    // It hears, and acknowledges nothing.
+    let (mut silent, _) = kept(&house, reader()).await;
+    silent.subscribe(&lamp.topic("late"), 2).await;
+    let mut writer = Wire::connect(&house, &Hello::of(&lamp, "writer")).await;
+    let mut all = Vec::new();
+    let places = ["away", "nobody", "late", "nobody", "away", "late", "nobody"];
+    for n in 0..400u16 {
+        let topic = lamp.topic(places[usize::from(n) % places.len()]);
+        all.extend(writer.publish_bytes(&topic, &n.to_be_bytes(), 2, n + 1, &[]));
+    }
+    // And one that is refused, in the midst.
+    all.extend(writer.publish_bytes("things/another/x", b"m", 2, 401, &[]));
+    all.extend(writer.publish_bytes(&lamp.topic("away"), b"m", 2, 402, &[]));
+    all.extend(packet(0xC0, &[]));
+    writer.send(&all).await;
+    for n in 1..=402u16 {
+        let ack = writer.expect(4).await;
+        assert_eq!(ack.body[..2], n.to_be_bytes());
+        assert_eq!(ack.body.get(2).copied().unwrap_or(0), if n == 401 { 0x87 } else { 0 });
+    }
+    let house = cut(house).await;
+    let numbers = |messages: Vec<Published>| messages.iter().filter(|m| m.payload.len() == 2).map(|m| m.payload[1]).collect::<Vec<_>>();
+    let all_at = |place: &str| (0..400u16).filter(|n| places[usize::from(*n) % places.len()] == place).map(|n| n as u8).collect::<Vec<_>>();
+    for (hello, place) in [(sleeper(), "away"), (reader(), "late")] {
+        let (mut wire, present) = kept(&house, hello).await;
+        assert!(present);
+        let heard = numbers(wire.messages().await);
+        assert_eq!(heard, all_at(place)[..heard.len()], "in their order");
+        assert!(heard.len() >= 100, "all of them, or as many as are sent at once: {}", heard.len());
+    }
+    house.hub.shut_down().await;
+}
+
 /// Publishes numbers until the hub dies: the last one that was acknowledged.
 async fn numbers(mut client: Client<Stream>, device: &Device, from: u64) -> u64 {
     let mut n = from;
