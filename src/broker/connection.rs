@@ -262,7 +262,7 @@ impl Broker {
             reason: Arc::new(Mutex::new(None)),
             successor: Arc::new(Mutex::new(None)),
         };
-        let (session, present) = loop {
+        let (session, present, changed) = loop {
             let holder = self.sessions().get(&key).and_then(|s| s.take_over(signed_in));
             if let Some(end) = holder {
                 end.cancelled().await;
@@ -292,7 +292,8 @@ impl Broker {
             let compiled = || Compiled { epoch, table: table.clone() };
             let kept = || (expiry > 0).then(|| self.keeper.keep_as(key.0.clone()));
             let session = known.unwrap_or_else(|| Session::new(key.0.clone(), key.1.clone(), compiled(), kept()));
-            session.set_expiry(expiry);
+            let changed = session.set_expiry(expiry) | session.set_let_in_by(signed_in.let_in_by());
+            session.narrowed.fetch_max(epoch, Ordering::AcqRel);
             session.policy.store(Arc::new(compiled()));
             *session.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
             *session.holder.lock().unwrap_or_else(PoisonError::into_inner) = Some(signed_in.clone());
@@ -302,7 +303,7 @@ impl Broker {
             let window = properties.receive_maximum.unwrap_or(u16::MAX).min(self.config.max_in_flight);
             session.attach(usize::from(window));
             sessions.insert(key.clone(), session.clone());
-            break (session, present);
+            break (session, present, changed && present);
         };
         // From here on a revocation finds the session. One that came between the sign-in and now is caught here; a person
         // who signs out changes no policy.
@@ -314,16 +315,19 @@ impl Broker {
             connection.done.cancel();
             return None;
         }
-        if present {
-            self.check_subscriptions(&session);
+        let lost = present && self.check_subscriptions(&session);
+        if lost || changed {
+            self.keeper.keep_later(&session);
+            self.keeper.flush().await;
         }
         Some((session, connection, present, expiry))
     }
 
-    /// A restored session may have lost rights since: its subscriptions and its queue are checked again.
-    pub(super) fn check_subscriptions(&self, session: &Arc<Session>) {
+    /// A restored session may have lost rights since: its subscriptions and its queue are checked again. Says whether it has lost one.
+    pub(super) fn check_subscriptions(&self, session: &Arc<Session>) -> bool {
         let policy = self.policy(session);
         let mut subscriptions = session.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = subscriptions.len();
         subscriptions.retain(|filter, _| {
             let allowed = topic::split_share(filter).is_ok_and(|(_, inner)| policy.table.subscribe(inner));
             if !allowed {
@@ -332,6 +336,7 @@ impl Broker {
             allowed
         });
         session.purge(|name| policy.table.receive(name));
+        subscriptions.len() < before
     }
 
     async fn close_client(self: &Arc<Self>, client: Client, end: End, reason: Option<DisconnectReasonCode>) {
@@ -340,13 +345,19 @@ impl Broker {
         if let (Subject::Device(id), false) = (&signed_in.subject, signed_in.rebase) {
             self.service.device_disconnected(id).await;
         }
-        session.set_expiry(session_expiry);
+        let changed = session.set_expiry(session_expiry);
         if session_expiry == 0 {
             // Before it is given free: whoever comes back now must not find a session that is about to go.
             self.end_session(&session);
+            if session.kept.is_some() {
+                self.keeper.flush().await;
+            }
         } else {
             let at = Instant::now() + Duration::from_secs(u64::from(session_expiry));
             *session.expires.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+            if changed {
+                self.keeper.keep_later(&session);
+            }
         }
         *session.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
         // Whoever the hub has shut out has no last word either.

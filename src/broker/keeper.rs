@@ -8,10 +8,11 @@ use super::trie::Options;
 use crate::domain::binding::Subject;
 use crate::domain::policy::Table;
 use crate::service::{
-    KeptSubscription, MessageProperties, MessageToKeep, MqttSession, Refusal, Service, SessionChanges, SessionToKeep, WaitingMessage,
-    kept_message_key, kept_session_key,
+    KeptSubscription, LetInBy, MessageProperties, MessageToKeep, MqttSession, Refusal, Service, SessionChanges, SessionToKeep,
+    WaitingMessage, kept_message_key, kept_session_key,
 };
 use rumqttd::protocol::PublishProperties;
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -38,7 +39,7 @@ pub(super) enum Unkept {
 #[derive(Clone)]
 pub(super) struct KeptAs {
     pub(super) keeper: Arc<Keeper>,
-    /// No other session of this hub ever had it.
+    /// No other of the sessions that are kept has it.
     pub(super) number: u64,
     pub(super) subject: Subject,
 }
@@ -55,7 +56,15 @@ impl KeptAs {
             self.keeper.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
         let key = kept_message_key(&self.subject, self.number, number);
-        let kept = Kept { keeper: self.keeper.clone(), key, number, bytes, stored: AtomicBool::new(stored), _open: open };
+        let kept = Kept {
+            keeper: self.keeper.clone(),
+            key,
+            number,
+            bytes,
+            stored: AtomicBool::new(stored),
+            safe: AtomicBool::new(stored),
+            _open: open,
+        };
         (Arc::new(kept), settled)
     }
 }
@@ -67,7 +76,10 @@ pub(super) struct Kept {
     /// Rises within the session.
     pub(super) number: u64,
     bytes: usize,
+    /// Whether its row may be there: it was in a transaction.
     stored: AtomicBool,
+    /// Whether it is on the disk.
+    safe: AtomicBool,
     _open: oneshot::Sender<()>,
 }
 
@@ -104,16 +116,22 @@ pub(super) struct Owed {
 }
 
 impl Owed {
-    /// Whether the reader has it, or it is on the disk.
     fn is_secure(&self) -> bool {
-        self.kept.upgrade().is_none_or(|kept| kept.stored.load(Ordering::Acquire))
+        is_secure(&self.kept)
     }
+}
+
+/// Whether the reader of a message has it, or it is on the disk.
+pub(super) fn is_secure(kept: &Weak<Kept>) -> bool {
+    kept.upgrade().is_none_or(|kept| kept.safe.load(Ordering::Acquire))
 }
 
 #[derive(Default)]
 struct Pending {
     /// What nobody waits for.
     own: Vec<Owed>,
+    /// Sessions that are to be written when there is time, or room.
+    sessions: Vec<Arc<Session>>,
     changes: SessionChanges,
     /// The hub goes down: what is dropped from now on is owed all the same.
     closed: bool,
@@ -133,12 +151,13 @@ pub(super) struct Keeper {
 impl Keeper {
     pub(super) fn new(service: Arc<Service>) -> Arc<Keeper> {
         Arc::new(Keeper {
-            service,
-            next: AtomicU64::new(1),
+            // Above what earlier runs have given, whether their rows can be read or not.
+            next: AtomicU64::new(service.now()),
             bytes: AtomicUsize::new(0),
             pending: Mutex::default(),
             wake: Notify::new(),
             flushing: tokio::sync::Mutex::default(),
+            service,
         })
     }
 
@@ -160,14 +179,11 @@ impl Keeper {
             }
             owed.iter().filter(|one| !one.is_secure()).for_each(|one| one.session.acknowledges_late());
         }
-        let messages: Vec<_> = owed.into_iter().filter(|one| !one.is_secure()).map(|one| self.to_keep(one)).collect();
-        if messages.is_empty() {
-            return Ok(());
-        }
-        if self.bytes.load(Ordering::Relaxed) > MOST {
+        owed.retain(|one| !one.is_secure());
+        if !owed.is_empty() && self.bytes.load(Ordering::Relaxed) > MOST {
             return Err(Unkept::NoRoom);
         }
-        let written = self.service.keep_sessions(SessionChanges { messages, ..SessionChanges::default() }).await;
+        let written = self.write(owed, SessionChanges::default()).await;
         written.map_err(|refusal| if refusal.is_no_room() { Unkept::NoRoom } else { Unkept::Fault(refusal) })
     }
 
@@ -193,9 +209,9 @@ impl Keeper {
             expires_at,
             properties: owed.message.properties.as_deref().map(kept_properties),
         };
-        let kept = owed.kept;
+        let (kept, session) = (owed.kept, owed.session);
         let owed = Box::new(move || {
-            let Some(kept) = kept.upgrade() else { return false };
+            let Some(kept) = kept.upgrade().filter(|_| !session.has_ended()) else { return false };
             if !kept.stored.swap(true, Ordering::AcqRel) {
                 kept.keeper.bytes.fetch_add(kept.bytes, Ordering::Relaxed);
             }
@@ -206,15 +222,46 @@ impl Keeper {
 
     /// Writes down how a session is: what it subscribes to, and where its messages of QoS 2 stand.
     pub(super) async fn keep(&self, session: &Arc<Session>) -> Result<(), Refusal> {
-        let Some(sessions) = session_to_keep(session).map(|one| vec![one]) else { return Ok(()) };
-        self.service.keep_sessions(SessionChanges { sessions, ..SessionChanges::default() }).await
+        self.keep_sent(session, Vec::new()).await
     }
 
     /// The same, with messages of QoS 2 that are about to be sent for the first time.
     pub(super) async fn keep_sent(&self, session: &Arc<Session>, owed: Vec<Owed>) -> Result<(), Refusal> {
-        let messages = owed.into_iter().filter(|one| !one.is_secure()).map(|one| self.to_keep(one)).collect();
         let sessions = session_to_keep(session).into_iter().collect();
-        self.service.keep_sessions(SessionChanges { sessions, messages, ..SessionChanges::default() }).await
+        self.write(owed, SessionChanges { sessions, ..SessionChanges::default() }).await
+    }
+
+    /// The same, when the client has said that it has this message, as it was sent before: what it waits for goes with it.
+    pub(super) async fn keep_released(&self, session: &Arc<Session>, message: Option<Delivery>) -> Result<(), Refusal> {
+        let sessions = session_to_keep(session).into_iter().collect();
+        let kept = message.as_ref().and_then(|message| message.kept.as_ref());
+        let done = kept.filter(|kept| kept.stored.load(Ordering::Acquire)).map(|kept| kept.key.clone()).into_iter().collect();
+        self.write(Vec::new(), SessionChanges { sessions, done, ..SessionChanges::default() }).await
+    }
+
+    /// Writes how a session is, soon.
+    pub(super) fn keep_later(&self, session: &Arc<Session>) {
+        if session.kept.is_some() {
+            self.pending().sessions.push(session.clone());
+            self.wake.notify_one();
+        }
+    }
+
+    /// Writes these, as far as they are not on the disk, and what else has changed. Messages are large: what is refused for want of room are they
+    /// alone.
+    async fn write(&self, owed: Vec<Owed>, changes: SessionChanges) -> Result<(), Refusal> {
+        let owed = owed.into_iter().filter(|one| !one.is_secure());
+        let (written, messages): (Vec<_>, Vec<_>) = owed.map(|one| (one.kept.clone(), self.to_keep(one))).unzip();
+        let messages = SessionChanges { messages, ..SessionChanges::default() };
+        let (kept, changed) = futures_util::join!(self.write_part(messages), self.write_part(changes));
+        if kept.is_ok() {
+            written.iter().filter_map(Weak::upgrade).for_each(|kept| kept.safe.store(true, Ordering::Release));
+        }
+        changed.and(kept)
+    }
+
+    async fn write_part(&self, changes: SessionChanges) -> Result<(), Refusal> {
+        if changes.is_empty() { Ok(()) } else { self.service.keep_sessions(changes).await }
     }
 
     /// A session has ended.
@@ -228,23 +275,28 @@ impl Keeper {
     /// Writes what is pending; when it returns, what had ended before is gone from the disk, unless the store has a fault.
     pub(super) async fn flush(&self) {
         let _one = self.flushing.lock().await;
-        let (own, mut changes) = {
+        let (mut own, sessions, mut changes) = {
             let mut pending = self.pending();
-            (std::mem::take(&mut pending.own), std::mem::take(&mut pending.changes))
+            (std::mem::take(&mut pending.own), std::mem::take(&mut pending.sessions), std::mem::take(&mut pending.changes))
         };
-        if self.bytes.load(Ordering::Relaxed) <= MOST {
-            changes.messages = own.into_iter().filter(|one| !one.is_secure()).map(|one| self.to_keep(one)).collect();
-        }
-        if changes.is_empty() {
-            return;
+        changes.sessions = sessions.iter().filter_map(session_to_keep).collect();
+        if self.bytes.load(Ordering::Relaxed) > MOST {
+            own.clear();
         }
         let (ended, done) = (changes.ended.clone(), changes.done.clone());
-        if let Err(error) = self.service.keep_sessions(changes).await {
+        if let Err(error) = self.write(own, changes).await {
             tracing::warn!(%error, "what MQTT sessions are owed could not be written down; what has ended is tried again");
+            // What was written of it is written again.
             let mut pending = self.pending();
+            pending.sessions.extend(sessions);
             pending.changes.ended.extend(ended);
             pending.changes.done.extend(done);
+            self.wake.notify_one();
         }
+    }
+
+    fn has_own(&self) -> bool {
+        !self.pending().own.is_empty()
     }
 
     /// Writes what is pending soon after it came, until `shutdown`.
@@ -254,13 +306,17 @@ impl Keeper {
                 () = shutdown.cancelled() => return,
                 () = self.wake.notified() => {}
             }
-            tokio::time::sleep(GRACE).await;
-            if self.pending().own.is_empty() {
+            // What is done has time; what is owed has not.
+            let sweep = tokio::time::sleep(SWEPT_EVERY);
+            tokio::pin!(sweep);
+            while !self.has_own() {
                 tokio::select! {
                     () = shutdown.cancelled() => return,
-                    () = tokio::time::sleep(SWEPT_EVERY) => {}
+                    () = &mut sweep => break,
+                    () = self.wake.notified() => {}
                 }
             }
+            tokio::time::sleep(GRACE).await;
             self.flush().await;
         }
     }
@@ -283,8 +339,11 @@ fn row_of(session: &Session) -> MqttSession {
         retain_as_published: options.retain_as_published,
         identifier: options.identifier,
     };
+    let by = *session.let_in_by.lock().unwrap_or_else(PoisonError::into_inner);
+    let nobody = LetInBy { session: None, claimed_at: None, certificate: None, source: Ipv4Addr::UNSPECIFIED.into() };
     MqttSession {
         client_id: session.client_id.clone(),
+        let_in_by: by.unwrap_or(nobody),
         left_s: left.map_or_else(|| session.expiry_s(), |left| u32::try_from(left.as_secs()).unwrap_or(u32::MAX)),
         subscriptions: subscriptions.iter().map(kept).collect(),
         in_flight: session.in_flight(),
@@ -325,6 +384,7 @@ impl Broker {
         for one in found {
             self.keeper.next.fetch_max(one.number + 1, Ordering::Relaxed);
             let kept = KeptAs { keeper: self.keeper.clone(), number: one.number, subject: one.subject.clone() };
+            let last = one.waiting.last().map_or(0, |(number, _)| *number);
             let life = |at: u64| now + Duration::from_millis(at.saturating_sub(wall));
             let waiting = one.waiting.into_iter().filter_map(|(number, m)| {
                 let bytes = m.payload.len() + m.topic.len();
@@ -349,8 +409,9 @@ impl Broker {
             let epoch = self.service.epoch();
             let compiled = Compiled { epoch, table: self.service.compile(&one.subject, &Table::nothing()) };
             let session = Session::new(one.subject.clone(), one.row.client_id, compiled, Some(kept));
-            session.restore(waiting, &one.row.in_flight);
+            session.restore(waiting, last, &one.row.in_flight);
             session.set_expiry(one.row.left_s);
+            session.set_let_in_by(one.row.let_in_by);
             *session.expires.lock().unwrap_or_else(PoisonError::into_inner) = Some(now + Duration::from_secs(one.row.left_s.into()));
             let key = (one.subject, session.client_id.clone());
             if self.sessions().contains_key(&key) {
@@ -364,8 +425,10 @@ impl Broker {
                 session.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).insert(s.filter, options);
             }
             self.sessions().insert(key, session.clone());
-            self.check_subscriptions(&session);
-            if session.is_void() {
+            if self.check_subscriptions(&session) {
+                self.keeper.keep_later(&session);
+            }
+            if session.is_void() || session.expiry_s() == 0 || self.has_fallen(&session) {
                 self.end_session(&session);
             }
         }
@@ -378,15 +441,14 @@ impl Broker {
         self.keeper.run(shutdown).await;
     }
 
-    /// The hub goes down in order, and no connection is left: all that is owed is written down.
-    pub(super) async fn keep_all(&self) {
+    /// The hub goes down in order, and nothing publishes any more: all that is owed is written down.
+    pub async fn keep_all(&self) {
         self.keeper.flush().await;
         self.keeper.pending().closed = true;
         let all: Vec<_> = self.sessions().values().filter(|s| s.kept.is_some()).cloned().collect();
         let sessions = all.iter().filter_map(session_to_keep).collect();
-        let messages = all.iter().flat_map(Session::owed).filter(|owed| !owed.is_secure()).map(|owed| self.keeper.to_keep(owed)).collect();
-        let changes = SessionChanges { sessions, messages, ..SessionChanges::default() };
-        if let Err(error) = self.service.keep_sessions(changes).await {
+        let owed = all.iter().flat_map(Session::owed).collect();
+        if let Err(error) = self.keeper.write(owed, SessionChanges { sessions, ..SessionChanges::default() }).await {
             tracing::error!(%error, "what MQTT sessions are owed could not be written down; what was stored before is there");
         }
     }

@@ -205,9 +205,8 @@ impl Broker {
     }
 
     fn has_fallen(&self, session: &Session) -> bool {
-        let holder = session.holder.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // Nobody has taken it up since the hub's start: what let its client in then is not known any more.
-        holder.is_none_or(|who| !self.service.still_stands(&who))
+        let by = *session.let_in_by.lock().unwrap_or_else(PoisonError::into_inner);
+        by.is_some_and(|by| !self.service.stands(&session.principal, &by))
     }
 
     /// Forgets a session: its subscriptions and what waits for it.
@@ -257,6 +256,7 @@ impl Broker {
 
     /// Applies the present policy to one session; when it returns, nothing that it forbids is on its way.
     async fn narrow_one(&self, session: Arc<Session>) {
+        let epoch = self.service.epoch();
         // Whoever writes now was checked before the change. A peer that does not read holds the writer up: then its
         // connection ends instead.
         if tokio::time::timeout(Duration::from_millis(500), session.writing.lock()).await.is_err()
@@ -266,6 +266,7 @@ impl Broker {
         }
         let policy = self.policy(&session);
         session.purge(|topic| policy.table.receive(topic));
+        session.narrowed.fetch_max(epoch, Ordering::AcqRel);
     }
 
     /// Ends all connections, telling their clients that the hub goes down; waits at most `patience`.
@@ -278,7 +279,6 @@ impl Broker {
             }
         })
         .await;
-        self.keep_all().await;
     }
 }
 
@@ -301,8 +301,8 @@ impl Outlet for Broker {
 
     fn close_session<'a>(&'a self, session: [u8; 32]) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         let holds = |s: &Session| {
-            let holder = s.holder.lock().unwrap_or_else(PoisonError::into_inner);
-            holder.as_ref().is_some_and(|who| who.is_of_session(&session))
+            let by = s.let_in_by.lock().unwrap_or_else(PoisonError::into_inner);
+            by.is_some_and(|by| by.session == Some(session))
         };
         let ended: Vec<_> = self.sessions().values().filter(|s| holds(s)).cloned().collect();
         Box::pin(self.close_all(ended, DisconnectReasonCode::NotAuthorized))
@@ -322,7 +322,9 @@ impl Outlet for Broker {
 
     fn narrow<'a>(&'a self) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(async move {
-            let stale: Vec<_> = self.sessions().values().filter(|s| !self.is_current(s)).cloned().collect();
+            // A publisher may have made a session's table anew in the meantime; what had been queued before is still in its queue.
+            let epoch = self.service.epoch();
+            let stale: Vec<_> = self.sessions().values().filter(|s| s.narrowed.load(Ordering::Acquire) < epoch).cloned().collect();
             // At the same time: one peer that does not read must not delay the others' revocation.
             futures_util::future::join_all(stale.into_iter().map(|session| self.narrow_one(session))).await;
             self.keeper.flush().await;

@@ -2,14 +2,14 @@
 
 use super::Broker;
 use super::connection::{Client, End, Unsettled};
-use super::keeper::{Owed, Unkept};
+use super::keeper::{Owed, Unkept, is_secure};
 use super::route::Memory;
 use super::session::{Connection, Delivery, Message, Session};
 use super::trie::Options;
 use super::wire::{Incoming, IncomingPublish, WireError};
 use crate::domain::policy::PublishVerdict;
 use crate::domain::topic;
-use crate::service::{RetainedMessage, SignedIn};
+use crate::service::{Refusal, RetainedMessage, SignedIn};
 use bytes::{Bytes, BytesMut};
 use rumqttd::protocol::{
     Disconnect, DisconnectReasonCode, Filter, Packet, PingResp, PubAck, PubAckReason, PubComp, PubCompReason, PubRec, PubRecReason, PubRel,
@@ -146,7 +146,10 @@ impl Broker {
                 None => return Err(End::Reason(DisconnectReasonCode::ReceiveMaximumExceeded)),
             }
         }
-        let owed = self.act(&client.signed_in, &client.session, &mut client.memory, name, verdict, publish).await?;
+        let owed = self.act(&client.signed_in, &client.session, &mut client.memory, name, verdict, publish).await.inspect_err(|_| {
+            // Nobody has it: said again, it is a new one.
+            client.session.forget_received(pkid);
+        })?;
         // Acknowledged only when what it changed is committed, whom it reaches has it queued, and who is away does not lose it.
         match qos {
             1 if owed.is_empty() && client.unsettled.is_empty() => {
@@ -159,12 +162,16 @@ impl Broker {
                 }
             }
             2 => {
-                let reason = if self.secure(owed).await? {
+                let forget = |_: &End| {
+                    client.session.forget_received(pkid);
+                };
+                let reason = if self.secure(owed).await.inspect_err(forget)? {
+                    client.session.received();
                     self.keep(&client.session).await?;
                     PubRecReason::Success
                 } else {
-                    refuse_unkept(client)?;
                     client.session.forget_received(pkid);
+                    refuse_unkept(client)?;
                     PubRecReason::QuotaExceeded
                 };
                 client.session.control(Packet::PubRec(PubRec { pkid, reason }, None));
@@ -180,17 +187,19 @@ impl Broker {
             return Ok(());
         }
         let unsettled = std::mem::take(&mut client.unsettled);
-        let (mut acknowledged, mut owed) = (Vec::with_capacity(unsettled.len()), Vec::new());
+        let (mut answers, mut owed) = (Vec::with_capacity(unsettled.len()), Vec::new());
         for one in unsettled {
-            acknowledged.push((one.pkid, !one.owed.is_empty()));
+            answers.push((one.pkid, one.owed.iter().map(|owed| owed.kept.clone()).collect::<Vec<_>>()));
             owed.extend(one.owed);
         }
-        let kept = self.secure(owed).await?;
-        if !kept {
-            refuse_unkept(client)?;
-        }
-        for (pkid, is_owed) in acknowledged {
-            let reason = if is_owed && !kept { PubAckReason::QuotaExceeded } else { PubAckReason::Success };
+        let all = self.secure(owed).await?;
+        for (pkid, kept) in answers {
+            let reason = if all || kept.iter().all(is_secure) {
+                PubAckReason::Success
+            } else {
+                refuse_unkept(client)?;
+                PubAckReason::QuotaExceeded
+            };
             client.session.control(Packet::PubAck(PubAck { pkid, reason }, None));
         }
         Ok(())
@@ -270,7 +279,10 @@ impl Broker {
     }
 
     async fn on_packet(&self, client: &mut Client, packet: Packet) -> Result<(), End> {
-        self.settle(client).await?;
+        // Acknowledgements first: somebody may wait for them who is waited for here.
+        if !matches!(packet, Packet::PubAck(..) | Packet::PubRec(..) | Packet::PubComp(..)) {
+            self.settle(client).await?;
+        }
         let session = &client.session;
         // What it sends is a use of its token, and that it is told something is none: acknowledgements do not count.
         if matches!(packet, Packet::PingReq(_) | Packet::Subscribe(..) | Packet::Unsubscribe(..)) {
@@ -283,9 +295,10 @@ impl Broker {
             }
             Packet::PubRec(PubRec { pkid, reason }, _) => {
                 if matches!(reason, PubRecReason::Success | PubRecReason::NoMatchingSubscribers) {
-                    let known = session.release(pkid);
-                    if known {
-                        self.keep(session).await?;
+                    let released = session.release(pkid);
+                    let known = released.is_some();
+                    if let Some(message) = released {
+                        self.kept(session, self.keeper.keep_released(session, message).await)?;
                     }
                     let reason = if known { PubRelReason::Success } else { PubRelReason::PacketIdentifierNotFound };
                     session.control(Packet::PubRel(PubRel { pkid, reason }, None));
@@ -367,8 +380,13 @@ impl Broker {
 
     /// Writes down how a session is that is kept. On a full disk it goes on without: who is connected is served.
     async fn keep(&self, session: &Arc<Session>) -> Result<(), End> {
-        match self.keeper.keep(session).await {
+        self.kept(session, self.keeper.keep(session).await)
+    }
+
+    fn kept(&self, session: &Arc<Session>, outcome: Result<(), Refusal>) -> Result<(), End> {
+        match outcome {
             Err(refusal) if refusal.is_no_room() => {
+                self.keeper.keep_later(session);
                 tracing::warn!(who = %session.principal, "no room on the disk to keep an MQTT session: a sudden end of the hub would lose it");
                 Ok(())
             }

@@ -99,10 +99,6 @@ impl Broker {
         fresh
     }
 
-    pub(super) fn is_current(&self, session: &Session) -> bool {
-        session.policy.load().epoch == self.service.epoch()
-    }
-
     /// A client's message to all who may have it. Waits, within bounds, for readers that are behind.
     /// Says what is to be kept for whom.
     pub(super) async fn deliver(&self, message: Message, memory: &mut Memory) -> Vec<Owed> {
@@ -184,8 +180,9 @@ impl Broker {
             identifiers: receiver.identifiers.clone(),
             kept: None,
         };
-        // What waits for who is away was rightly theirs when it was said: a right that is given back later does not reach back.
-        if delivery.qos > 0 && !receiver.session.is_online() && !self.policy(&receiver.session).table.receive(&message.topic) {
+        // What waits was rightly theirs when it was said: a right that is given back later does not reach back.
+        let may_wait = receiver.session.kept.is_some() || !receiver.session.is_online();
+        if delivery.qos > 0 && may_wait && !self.policy(&receiver.session).table.receive(&message.topic) {
             return false;
         }
         match receiver.session.offer(delivery, &mut out.owed) {

@@ -5,7 +5,7 @@ use super::keeper::{Kept, KeptAs, Owed};
 use super::trie::Options;
 use crate::domain::binding::Subject;
 use crate::domain::policy::Table;
-use crate::service::{InFlight, SentMessage, SignedIn};
+use crate::service::{LetInBy, SignedIn};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use rumqttd::protocol::{DisconnectReasonCode, Packet, PubRel, PubRelReason, PublishProperties};
@@ -13,8 +13,10 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+mod keeping;
 
 /// Beyond so many waiting messages or bytes, publishers are slowed down.
 const SOFT: (usize, usize) = (2_000, 512 * 1024);
@@ -91,6 +93,8 @@ struct Queue {
     waiting_bytes: usize,
     flight: BTreeMap<u16, Flight>,
     unreleased: HashSet<u16>,
+    /// The one of them that is being taken: it is nobody's yet.
+    receiving: Option<u16>,
     last_pkid: u16,
     /// The number of the message that was kept last.
     last_kept: u64,
@@ -135,6 +139,10 @@ pub(super) struct Session {
     pub(super) expires: Mutex<Option<Instant>>,
     /// Who holds it now, as it signed in.
     pub(super) holder: Mutex<Option<SignedIn>>,
+    /// What let its client in last, perhaps in an earlier run.
+    pub(super) let_in_by: Mutex<Option<LetInBy>>,
+    /// The epoch in which it was narrowed, or began.
+    pub(super) narrowed: AtomicU64,
     /// Under what it is kept, if it outlives its connection.
     pub(super) kept: Option<KeptAs>,
     /// How long it is kept without a connection, in seconds.
@@ -156,6 +164,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Session {
     pub(super) fn new(principal: Subject, client_id: String, compiled: Compiled, kept: Option<KeptAs>) -> Arc<Session> {
+        let narrowed = AtomicU64::new(compiled.epoch);
         Arc::new(Session {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             principal,
@@ -166,6 +175,8 @@ impl Session {
             writing: tokio::sync::Mutex::default(),
             expires: Mutex::default(),
             holder: Mutex::default(),
+            let_in_by: Mutex::default(),
+            narrowed,
             kept,
             expiry_s: AtomicU32::new(0),
             ended: AtomicBool::new(false),
@@ -233,6 +244,10 @@ impl Session {
     /// Hands a delivery to the session. Where that is to be kept, `owed` is told.
     pub(super) fn offer(self: &Arc<Self>, mut delivery: Delivery, owed: &mut Vec<Owed>) -> Offer {
         let mut q = self.queue();
+        // A publisher may have looked it up before it ended.
+        if self.has_ended() {
+            return Offer::Dropped;
+        }
         let (count, bytes) = (q.waiting.len() + 1, q.waiting_bytes + delivery.bytes());
         let over = |(c, b): (usize, usize)| count > c || bytes > b;
         let now_or_never = delivery.qos == 0 || delivery.message.momentary;
@@ -256,89 +271,6 @@ impl Session {
         q.waiting.push_back(delivery);
         self.wake(&mut q);
         if q.online && !q.lagging && over(SOFT) { Offer::Congested } else { Offer::Taken }
-    }
-
-    fn owing(self: &Arc<Self>, of: &Delivery, kept: &Arc<Kept>, settled: oneshot::Receiver<()>, patient: bool) -> Owed {
-        let (message, identifiers) = (of.message.clone(), of.identifiers.clone());
-        Owed { session: self.clone(), kept: Arc::downgrade(kept), settled, patient, message, qos: of.qos, retain: of.retain, identifiers }
-    }
-
-    /// A delivery that is to be kept now, whatever becomes of it.
-    pub(super) fn owes(self: &Arc<Self>, delivery: &Delivery) -> Option<Owed> {
-        let kept = delivery.kept.as_ref()?;
-        Some(self.owing(delivery, kept, oneshot::channel().1, false))
-    }
-
-    /// All that is owed.
-    pub(super) fn owed(self: &Arc<Self>) -> Vec<Owed> {
-        let q = self.queue();
-        let flying = q.flight.values().filter_map(|f| if let Flight::Published(d) = f { Some(d) } else { None });
-        q.waiting.iter().chain(flying).filter_map(|delivery| self.owes(delivery)).collect()
-    }
-
-    /// What is on its way, to be kept.
-    pub(super) fn in_flight(&self) -> InFlight {
-        let q = self.queue();
-        let sent = q.flight.iter().filter_map(|(pkid, flight)| match flight {
-            Flight::Published(delivery) => {
-                delivery.kept.as_ref().map(|kept| SentMessage { pkid: *pkid, number: kept.number, received: false })
-            }
-            Flight::Released(number) => Some(SentMessage { pkid: *pkid, number: *number, received: true }),
-        });
-        InFlight { sent: sent.collect(), unreleased: q.unreleased.iter().copied().collect() }
-    }
-
-    /// Takes up what was kept: what waits, in its order, of which some were on their way.
-    pub(super) fn restore(&self, waiting: Vec<Delivery>, on_their_way: &InFlight) {
-        let mut q = self.queue();
-        let number = |d: &Delivery| d.kept.as_ref().map_or(0, |kept| kept.number);
-        let mut waiting: BTreeMap<u64, Delivery> = waiting.into_iter().map(|d| (number(&d), d)).collect();
-        q.last_kept = waiting.keys().next_back().copied().unwrap_or_default();
-        for sent in &on_their_way.sent {
-            q.last_kept = q.last_kept.max(sent.number);
-            q.last_pkid = q.last_pkid.max(sent.pkid);
-            let message = waiting.remove(&sent.number);
-            // One that is not there any more was acknowledged after this was written.
-            let flight = if sent.received { Some(Flight::Released(sent.number)) } else { message.map(Flight::Published) };
-            if let Some(flight) = flight {
-                q.flight.insert(sent.pkid, flight);
-            }
-        }
-        q.unreleased = on_their_way.unreleased.iter().copied().collect();
-        q.waiting = waiting.into_values().collect();
-        q.recount();
-    }
-
-    /// Whether nothing would be lost with it.
-    pub(super) fn is_void(&self) -> bool {
-        let q = self.queue();
-        let subscribes = !self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-        !subscribes && q.flight.is_empty() && q.unreleased.is_empty() && q.waiting.is_empty()
-    }
-
-    /// It ends; whether it had not ended before.
-    pub(super) fn end(&self) -> bool {
-        !self.ended.swap(true, Ordering::AcqRel)
-    }
-
-    /// Whether it has ended.
-    pub(super) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
-    }
-
-    /// How long it is kept without a connection, in seconds.
-    pub(super) fn expiry_s(&self) -> u32 {
-        self.expiry_s.load(Ordering::Relaxed)
-    }
-
-    /// Sets how long that is.
-    pub(super) fn set_expiry(&self, seconds: u32) {
-        self.expiry_s.store(seconds, Ordering::Relaxed);
-    }
-
-    /// Its reader has not acknowledged in time.
-    pub(super) fn acknowledges_late(&self) {
-        self.slow.store(true, Ordering::Relaxed);
     }
 
     /// Queues a control packet, before any message.
@@ -470,18 +402,18 @@ impl Session {
         done.is_some()
     }
 
-    /// PUBREC came: the message is the client's, and its id is still in use. Says whether the id is known.
-    pub(super) fn release(&self, pkid: u16) -> bool {
+    /// PUBREC came: the message is the client's, and its id is still in use. `None` when the id is not known; the message is given back
+    /// when it was not released before.
+    pub(super) fn release(&self, pkid: u16) -> Option<Option<Delivery>> {
         let mut q = self.queue();
-        let Some(flight) = q.flight.get_mut(&pkid) else { return false };
+        let flight = q.flight.get_mut(&pkid)?;
         let number = match flight {
             Flight::Published(delivery) => delivery.kept.as_ref().map_or(0, |kept| kept.number),
             Flight::Released(number) => *number,
         };
-        if let Flight::Published(delivery) = std::mem::replace(flight, Flight::Released(number)) {
-            q.flight_bytes -= delivery.bytes();
-        }
-        true
+        let Flight::Published(delivery) = std::mem::replace(flight, Flight::Released(number)) else { return Some(None) };
+        q.flight_bytes -= delivery.bytes();
+        Some(Some(delivery))
     }
 
     /// Notes an incoming QoS 2 id: `Some(true)` when it is new, `None` when too many are unreleased.
@@ -490,12 +422,23 @@ impl Session {
         if !q.unreleased.contains(&pkid) && q.unreleased.len() >= usize::from(UNRELEASED) {
             return None;
         }
-        Some(q.unreleased.insert(pkid))
+        let new = q.unreleased.insert(pkid);
+        if new {
+            q.receiving = Some(pkid);
+        }
+        Some(new)
+    }
+
+    /// The message that is being taken is the hub's now.
+    pub(super) fn received(&self) {
+        self.queue().receiving = None;
     }
 
     /// PUBREL came for an incoming id, or its publish was refused.
     pub(super) fn forget_received(&self, pkid: u16) -> bool {
-        self.queue().unreleased.remove(&pkid)
+        let mut q = self.queue();
+        q.receiving = q.receiving.filter(|receiving| *receiving != pkid);
+        q.unreleased.remove(&pkid)
     }
 
     /// Drops what waits and may no longer be received.

@@ -35,11 +35,9 @@ impl Broker {
                 () = connection.kill.cancelled() => break true,
                 () = session.ready() => {}
             }
-            // From the check to the write nobody may believe that nothing is on its way.
-            let writing = session.writing.lock().await;
             session.drain(&mut batch, BATCH);
             let sent = batch.iter().filter_map(|outgoing| match outgoing {
-                Outgoing::Publish { delivery, dup: false, .. } if delivery.qos == 2 => session.owes(delivery),
+                Outgoing::Publish { delivery, .. } if delivery.qos == 2 => session.owes(delivery),
                 _ => None,
             });
             let sent: Vec<_> = sent.collect();
@@ -52,6 +50,8 @@ impl Broker {
                 connection.kill.cancel();
                 break true;
             }
+            // From the check to the write nobody may believe that nothing is on its way.
+            let writing = session.writing.lock().await;
             let policy = self.policy(&session);
             for outgoing in batch.drain(..) {
                 match outgoing {

@@ -224,7 +224,9 @@ impl Hub {
         }
         let broker = Broker::new(service.clone(), config.broker.clone())?;
         service.connect(&broker);
-        broker.restore().await?;
+        if let Err(error) = broker.restore().await {
+            tracing::error!(%error, "the MQTT sessions of the run before cannot be read: clients subscribe again");
+        }
         let not_provisioned = provision::provision(&service, config).await?;
         let setup_code = service.setup_code().await?;
         let mut hub = Hub {
@@ -287,6 +289,7 @@ impl Hub {
         self.shutdown.cancel();
         self.broker.shut_down(Duration::from_secs(5)).await;
         while self.tasks.join_next().await.is_some() {}
+        self.broker.keep_all().await;
         self.service.close().await;
     }
 

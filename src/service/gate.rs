@@ -12,7 +12,7 @@ use crate::domain::clone::{self, Side};
 use crate::domain::device::{Household, Registered, SignInCounter, Standing};
 use crate::domain::ids::DeviceId;
 use crate::domain::keys::{COUNTER_MAX, HubScopedKey, OperationalSecret, Token, verify_rebase_tag};
-use crate::store::tables::{Credential, IssuedCertificate, StoredDeviceKey, UserName};
+use crate::store::tables::{Credential, IssuedCertificate, LetInBy, StoredDeviceKey, UserName};
 use crate::store::{Read, StoreError};
 use data_encoding::BASE64URL_NOPAD;
 use serde::Deserialize;
@@ -90,10 +90,11 @@ pub(super) struct Challenge {
 }
 
 impl SignedIn {
-    /// Whether this is somebody who was let in by the session or token with this key.
+    /// What let it in.
     #[must_use]
-    pub fn is_of_session(&self, session: &[u8; 32]) -> bool {
-        self.session.as_ref() == Some(session)
+    pub fn let_in_by(&self) -> LetInBy {
+        let source = self.actor.as_ref().map_or(self.source, |actor| actor.source);
+        LetInBy { session: self.session, claimed_at: self.claimed_at, certificate: self.certificate, source }
     }
 
     /// A device that came in under this claim, with what it was handed.
@@ -151,20 +152,26 @@ impl Service {
     /// person's session lives.
     #[must_use]
     pub fn still_stands(&self, who: &SignedIn) -> bool {
+        self.stands(&who.subject, &who.let_in_by())
+    }
+
+    /// The same of who was let in at an earlier time, perhaps by an earlier run of the hub.
+    #[must_use]
+    pub fn stands(&self, subject: &Subject, by: &LetInBy) -> bool {
         if self.is_retired() {
             return false;
         }
-        let stands = self.store.read::<_, StoreError>(|v| match &who.subject {
+        let stands = self.store.read::<_, StoreError>(|v| match subject {
             Subject::Device(id) => {
                 let household = v.get::<Household>(id.as_str().as_bytes())?.unwrap_or_default();
-                let certified = who.certificate.map_or(Ok(true), |print| certificate_stands(v, id, &print, self.now()))?;
-                Ok(household.standing.admits() && household.claimed_at == who.claimed_at && certified)
+                let certified = by.certificate.map_or(Ok(true), |print| certificate_stands(v, id, &print, self.now()))?;
+                Ok(household.standing.admits() && household.claimed_at == by.claimed_at && certified)
             }
             subject => {
-                let (Some(key), Some(actor)) = (&who.session, &who.actor) else { return Ok(false) };
+                let Some(key) = &by.session else { return Ok(false) };
                 Ok(match subject {
-                    Subject::User(_) => self.session_holder(v, key, actor.source)?.is_some(),
-                    Subject::Service(_) => self.service_of_token(v, key, actor.source)?.is_some(),
+                    Subject::User(_) => self.session_holder(v, key, by.source)?.is_some(),
+                    Subject::Service(_) => self.service_of_token(v, key, by.source)?.is_some(),
                     Subject::App(id) => leave_of(v, key, self.now())?.is_some_and(|leave| leave.id == *id),
                     Subject::Device(_) => false,
                 })

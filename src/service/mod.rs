@@ -55,8 +55,8 @@ mod verified;
 
 pub use crate::store::SCHEMA_VERSION as BACKUP_LAYOUT;
 pub use crate::store::tables::{
-    InFlight, KeptSubscription, MessageProperties, MqttSession, Proven, Rehearsal as RehearsalResult, RetainedMessage, SentMessage,
-    WaitingMessage,
+    InFlight, KeptSubscription, LetInBy, MessageProperties, MqttSession, Proven, Rehearsal as RehearsalResult, RetainedMessage,
+    SentMessage, WaitingMessage,
 };
 pub use accounts::{NewUser, SetupRequest, SignIn, UserView};
 pub use actor::Actor;

@@ -92,8 +92,10 @@ impl Service {
             orphans.retain(|key| session_of(key).is_none_or(|session| !known.contains(&session)));
             Ok((found, orphans))
         })?;
-        if !orphans.is_empty() {
-            self.keep_sessions(SessionChanges { done: orphans, ..SessionChanges::default() }).await?;
+        if !orphans.is_empty()
+            && let Err(error) = self.keep_sessions(SessionChanges { done: orphans, ..SessionChanges::default() }).await
+        {
+            tracing::warn!(%error, "messages that wait for no MQTT session stay on the disk until the next start");
         }
         Ok(found)
     }

@@ -18,7 +18,7 @@ pub use firmware::{
     model_policy_key, release_key, releases_prefix,
 };
 pub use messages::{
-    InFlight, KeptSubscription, MessageProperties, MqttSession, SentMessage, WaitingMessage, mqtt_session_key, waiting_key,
+    InFlight, KeptSubscription, LetInBy, MessageProperties, MqttSession, SentMessage, WaitingMessage, mqtt_session_key, waiting_key,
 };
 pub use mirror::{
     AwayKey, Doing, DoneRow, MirrorLink, MirrorMark, MirrorProgress, MirrorSwitch, NoticeRow, OfferRow, OutboxRow, PreparedBatch,

@@ -2,7 +2,7 @@
 
 use crate::durability::Process;
 use crate::faults::rig::Mounted;
-use crate::faults::{chance, rounds};
+use crate::faults::{chance, rounds, tell};
 use crate::house::{Device, House, config};
 use crate::wire::{Hello, Published, Wire, packet, property, text, u32_property};
 use hearthkey::domain::account::Role;
@@ -329,6 +329,168 @@ async fn without_room_for_who_is_away_a_message_is_not_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_two_messages_of_qos_2_neither_comes_twice() {
+    let house = House::new().await;
+    let lamp = house.device("lamp").await;
+    let reader = || Hello::of(&lamp, "reader");
+    let (mut wire, _) = kept(&house, reader()).await;
+    wire.subscribe(&lamp.topic("x"), 2).await;
+    let mut writer = Wire::connect(&house, &Hello::of(&lamp, "writer")).await;
+    let mut ids = Vec::new();
+    for (pid, body) in [(1, b"one"), (2, b"two")] {
+        let bytes = writer.publish_bytes(&lamp.topic("x"), body, 4, pid, &[]);
+        writer.send(&bytes).await;
+        writer.expect(5).await;
+        writer.acknowledge(6, pid).await;
+        writer.expect(7).await;
+        let heard = wire.message().await;
+        ids.push(heard.pid);
+        // The first is over; the second was only just sent.
+        if pid == 1 {
+            wire.acknowledge(5, heard.pid).await;
+            wire.expect(6).await;
+            wire.acknowledge(7, heard.pid).await;
+            wire.fence().await;
+        }
+    }
+    let house = cut(house).await;
+    let (mut wire, present) = kept(&house, reader()).await;
+    assert!(present);
+    let heard = wire.messages().await;
+    assert_eq!((bodies(&heard), heard[0].pid), (vec!["two"], ids[1]));
+    wire.acknowledge(5, ids[1]).await;
+    wire.expect(6).await;
+    wire.acknowledge(7, ids[1]).await;
+    // An identifier that a client may still hold is not the next one.
+    let mut writer = Wire::connect(&house, &Hello::of(&lamp, "writer")).await;
+    assert_eq!(writer.publish(&lamp.topic("x"), b"three", false, &[]).await, 0);
+    let next = wire.message().await;
+    assert!(next.pid > ids[1], "{} after {ids:?}", next.pid);
+    house.hub.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_qos_2_that_was_not_taken_is_a_new_one_when_it_is_said_again() {
+    let Some(disk) = Mounted::small(64) else { return };
+    let data = disk.path().join("hub");
+    let house = House::with(move |config| config.data_dir = data).await;
+    let lamp = house.device("lamp").await;
+    let sleeper = || Hello::of(&lamp, "sleeper");
+    let (mut wire, _) = kept(&house, sleeper()).await;
+    wire.subscribe(&lamp.topic("x"), 1).await;
+    away(&house, sleeper, wire).await;
+    // MQTT 3.1.1, clean session 0.
+    let old = || Hello { clean: false, ..Hello::of(&lamp, "old").v4() };
+    let mut writer = Wire::connect(&house, &old()).await;
+    disk.fill();
+    let first = writer.publish_bytes(&lamp.topic("x"), b"said twice", 4, 5, &[]);
+    writer.send(&first).await;
+    writer.end().await;
+    disk.clear();
+    let (mut writer, _, _) = Wire::try_connect(&house, &old()).await;
+    let again = writer.publish_bytes(&lamp.topic("x"), b"said twice", 12, 5, &[]);
+    writer.send(&again).await;
+    writer.expect(5).await;
+    let (mut wire, _) = kept(&house, sleeper()).await;
+    let heard = wire.messages().await;
+    assert_eq!(bodies(&heard).last(), Some(&"said twice"), "it was acknowledged");
+    house.hub.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_slow_reader_may_not_have_at_the_time_it_never_has() {
+    let house = House::new().await;
+    let lamp = house.device("lamp").await;
+    house.claim(&lamp).await;
+    let (mia, token) = house.person("mia", Role::Member).await;
+    let share = || Grant { to: Recipient::Person("mia".into()), terms: Terms::of(Privilege::Operate) };
+    house.hub.service().grant(&house.owner, &lamp.id, share()).await.unwrap();
+    let one_at_a_time = crate::wire::u16_property(property::RECEIVE_MAXIMUM, 1);
+    let (mut wire, _) = kept(&house, Hello::person("mia", &token, "phone").with(one_at_a_time)).await;
+    wire.subscribe(&lamp.topic("x"), 1).await;
+    let mut writer = Wire::connect(&house, &Hello::of(&lamp, "writer")).await;
+    writer.publish(&lamp.topic("x"), b"before", false, &[]).await;
+    let before = wire.message().await;
+    house.hub.service().revoke(&house.owner, &lamp.id, &mia.subject, false).await.unwrap();
+    writer.publish(&lamp.topic("x"), b"meanwhile", false, &[]).await;
+    house.hub.service().grant(&house.owner, &lamp.id, share()).await.unwrap();
+    writer.publish(&lamp.topic("x"), b"after", false, &[]).await;
+    wire.acknowledge(4, before.pid).await;
+    let heard = wire.messages().await;
+    assert_eq!(bodies(&heard), ["after"]);
+    house.hub.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_whose_right_was_gone_at_a_start_does_not_come_back_with_it() {
+    let house = House::new().await;
+    let (lamp, other) = (house.device("lamp").await, house.device("lamp").await);
+    let (mia, token) = house.person("mia", Role::Member).await;
+    let share = || Grant { to: Recipient::Person("mia".into()), terms: Terms::of(Privilege::Operate) };
+    let phone = || Hello::person("mia", &token, "phone");
+    for device in [&lamp, &other] {
+        house.claim(device).await;
+        house.hub.service().grant(&house.owner, &device.id, share()).await.unwrap();
+    }
+    let (mut wire, _) = kept(&house, phone()).await;
+    for device in [&lamp, &other] {
+        wire.subscribe(&device.topic("x"), 1).await;
+    }
+    away(&house, phone, wire).await;
+    house.hub.service().revoke(&house.owner, &lamp.id, &mia.subject, false).await.unwrap();
+    let house = cut(house).await;
+    house.hub.service().grant(&house.owner, &lamp.id, share()).await.unwrap();
+    let house = cut(house).await;
+    for (device, body) in [(&lamp, b"of the one"), (&other, b"of another")] {
+        let mut writer = Wire::connect(&house, &Hello::of(device, "writer")).await;
+        writer.publish(&device.topic("x"), body, false, &[]).await;
+    }
+    let (mut wire, present) = kept(&house, phone()).await;
+    assert!(present);
+    assert_eq!(bodies(&wire.messages().await), ["of another"]);
+    house.hub.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_signs_out_after_a_restart_leaves_no_session() {
+    for in_order in [true, false] {
+        let house = House::new().await;
+        let lamp = house.device("lamp").await;
+        house.claim(&lamp).await;
+        let token = house.owner_token.clone();
+        let phone = || Hello::person("olivia", &token, "phone");
+        let (mut wire, _) = kept(&house, phone()).await;
+        wire.subscribe(&lamp.topic("x"), 1).await;
+        away(&house, phone, wire).await;
+        let house = after(house, in_order).await;
+        let mut writer = Wire::connect(&house, &Hello::of(&lamp, "writer")).await;
+        writer.publish(&lamp.topic("x"), b"for who was signed in", false, &[]).await;
+        assert_eq!(house.hub.broker().session_counts().0, 2);
+        assert_eq!(house.http("DELETE", "/sessions/current", &token, None).await.0, 204);
+        assert_eq!(house.hub.broker().session_counts().0, 1);
+        let house = cut(house).await;
+        assert_eq!((house.hub.broker().session_counts().0, house.hub.service().kept_messages().unwrap()), (0, 0));
+        house.hub.shut_down().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_to_end_with_its_connection_ends_with_the_power_too() {
+    let house = House::new().await;
+    let lamp = house.device("lamp").await;
+    let phone = || Hello::of(&lamp, "phone");
+    let (mut wire, _) = kept(&house, phone()).await;
+    wire.subscribe(&lamp.topic("x"), 1).await;
+    away(&house, phone, wire).await;
+    let (_wire, flags, _) = Wire::try_connect(&house, &Hello { clean: false, ..phone() }).await;
+    assert_eq!(flags, 1);
+    let house = cut(house).await;
+    let (_, present) = kept(&house, phone()).await;
+    assert!(!present);
+    house.hub.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn acknowledgements_keep_their_order_whoever_the_messages_are_kept_for() {
     let house = House::new().await;
     let lamp = house.device("lamp").await;
@@ -419,6 +581,7 @@ async fn over_sudden_deaths_no_acknowledged_message_is_lost_to_who_comes_and_goe
         (acknowledged, ()) = tokio::join!(writing, dying);
     }
     let missing: Vec<u64> = (0..acknowledged).filter(|n| !heard.contains(n)).collect();
+    tell(&format!("deaths {rounds}, acknowledged {acknowledged}, heard {} of them", heard.len()));
     assert!(acknowledged > rounds * 10, "{acknowledged}");
     assert_eq!(missing, Vec::<u64>::new(), "of {acknowledged}");
 }

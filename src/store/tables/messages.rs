@@ -3,6 +3,7 @@
 use super::{serde_bytes_vec, subject_prefix};
 use crate::domain::binding::Subject;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 /// A subscription of a kept session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,19 @@ pub struct KeptSubscription {
     pub identifier: Option<usize>,
 }
 
+/// What let the client of a session in, as long as that stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LetInBy {
+    /// For people, apps and services: the keyed hash of the session or token.
+    pub session: Option<[u8; 32]>,
+    /// For devices: the claim under which it came in.
+    pub claimed_at: Option<u64>,
+    /// For devices with a certificate: its SHA-256.
+    pub certificate: Option<[u8; 32]>,
+    /// From where.
+    pub source: IpAddr,
+}
+
 /// A message that was sent and whose way is not over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentMessage {
@@ -26,6 +40,8 @@ pub struct SentMessage {
     pub pkid: u16,
     /// Its number among those that wait for the session; 0 for one that is not kept.
     pub number: u64,
+    /// 1 or 2.
+    pub qos: u8,
     /// Whether the client has it, and has still to say that it knows that (MQTT 5.0 §4.3.3).
     pub received: bool,
 }
@@ -37,6 +53,8 @@ pub struct InFlight {
     pub sent: Vec<SentMessage>,
     /// Identifiers of messages that came in and that the client has not released.
     pub unreleased: Vec<u16>,
+    /// The packet identifier that was given last.
+    pub last_pkid: u16,
 }
 
 /// An MQTT session that outlives its connection.
@@ -46,6 +64,8 @@ pub struct MqttSession {
     pub client_id: String,
     /// How long it is kept without a connection, in seconds, counted from the hub's start.
     pub left_s: u32,
+    /// What let its client in last.
+    pub let_in_by: LetInBy,
     /// What it subscribes to.
     pub subscriptions: Vec<KeptSubscription>,
     /// What is on its way: of QoS 2 always as it is, of QoS 1 as it was when this was written.
@@ -108,7 +128,7 @@ mod optional_bytes {
     }
 }
 
-/// Key of a kept session: its principal, and a number that no other session of this hub ever had.
+/// Key of a kept session: its principal, and a number that no other of the sessions that are kept has.
 #[must_use]
 pub fn mqtt_session_key(subject: &Subject, number: u64) -> Vec<u8> {
     [subject_prefix(subject), number.to_be_bytes().to_vec()].concat()
