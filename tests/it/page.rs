@@ -1,14 +1,18 @@
 //! The page in a real browser: a person sets the hub up, claims a door by its typed code and opens it; every page about
 //! people and access, adding a device nearby, the cloud, firmware, backups and updates, with answers made up; a home and a
-//! real cloud, and a door that is really updated. The steps are in `tests/rigs/ui`; here is the house they happen in.
+//! real cloud, a door that is really updated, and the system of the box. The steps are in `tests/rigs/ui`; here is the house they happen in.
 
-use crate::house::{House, HouseOptions};
+use crate::house::{HERE, House, HouseOptions};
+use hearthkey::hub;
 use hearthkey::sim::device::{Backoff, Options, run};
 use hearthkey::sim::identity::DeviceSecret;
+use hearthkey::sim::rauc::Rauc;
 use hearthkey::sim::tls::Address;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -85,6 +89,47 @@ async fn firmware_backups_and_the_hub_s_own_update_are_told_and_chosen_step_by_s
     let mut browser = browser("upkeep.test.mjs");
     browser.env("HEARTHKEY_DIST", env!("HEARTHKEY_UI_DIR"));
     look_around(browser).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_system_of_the_box_is_brought_installed_and_started_in_a_browser() {
+    let rauc = Rauc::start(true).await.unwrap();
+    let address = rauc.address();
+    let set = Box::new(move |config: &mut hub::Config| config.update.bus = Some(address));
+    let house = House::build(HouseOptions { owner: false, set, ..HouseOptions::default() }).await;
+    let listener = TcpListener::bind((HERE, 0)).await.unwrap();
+    let mut browser = browser("box.test.mjs");
+    browser
+        .env("HEARTHKEY_URL", format!("https://127.0.0.1:{}", house.hub.addresses.https.unwrap().port()))
+        .env("HEARTHKEY_SETUP_CODE", house.hub.setup_code.clone().unwrap())
+        .env("HEARTHKEY_BOX", format!("http://{}", listener.local_addr().unwrap()));
+    tokio::select! {
+        () = look_around(browser) => {}
+        () = stand_in(listener, &rauc) => {}
+    }
+    assert_eq!(rauc.restarts(), 1);
+    house.hub.shut_down().await;
+}
+
+/// Does to the box what the browser's steps ask for, each once RAUC is at it.
+async fn stand_in(listener: TcpListener, rauc: &Rauc) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut line = String::new();
+        BufReader::new(&mut stream).read_line(&mut line).await.unwrap();
+        let what = line.split(['/', ' ']).nth(2).unwrap().to_owned();
+        while if what == "restarted" { rauc.restarts() == 0 } else { !rauc.is_installing() } {
+            tokio::task::yield_now().await;
+        }
+        match what.as_str() {
+            "progress" => rauc.progress(40),
+            "fail" => rauc.finish(Some("Failed updating slot rootfs.1: No space left on device")),
+            "finish" => rauc.finish(None),
+            "restarted" => {}
+            other => panic!("{other}"),
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await.unwrap();
+    }
 }
 
 /// Runs the steps in `file` in a browser, against a hub without an owner and a simulated garage door that waits to be claimed.
