@@ -144,6 +144,8 @@ pub(super) struct Keeper {
     bytes: AtomicUsize,
     pending: Mutex<Pending>,
     wake: Notify,
+    /// Whether it could not be written the last time: that is told once.
+    failing: AtomicBool,
     /// Held while what is pending is written: who comes after knows that it is.
     flushing: tokio::sync::Mutex<()>,
 }
@@ -156,6 +158,7 @@ impl Keeper {
             bytes: AtomicUsize::new(0),
             pending: Mutex::default(),
             wake: Notify::new(),
+            failing: AtomicBool::new(false),
             flushing: tokio::sync::Mutex::default(),
             service,
         })
@@ -235,8 +238,14 @@ impl Keeper {
     pub(super) async fn keep_released(&self, session: &Arc<Session>, message: Option<Delivery>) -> Result<(), Refusal> {
         let sessions = session_to_keep(session).into_iter().collect();
         let kept = message.as_ref().and_then(|message| message.kept.as_ref());
-        let done = kept.filter(|kept| kept.stored.load(Ordering::Acquire)).map(|kept| kept.key.clone()).into_iter().collect();
-        self.write(Vec::new(), SessionChanges { sessions, done, ..SessionChanges::default() }).await
+        let kept = kept.filter(|kept| kept.stored.load(Ordering::Acquire));
+        let done = kept.map(|kept| kept.key.clone()).into_iter().collect();
+        self.write(Vec::new(), SessionChanges { sessions, done, ..SessionChanges::default() }).await?;
+        // Its row is gone: it need not be deleted once more.
+        if let Some(kept) = kept.filter(|kept| kept.stored.swap(false, Ordering::AcqRel)) {
+            self.bytes.fetch_sub(kept.bytes, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Writes how a session is, soon.
@@ -284,8 +293,12 @@ impl Keeper {
             own.clear();
         }
         let (ended, done) = (changes.ended.clone(), changes.done.clone());
-        if let Err(error) = self.write(own, changes).await {
-            tracing::warn!(%error, "what MQTT sessions are owed could not be written down; what has ended is tried again");
+        let written = self.write(own, changes).await;
+        let before = self.failing.swap(written.is_err(), Ordering::Relaxed);
+        if let Err(error) = written {
+            if !before {
+                tracing::warn!(%error, "what MQTT sessions are owed could not be written down; what has ended is tried again");
+            }
             // What was written of it is written again.
             let mut pending = self.pending();
             pending.sessions.extend(sessions);

@@ -146,10 +146,14 @@ impl Broker {
                 None => return Err(End::Reason(DisconnectReasonCode::ReceiveMaximumExceeded)),
             }
         }
-        let owed = self.act(&client.signed_in, &client.session, &mut client.memory, name, verdict, publish).await.inspect_err(|_| {
-            // Nobody has it: said again, it is a new one.
-            client.session.forget_received(pkid);
-        })?;
+        // Nobody has it then: said again, it is a new one.
+        let forget = |_: &End| {
+            if qos == 2 {
+                client.session.forget_received(pkid);
+            }
+        };
+        let acted = self.act(&client.signed_in, &client.session, &mut client.memory, name, verdict, publish).await;
+        let owed = acted.inspect_err(forget)?;
         // Acknowledged only when what it changed is committed, whom it reaches has it queued, and who is away does not lose it.
         match qos {
             1 if owed.is_empty() && client.unsettled.is_empty() => {
@@ -162,9 +166,6 @@ impl Broker {
                 }
             }
             2 => {
-                let forget = |_: &End| {
-                    client.session.forget_received(pkid);
-                };
                 let reason = if self.secure(owed).await.inspect_err(forget)? {
                     client.session.received();
                     self.keep(&client.session).await?;
