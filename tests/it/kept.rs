@@ -70,6 +70,18 @@ async fn away(house: &House, hello: impl Fn() -> Hello, wire: Wire) {
     leave(again).await;
 }
 
+/// A house on a disk of its own, and a lamp with a session that is away: it subscribes to the lamp's `x`.
+async fn sleeping_on(disk: &Mounted, qos: u8) -> (House, Device) {
+    let data = disk.path().join("hub");
+    let house = House::with(move |config| config.data_dir = data).await;
+    let lamp = house.device("lamp").await;
+    let sleeper = || Hello::of(&lamp, "sleeper");
+    let (mut wire, _) = kept(&house, sleeper()).await;
+    wire.subscribe(&lamp.topic("x"), qos).await;
+    away(&house, sleeper, wire).await;
+    (house, lamp)
+}
+
 fn bodies(messages: &[Published]) -> Vec<&str> {
     messages.iter().map(|m| std::str::from_utf8(&m.payload).unwrap()).collect()
 }
@@ -301,13 +313,7 @@ async fn a_reader_that_acknowledges_at_once_costs_no_write() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_room_for_who_is_away_a_message_is_not_acknowledged() {
     let Some(disk) = Mounted::small(64) else { return };
-    let data = disk.path().join("hub");
-    let house = House::with(move |config| config.data_dir = data).await;
-    let lamp = house.device("lamp").await;
-    let sleeper = || Hello::of(&lamp, "sleeper");
-    let (mut wire, _) = kept(&house, sleeper()).await;
-    wire.subscribe(&lamp.topic("x"), 2).await;
-    away(&house, sleeper, wire).await;
+    let (house, lamp) = sleeping_on(&disk, 2).await;
     let mut writer = Wire::connect(&house, &Hello::of(&lamp, "writer")).await;
     let mut old = Wire::connect(&house, &Hello::of(&lamp, "old").v4()).await;
     disk.fill();
@@ -370,13 +376,7 @@ async fn of_two_messages_of_qos_2_neither_comes_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_of_qos_2_that_was_not_taken_is_a_new_one_when_it_is_said_again() {
     let Some(disk) = Mounted::small(64) else { return };
-    let data = disk.path().join("hub");
-    let house = House::with(move |config| config.data_dir = data).await;
-    let lamp = house.device("lamp").await;
-    let sleeper = || Hello::of(&lamp, "sleeper");
-    let (mut wire, _) = kept(&house, sleeper()).await;
-    wire.subscribe(&lamp.topic("x"), 1).await;
-    away(&house, sleeper, wire).await;
+    let (house, lamp) = sleeping_on(&disk, 1).await;
     // MQTT 3.1.1, clean session 0.
     let old = || Hello { clean: false, ..Hello::of(&lamp, "old").v4() };
     let mut writer = Wire::connect(&house, &old()).await;
@@ -389,7 +389,7 @@ async fn a_message_of_qos_2_that_was_not_taken_is_a_new_one_when_it_is_said_agai
     let again = writer.publish_bytes(&lamp.topic("x"), b"said twice", 12, 5, &[]);
     writer.send(&again).await;
     writer.expect(5).await;
-    let (mut wire, _) = kept(&house, sleeper()).await;
+    let (mut wire, _) = kept(&house, Hello::of(&lamp, "sleeper")).await;
     let heard = wire.messages().await;
     assert_eq!(bodies(&heard).last(), Some(&"said twice"), "it was acknowledged");
     house.hub.shut_down().await;
@@ -566,7 +566,7 @@ async fn over_sudden_deaths_no_acknowledged_message_is_lost_to_who_comes_and_goe
         let dying = async {
             // It comes and goes, and hears some of it.
             for _ in 0..1 + chance.below(3) {
-                take(&mut client, &mut heard, 1 + chance.below(60)).await;
+                take(&mut client, &mut heard, 20 + chance.below(60)).await;
                 client.disconnect(0).await.unwrap();
                 client = process.connect(&reader).await.unwrap();
                 assert!(client.connack().session_present);
@@ -580,7 +580,7 @@ async fn over_sudden_deaths_no_acknowledged_message_is_lost_to_who_comes_and_goe
     }
     let missing: Vec<u64> = (0..acknowledged).filter(|n| !heard.contains(n)).collect();
     tell(&format!("deaths {rounds}, acknowledged {acknowledged}, heard {} of them", heard.len()));
-    assert!(acknowledged > rounds, "{acknowledged}");
+    assert!(acknowledged > rounds * 10, "{acknowledged}");
     assert_eq!(missing, Vec::<u64>::new(), "of {acknowledged}");
 }
 
